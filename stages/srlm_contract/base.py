@@ -1,0 +1,54 @@
+"""Base class and bounded types shared by every contract model.
+
+Models are frozen, refuse unknown fields and spell their fields in camelCase on the wire. Types are
+strict: the string "4" is not the number 4, as the Kubernetes API server sees it too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+#: A Kubernetes object name (RFC 1123 subdomain).
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+#: A key inside a Secret or ConfigMap.
+DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+Text = Annotated[str, Field(max_length=4096)]
+ShortText = Annotated[str, Field(max_length=253)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+CountOrZero = Annotated[int, Field(ge=0, le=10_000_000)]
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Contract(BaseModel):
+    """Frozen, strict, camelCase on the wire, no unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """Read plain JSON data (dicts, lists, numbers). Raises pydantic.ValidationError."""
+        return cls.model_validate_json(json.dumps(value))
+
+    def wire(self, *, defaults: bool = True) -> dict[str, Any]:
+        """Plain JSON data, camelCase, without nulls; `defaults=False` leaves out fields at their default."""
+        data: dict[str, Any] = self.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=not defaults
+        )
+        return data

@@ -1,0 +1,305 @@
+"""The sections of `SelfRewardingRun.spec` about data, storage and scheduling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import (
+    Contract,
+    Count,
+    CountOrZero,
+    DataKey,
+    Fraction,
+    NonNegative,
+    ObjectName,
+    Positive,
+    ShortText,
+    Uri,
+)
+
+
+def rules(*pairs: tuple[str, str]) -> ConfigDict:
+    """CEL rules of an object, as (expression, message that says what to do)."""
+    return ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]
+        }
+    )
+
+
+#: Marks a free-form object (the API server keeps its unknown fields).
+FREE_FORM: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+class SecretKeyRef(Contract):
+    """One key of a Secret in the run's namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: DataKey = "token"
+    """Key inside the Secret."""
+
+
+class SecretRef(Contract):
+    """A Secret in the run's namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+
+
+class ConfigMapKeyRef(Contract):
+    """One key of a ConfigMap in the run's namespace."""
+
+    name: ObjectName
+    """Name of the ConfigMap."""
+    key: DataKey
+    """Key inside the ConfigMap."""
+
+
+class TemplateRef(Contract):
+    """A template: a built-in one by `name` alone, or a ConfigMap's by `name` and `key`."""
+
+    name: ObjectName
+    """Name of the ConfigMap, or of the built-in template when `key` is left out."""
+    key: DataKey | None = None
+    """Key inside the ConfigMap."""
+
+
+class BaseModelSpec(Contract):
+    """M0: the model everything starts from."""
+
+    model_config = rules(
+        (
+            r"self.uri.matches('^(hf|s3|file)://.+')",
+            "baseModel.uri must begin with hf://, s3:// or file:// (file:// works on the one-machine cluster only)",
+        ),
+    )
+
+    uri: Uri
+    """`hf://owner/name[@revision]`, `s3://bucket/prefix` or `file:///path` (one-machine cluster only)."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Secret with the Hugging Face token of a gated model."""
+    chat_template_ref: TemplateRef | None = None
+    """Chat template for base models that bring none: a ConfigMap key, or the built-in name `chatml`."""
+
+
+class StorageSpec(Contract):
+    """The S3 location that every Job of the run reads and writes."""
+
+    model_config = rules(
+        (
+            r"self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
+            "storage.uri must look like s3://bucket/prefix",
+        ),
+        (
+            r"!has(self.endpointUrl) || self.endpointUrl.matches('^https?://.+')",
+            "storage.endpointUrl must begin with http:// or https://",
+        ),
+    )
+
+    uri: Uri
+    """`s3://bucket/prefix`. Who can write there can plant artifacts: it is the trust boundary."""
+    endpoint_url: Uri | None = None
+    """Endpoint of an S3-compatible store (MinIO, Ceph); omit for AWS."""
+    region: ShortText = "us-east-1"
+    """Region of the bucket."""
+    addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
+    """How the bucket is named in requests: in the path or in the host name."""
+    credentials_secret_ref: SecretRef | None = None
+    """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN; omit for workload
+    identity."""
+    ca_bundle_ref: ConfigMapKeyRef | None = None
+    """ConfigMap with the certificate authority of the endpoint."""
+    retention: Literal["Retain", "DeleteIntermediate", "DeleteAll"] = "Retain"
+    """What is removed when the run is deleted: nothing, all but models and metrics, or everything that only
+    this run uses."""
+
+
+class IftSpec(Contract):
+    """Instruction fine-tuning examples: top-ranked first-turn answers."""
+
+    max_examples: Count = 3200
+    """At most this many (prompt, answer) examples."""
+    max_answer_tokens: Count | None = None
+    """Leave out answers longer than this many tokens of the base model's tokenizer."""
+
+
+class EftSpec(Contract):
+    """Evaluation fine-tuning: teaching the model to judge."""
+
+    enabled: bool = True
+    """Whether M1 is also trained on verdicts that agree with the human ranking."""
+    max_examples: Count = 1630
+    """At most this many verdicts are kept for training."""
+    held_out_examples: CountOrZero = 541
+    """This many human-ranked answers are kept aside to measure the judge."""
+    agreement: Literal["AllPairs", "KendallTau"] = "AllPairs"
+    """When a verdict sample agrees with the human ranking of its prompt."""
+    min_tau: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """Smallest Kendall tau-b with `agreement: KendallTau`."""
+
+
+class SeedDataSpec(Contract):
+    """Human-written, human-ranked data."""
+
+    model_config = rules(
+        (
+            r"self.uri.matches('^(hf|s3|file)://.+')",
+            "seedData.uri must begin with hf://, s3:// or file:// (file:// works on the one-machine cluster only)",
+        ),
+    )
+
+    uri: Uri
+    """`hf://owner/dataset[@revision]`, `s3://bucket/key` or `file:///path`; plain or gzip JSON lines."""
+    file: Annotated[str, Field(max_length=512)] | None = None
+    """File inside a data set repository; omit to pick the ready-trees file."""
+    format: Literal["OasstTrees", "OasstMessages", "Chat"] = "OasstTrees"
+    """Open Assistant trees, Open Assistant flat messages, or chat JSON lines."""
+    language: Annotated[str, Field(min_length=2, max_length=16)] = "en"
+    """Language code of the prompts to keep."""
+    validation_prompts: CountOrZero = 253
+    """Prompts kept aside for head-to-head evaluation and the choice of checkpoints."""
+    ift: IftSpec = IftSpec()
+    """Instruction fine-tuning examples."""
+    eft: EftSpec = EftSpec()
+    """Evaluation fine-tuning examples."""
+
+
+class ResourceRequirements(Contract):
+    """Kubernetes resource requests and limits."""
+
+    QUANTITIES: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"x-kubernetes-int-or-string": True, "maxLength": 32},
+    }
+
+    requests: Annotated[dict[str, int | str], Field(json_schema_extra=QUANTITIES)] = {}
+    """Requested quantities, such as `cpu: 4`."""
+    limits: Annotated[dict[str, int | str], Field(json_schema_extra=QUANTITIES)] = {}
+    """Limits, such as `nvidia.com/gpu: 1`."""
+
+
+class EngineSpec(Contract):
+    """The inference engine of a stage."""
+
+    name: Literal["vllm", "transformers"] = "vllm"
+    """`vllm`, or `transformers`: slower, for machines where vLLM cannot be installed."""
+    dtype: Literal["BFloat16", "Float16", "Float32"] = "BFloat16"
+    """Type the weights are served in."""
+    args: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
+    """Further engine arguments, such as `tensor_parallel_size`; trust_remote_code is false unless set here."""
+
+
+class StagePodSpec(Contract):
+    """How the pods of one stage look."""
+
+    image: Annotated[str, Field(max_length=512)] = ""
+    """Container image; empty for the operator's default."""
+    resources: ResourceRequirements | None = None
+    """Resources; the default asks for the GPUs the stage uses."""
+    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
+    """Strategic merge patch for the pod template of this stage."""
+
+
+class InferencePodSpec(StagePodSpec):
+    """How the pods of one inference stage look."""
+
+    engine: EngineSpec = EngineSpec()
+    """The inference engine."""
+
+
+class StagesSpec(Contract):
+    """Settings by stage."""
+
+    preflight: StagePodSpec = StagePodSpec()
+    """Checks before anything expensive starts."""
+    data: StagePodSpec = StagePodSpec()
+    """Seed data preparation."""
+    sft: StagePodSpec = StagePodSpec()
+    """Supervised fine-tuning."""
+    judge: InferencePodSpec = InferencePodSpec()
+    """LLM-as-a-Judge."""
+    select: StagePodSpec = StagePodSpec()
+    """Selection of EFT verdicts."""
+    prompts: InferencePodSpec = InferencePodSpec()
+    """Prompt generation."""
+    generate: InferencePodSpec = InferencePodSpec()
+    """Candidate generation."""
+    pairs: StagePodSpec = StagePodSpec()
+    """Preference pairs."""
+    train: StagePodSpec = StagePodSpec()
+    """Preference training."""
+    choose: InferencePodSpec = InferencePodSpec()
+    """Choice of a checkpoint."""
+    evaluate: InferencePodSpec = InferencePodSpec()
+    """Evaluation."""
+    report: StagePodSpec = StagePodSpec()
+    """The report."""
+    cleanup: StagePodSpec = StagePodSpec()
+    """Clean-up after deletion."""
+
+
+class GatesSpec(Contract):
+    """What must hold after an iteration for the run to go on."""
+
+    min_pairs: CountOrZero = 500
+    """Smallest number of preference pairs (or positives)."""
+    min_parse_rate: Fraction = 0.8
+    """Smallest share of verdicts with a readable score."""
+    max_length_growth: Positive = 2.0
+    """Largest mean answer length relative to the previous model's."""
+    max_tie_rate: Fraction | None = None
+    """Largest share of prompts whose best and worst score are equal."""
+    min_judge_accuracy: Fraction | None = None
+    """Smallest pairwise accuracy of the judge on held-out human rankings."""
+    min_win_rate: Fraction | None = None
+    """Smallest win rate against the opponent (ties count half)."""
+    on_failure: Literal["Stop", "Hold", "Continue"] = "Stop"
+    """Stop the run, hold it until a person decides, or note it and go on."""
+
+
+class BudgetSpec(Contract):
+    """What a run may spend; it stops when it is spent."""
+
+    gpu_seconds: NonNegative | None = None
+    """GPU-seconds over all stages."""
+    tokens: NonNegative | None = None
+    """Generated and judged tokens over all stages."""
+
+
+class FailurePolicySpec(Contract):
+    """How often and how patiently the operator tries again."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Attempts a stage gets; disruptions and suspension do not count."""
+    backoff_seconds: Annotated[float, Field(ge=0, le=86400)] = 10
+    """Wait before the second attempt; doubled with each further one."""
+    temporary_budget_seconds: Annotated[int, Field(ge=0, le=2592000)] = 3600
+    """How long temporary failures (network, S3) are tried again without counting."""
+    stage_deadline_seconds: Annotated[int, Field(ge=1, le=2592000)] = 86400
+    """Longest time one attempt of a stage may take."""
+
+
+class SchedulingSpec(Contract):
+    """Queueing and priority of the Jobs."""
+
+    queue_name: Annotated[str, Field(max_length=63)] = ""
+    """Kueue local queue; Jobs are created suspended and the queue starts them."""
+    priority_class_name: Annotated[str, Field(max_length=253)] = ""
+    """PriorityClass of the pods."""
+
+
+class BranchSpec(Contract):
+    """Start at another run's model instead of a bootstrap."""
+
+    model_config = rules(
+        ("has(self.run) == has(self.model)", "branchFrom needs both run and model, such as {run: other, model: M1}"),
+    )
+
+    run: ObjectName | None = None
+    """Another run in this namespace with the same storage.uri."""
+    model: Annotated[str, Field(pattern=r"^M[1-9][0-9]?$", max_length=3)] | None = None
+    """The model of that run to start from, such as `M1`."""
