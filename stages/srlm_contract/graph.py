@@ -1,0 +1,397 @@
+"""The stage graph of a run: which nodes there are, what each reads, and its key.
+
+Pure: the same spec, pins and outcomes give the same graph. The operator walks it to decide what comes next,
+`preflight` walks it to find what is committed already.
+
+Iteration 0 is the bootstrap and gives M1; iteration t reads M_t and gives M_{t+1}. A node is named
+`<iteration>/<name>`. Further rounds of an iteration (minimum yield) add `-r2`, `-r3` to the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .keys import artifact_key
+from .rows import ROW_SCHEMA
+from .spec import RunSpec
+from .tasks import (
+    ArtifactRef,
+    ChooseParams,
+    DataParams,
+    EvaluateParams,
+    GenerateParams,
+    JudgeParams,
+    PairsParams,
+    Params,
+    Pins,
+    PromptsParams,
+    SelectParams,
+    SftParams,
+    SourceRef,
+    StageName,
+    TrainParams,
+)
+
+#: Raised by hand when a stage computes something else from the same parameters.
+REVISIONS: Mapping[StageName, int] = {
+    "data": 1, "sft": 1, "judge": 1, "select": 1, "prompts": 1, "generate": 1,
+    "pairs": 1, "train": 1, "choose": 1, "evaluate": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a committed node."""
+
+    key: str
+    content_digest: str
+    statistics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Where a model comes from: a node of this run, another run's artifact, or outside."""
+
+    node: str | None = None
+    artifact: ArtifactRef | None = None
+    source: SourceRef | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of one iteration."""
+
+    iteration: int
+    name: str
+    stage: StageName
+    params: Params
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Input name → node id."""
+    artifacts: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    """Input name → artifact of another run."""
+    sources: Mapping[str, SourceRef] = field(default_factory=dict)
+    """Name → outside source."""
+    shards: int = 1
+    round: int = 1
+    image: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.iteration}/{self.name}"
+
+
+def model_name(iteration: int) -> str:
+    """The model an iteration gives: M1 from the bootstrap."""
+    return f"M{iteration + 1}"
+
+
+def node_key(
+    node: Node, outcomes: Mapping[str, Outcome], seed: int, revision: int | None = None
+) -> str | None:
+    """Key of a node, or None while an input is not committed. `revision` defaults to the current one."""
+    digests: dict[str, str] = {}
+    for name, node_id in node.inputs.items():
+        outcome = outcomes.get(node_id)
+        if outcome is None:
+            return None
+        digests[name] = outcome.content_digest
+    digests |= {name: ref.content_digest for name, ref in node.artifacts.items()}
+    digests |= {name: source_identity(source) for name, source in node.sources.items()}
+    parameters = node.params.wire(defaults=False) | {"iteration": node.iteration, "rows": ROW_SCHEMA}
+    # `judge-heldout` and `judge` differ by params; two rounds differ by round.
+    if node.round > 1:
+        parameters["round"] = node.round
+    if node.image:
+        parameters["image"] = node.image
+    return artifact_key(node.stage, revision or REVISIONS[node.stage], parameters, digests, seed)
+
+
+def source_identity(source: SourceRef) -> str:
+    """What names an outside source in a key: its content digest, or its place and revision."""
+    place = f"{source.uri}#{source.file}" if source.file else source.uri
+    return source.revision if source.revision.startswith("sha256:") else f"{place}@{source.revision}"
+
+
+def graph(
+    spec: RunSpec,
+    pins: Pins,
+    outcomes: Mapping[str, Outcome],
+    branch: ArtifactRef | None = None,
+) -> tuple[Node, ...]:
+    """All nodes of the run in an order in which each comes after its inputs.
+
+    outcomes: what is committed, by node id: decides only how many rounds an iteration has.
+    branch: the artifact of `branchFrom`, resolved by the caller.
+    """
+    return _Builder(spec, pins, outcomes, branch).build()
+
+
+class _Builder:
+    def __init__(
+        self, spec: RunSpec, pins: Pins, outcomes: Mapping[str, Outcome], branch: ArtifactRef | None
+    ) -> None:
+        self.spec, self.pins, self.outcomes, self.branch = spec, pins, outcomes, branch
+        self.nodes: list[Node] = []
+        self.models: list[Handle] = []
+        self.prompt_nodes: list[str] = []
+        self.eft: str | None = None
+
+    def build(self) -> tuple[Node, ...]:
+        self.bootstrap()
+        for iteration in range(1, self.spec.iterations + 1):
+            self.iterate(iteration)
+        return tuple(self.nodes)
+
+    def add(
+        self,
+        iteration: int,
+        name: str,
+        stage: StageName,
+        params: Params,
+        inputs: Mapping[str, str] | None = None,
+        models: Mapping[str, Handle] | None = None,
+        sources: Mapping[str, SourceRef] | None = None,
+        shards: int = 1,
+        round: int = 1,
+    ) -> str:
+        models = models or {}
+        node = Node(
+            iteration=iteration,
+            name=name,
+            stage=stage,
+            params=params,
+            inputs={**(inputs or {}), **{n: h.node for n, h in models.items() if h.node}},
+            artifacts={n: h.artifact for n, h in models.items() if h.artifact},
+            sources={**(sources or {}), **{n: h.source for n, h in models.items() if h.source}},
+            shards=shards,
+            round=round,
+            image=getattr(self.spec.stages, stage).image,
+        )
+        self.nodes.append(node)
+        return node.id
+
+    def bootstrap(self) -> None:
+        spec, pins = self.spec, self.pins
+        eft = spec.seed_data.eft
+        tokenizer = {"tokenizer": pins.base_model} if spec.seed_data.ift.max_answer_tokens else {}
+        self.add(
+            0, "data", "data",
+            DataParams(
+                format=spec.seed_data.format,
+                language=spec.seed_data.language,
+                validation_prompts=spec.seed_data.validation_prompts,
+                ift=spec.seed_data.ift,
+                held_out_examples=eft.held_out_examples,
+                ranked=eft.enabled or eft.held_out_examples > 0,
+            ),
+            sources={"seedData": pins.seed_data, **tokenizer},
+        )  # fmt: skip
+        base = Handle(source=pins.base_model)
+        if self.branch is not None:
+            first = Handle(artifact=self.branch)
+        elif spec.bootstrap.strategy == "None":
+            first = base
+        else:
+            first = Handle(node=self.supervised(base))
+        self.models.append(first)
+        self.evaluation(0)
+
+    def supervised(self, base: Handle) -> str:
+        data = {"data": "0/data"}
+        if self.spec.seed_data.eft.enabled:
+            ift = self.add(0, "sft-ift", "sft", self.sft_params(), data, {"model": base})
+            params = self.judge_params("ranked-train").model_copy(update={"scorer": "Sampled"})
+            ranked = self.add(
+                0, "judge-ranked", "judge", params, data,
+                {"model": Handle(node=ift)}, shards=self.spec.judging.shards,
+            )  # fmt: skip
+            select = SelectParams(eft=self.spec.seed_data.eft, rubric=self.pins.rubric)
+            self.eft = self.add(0, "select", "select", select, {"judgements": ranked})
+            data = {**data, "eft": self.eft}
+        return self.add(0, "sft", "sft", self.sft_params(), data, {"model": base})
+
+    def iterate(self, t: int) -> None:
+        spec = self.spec
+        model = {"model": self.models[-1]}
+        judgements: dict[str, str] = {}
+        pairs = ""
+        for r in range(1, self.rounds(t) + 1):
+            suffix = f"-r{r}" if r > 1 else ""
+            earlier = {f"earlier-{i}": node for i, node in enumerate(self.prompt_nodes, 1)}
+            source = spec.prompts.generator.source
+            writer = model if source == "Current" else {}
+            outside = {}
+            if source != "Current" and self.pins.prompt_source is not None:
+                outside = {"model" if source == "Fixed" else "pool": self.pins.prompt_source}
+            prompts = self.add(
+                t, f"prompts{suffix}", "prompts", self.prompts_params(),
+                {"data": "0/data", **earlier}, writer, outside, round=r,
+            )  # fmt: skip
+            self.prompt_nodes.append(prompts)
+            generate = self.add(
+                t, f"generate{suffix}", "generate", self.generate_params(),
+                {"prompts": prompts}, model, shards=spec.generation.shards, round=r,
+            )  # fmt: skip
+            judge_model = {} if spec.judging.external.url else model
+            judgements[f"judgements-{r}"] = self.add(
+                t, f"judge{suffix}", "judge", self.judge_params("candidates"),
+                {"candidates": generate}, judge_model, shards=spec.judging.shards, round=r,
+            )  # fmt: skip
+            pairs = self.add(t, f"pairs{suffix}", "pairs", self.pairs_params(t), dict(judgements), round=r)
+        trained = self.train(t, pairs)
+        self.models.append(Handle(node=trained))
+        self.evaluation(t)
+
+    def rounds(self, t: int) -> int:
+        """Rounds of iteration t: one more while the pairs committed so far fall short."""
+        want = self.spec.preferences.min_yield
+        r = 1
+        while r < want.max_rounds:
+            done = self.outcomes.get(f"{t}/pairs" + (f"-r{r}" if r > 1 else ""))
+            if done is None or done.statistics.get("pairs", 0) >= want.pairs:
+                break
+            r += 1
+        return r
+
+    def train(self, t: int, pairs: str) -> str:
+        spec = self.spec
+        training = spec.training
+        positive = spec.preferences.strategy == "PositiveOnly"
+        start = self.models[-1] if training.start_from == "Previous" else self.models[0]
+        models = {"model": start}
+        if training.reference == "Bootstrap" and not positive and start != self.models[0]:
+            models["reference"] = self.models[0]
+        inputs = {"pairs": pairs}
+        include_seed = positive and spec.preferences.positives.include_seed
+        if include_seed:
+            inputs |= {"data": "0/data"} | ({"eft": self.eft} if self.eft else {})
+        every = training.checkpoint_every_steps if training.choose.enabled else 0
+        params = TrainParams(
+            strategy=spec.preferences.strategy,
+            dpo=training.dpo,
+            sft=spec.bootstrap.sft if positive else TrainParams().sft,
+            include_seed=include_seed,
+            lora=training.lora,
+            keep_checkpoints_every=every,
+            **self.trainer(),
+        )
+        trained = self.add(t, "train", "train", params, inputs, models)
+        if not training.choose.enabled:
+            return trained
+        choose = ChooseParams(
+            prompts=spec.seed_data.validation_prompts,
+            system_prompt=spec.generation.system_prompt,
+            sampling=spec.generation.sampling,
+            chat_template=self.pins.chat_template,
+            engine=spec.stages.choose.engine,
+        )
+        return self.add(
+            t, "choose", "choose", choose,
+            {"data": "0/data", "train": trained}, {"judge": self.models[-1]},
+        )  # fmt: skip
+
+    def evaluation(self, t: int) -> None:
+        """M_{t+1} judges the held-out human rankings and meets every earlier model."""
+        spec = self.spec
+        if not spec.evaluation.enabled:
+            return
+        name = model_name(t)
+        model = self.models[-1]
+        inputs = {"data": "0/data"}
+        if spec.seed_data.eft.held_out_examples:
+            judge_model = {} if spec.judging.external.url else {"model": model}
+            inputs["judgements"] = self.add(
+                t, "judge-heldout", "judge", self.judge_params("ranked-heldout"),
+                {"data": "0/data"}, judge_model, shards=spec.judging.shards,
+            )  # fmt: skip
+        win = spec.evaluation.win_rate
+        opponents = tuple(model_name(i) for i in range(t)) if win.prompts else ()
+        inputs |= {f"answers-{model_name(i)}": f"{i}/evaluate" for i in range(t) if opponents}
+        models = {"model": model}
+        sources = {}
+        if opponents and win.judge.source == "Bootstrap":
+            models["judge"] = self.models[0]
+        elif opponents and win.judge.source == "Fixed" and self.pins.judge_source is not None:
+            sources["judge"] = self.pins.judge_source
+        elif opponents and win.judge.source == "Current":
+            models["judge"] = model
+        params = EvaluateParams(
+            model=name,
+            prompts=win.prompts,
+            opponents=opponents,
+            headline=(opponents[-1] if win.opponent == "Previous" else opponents[0]) if opponents else "",
+            judge=win.judge.source,
+            external=spec.judging.external if win.judge.source == "External" else EvaluateParams().external,
+            samples=spec.judging.samples,
+            perfect_score=4.5 if spec.judging.scorer == "ExpectedScore" else 5,
+            system_prompt=spec.generation.system_prompt,
+            sampling=spec.generation.sampling,
+            chat_template=self.pins.chat_template,
+            engine=spec.stages.evaluate.engine,
+        )
+        self.add(t, "evaluate", "evaluate", params, inputs, models, sources)
+
+    def trainer(self) -> dict[str, str]:
+        return {
+            "system_prompt": self.spec.generation.system_prompt,
+            "chat_template": self.pins.chat_template,
+            "precision": self.spec.training.precision,
+            "save_dtype": self.spec.training.save_dtype,
+        }
+
+    def sft_params(self) -> SftParams:
+        return SftParams(sft=self.spec.bootstrap.sft, **self.trainer())
+
+    def judge_params(self, rows: str) -> JudgeParams:
+        j = self.spec.judging
+        return JudgeParams(
+            rows=rows,
+            scorer=j.scorer,
+            samples=j.samples,
+            min_valid_samples=j.min_valid_samples,
+            max_reasks=j.max_reasks,
+            constrain=j.constrain,
+            unconstrained_sample=j.unconstrained_sample,
+            min_digit_mass=j.min_digit_mass,
+            external=j.external,
+            sampling=j.sampling,
+            rubric=self.pins.rubric,
+            shadow_scorer=j.shadow_scorer,
+            chat_template=self.pins.chat_template,
+            engine=self.spec.stages.judge.engine,
+        )
+
+    def prompts_params(self) -> PromptsParams:
+        p = self.spec.prompts
+        return PromptsParams(
+            count=p.count,
+            style=p.style,
+            source=p.generator.source,
+            few_shot=p.few_shot,
+            sampling=p.sampling,
+            filters=p.filters,
+            language=self.spec.seed_data.language,
+            chat_template=self.pins.chat_template,
+            engine=self.spec.stages.prompts.engine,
+        )
+
+    def generate_params(self) -> GenerateParams:
+        return GenerateParams(
+            candidates=self.spec.generation.candidates,
+            system_prompt=self.spec.generation.system_prompt,
+            sampling=self.spec.generation.sampling,
+            chat_template=self.pins.chat_template,
+            engine=self.spec.stages.generate.engine,
+        )
+
+    def pairs_params(self, t: int) -> PairsParams:
+        p = self.spec.preferences
+        penalties = p.length_penalties
+        return PairsParams(
+            strategy=p.strategy,
+            min_margin=p.min_margin,
+            length_penalty=penalties[min(t, len(penalties)) - 1],
+            truncated=p.truncated,
+            min_score=p.positives.min_score,
+        )

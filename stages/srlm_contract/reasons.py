@@ -1,0 +1,66 @@
+"""Condition reasons and stage error reasons: every constant with what it means and what to do.
+
+The operator writes them into conditions and events, stages into their termination message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: `Reconciling=True`: work goes on or is waited for; no person is needed yet.
+WAITING: Mapping[str, str] = {
+    "Progressing": "A stage runs or the next one is being started.",
+    "WaitingForQueue": "The Job is suspended by its queue; it starts when the queue admits it.",
+    "Unschedulable": "No node fits the pod. Check resources, node selectors and free GPUs.",
+    "QuotaExceeded": "The namespace's quota refuses the pod or Job. Free or raise the quota.",
+    "ImagePullFailed": "The image cannot be pulled. Check its name, registry and pull secrets.",
+    "StorageUnavailable": "The object store does not answer. It is tried again until the time budget is spent.",
+    "Retrying": "An attempt failed; the next one starts after a pause.",
+    "PodConfigError": "The pod cannot be configured. Create the Secret or ConfigMap that the message names.",
+    "Deleting": "The run is being deleted; its clean-up runs.",
+}
+
+#: `Stalled=True`: only a person can help. Checked again slowly; recovers by itself once fixed.
+STALLED: Mapping[str, str] = {
+    "InvalidSpec": "The spec does not fit the schema of this operator. Correct the field in the message.",
+    "SecretNotFound": "A Secret, ConfigMap or key that the run names does not exist. Create it.",
+    "StorageNotFound": "The bucket does not exist. Create it or correct storage.uri.",
+    "StorageNotPermitted": "The store refuses the credentials or the right. Correct the Secret or the policy.",
+    "InvalidSeedData": "The seed data cannot be used. Correct the file or seedData.",
+    "ModelNotUsable": "The base model cannot be used. Correct baseModel.",
+    "TemplateNotUsable": "A chat template or rubric cannot be used. Correct the ConfigMap.",
+    "JudgeNotUsable": "The judge never gave a readable score. Use judging.constrain, another scorer or another model.",
+    "NoPairs": "No preference pair is left. Look at tie rate, truncated answers and minMargin.",
+    "InputTooLong": "Rows do not fit the model's context. Raise maxLength or shorten the prompts.",
+    "GateFailed": "A gate of spec.gates was missed and onFailure is Stop. Change gates or the recipe.",
+    "Held": "A gate was missed and onFailure is Hold. Annotate selfrewarding.dev/continue or change the spec.",
+    "BudgetExceeded": "spec.budget is spent. Raise it to go on.",
+    "AttemptsExhausted": "A stage failed failurePolicy.maxAttempts times. See the message; change the spec to retry.",
+    "NameConflict": "A Job or Service of the needed name belongs to somebody else. Delete or rename it.",
+    "Forbidden": "The API server or an admission webhook refuses the object. See the message.",
+    "BranchNotFound": "The run or model of branchFrom does not exist. Correct it.",
+    "InvalidPodTemplate": "A podTemplate patch breaks a guarantee of stage pods. Correct it.",
+    "InvalidTask": "The stage refused its task (exit 64). Operator and stage image versions may differ.",
+    "ArtifactDamaged": "An artifact is damaged and could not be made again.",
+}
+
+#: Further reasons of `Ready`.
+READY: Mapping[str, str] = {
+    "Succeeded": "All iterations are done.",
+    "Suspended": "spec.suspend is set.",
+}
+
+#: Why an attempt failed, in `lastFailure.reason` and retry metrics, besides the reasons above.
+FAILURES: Mapping[str, str] = {
+    "Crashed": "The container ended with an exit code that says nothing more.",
+    "OutOfMemory": "The container was killed for memory. Raise stages.<stage>.resources.limits.memory.",
+    "DeadlineExceeded": "The attempt took longer than failurePolicy.stageDeadlineSeconds.",
+    "Disrupted": "The pod was evicted or its node lost; the attempt does not count.",
+    "Suspended": "The attempt was stopped by spec.suspend; it does not count.",
+    "Superseded": "The spec changed; the attempt was stopped.",
+    "JobGone": "The Job was deleted by somebody; the attempt does not count.",
+    "Temporary": "Network or storage failed for a while (exit 75).",
+    "NotPermitted": "The store or hub refused access (exit 77).",
+    "InputDamaged": "An input artifact is missing or damaged (exit 65); its producer runs again.",
+    "DiskFull": "The pod's disk is full. Raise ephemeral storage or the work volume.",
+}

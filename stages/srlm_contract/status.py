@@ -1,0 +1,238 @@
+"""`SelfRewardingRun.status`: the operator's memory and what people read.
+
+It stays under 64 KiB: stage details of the last iterations, metrics of all; lists are atomic.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Contract, ShortText
+from .spec import MAX_ITERATIONS
+from .tasks import Pins
+
+Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+Message = Annotated[str, Field(max_length=1024)]
+Token = Annotated[str, Field(max_length=128)]
+
+#: Stage details are kept for this many latest iterations.
+DETAILED_ITERATIONS = 5
+
+
+class Failure(Contract):
+    """Why an attempt failed."""
+
+    reason: Token
+    """CamelCase constant."""
+    message: Message = ""
+    """What happened, with the message of the object at fault."""
+    at: Time
+    """When."""
+    exit_code: int | None = None
+    """Exit code of the container."""
+
+
+class StageStatus(Contract):
+    """One stage of one iteration."""
+
+    name: Token
+    """Node name, such as `judge-heldout`."""
+    stage: Token
+    """Stage name."""
+    state: Literal["Pending", "Running", "Retrying", "Succeeded", "Failed"]
+    """Where it stands."""
+    key: Token = ""
+    """Key of its artifact."""
+    revision: int = 1
+    """Stage revision the key was made with."""
+    job: ShortText = ""
+    """Name of the Job of the last attempt."""
+    attempt: int = 0
+    """Number of the last attempt, from 1."""
+    shards: int = 1
+    """Number of shards; every attempt keeps that of the first."""
+    counted_failures: int = 0
+    """Failures that count against failurePolicy.maxAttempts."""
+    temporary_since: Time | None = None
+    """Start of the present series of temporary failures."""
+    next_attempt_at: Time | None = None
+    """Earliest time of the next attempt."""
+    repair: bool = False
+    """The artifact was found damaged and is being made again."""
+    reused: bool = False
+    """The artifact existed before: no Job ran for it."""
+    content_digest: Token = ""
+    """Content digest of the committed artifact."""
+    statistics: Annotated[dict[str, float], Field(max_length=48)] = {}
+    """Figures of the result."""
+    started_at: Time | None = None
+    """Start of the first attempt."""
+    finished_at: Time | None = None
+    """When it was committed or given up."""
+    gpu_seconds: float = 0
+    """GPU-seconds of all attempts."""
+    last_failure: Failure | None = None
+    """The last failed attempt."""
+
+
+class IterationMetrics(Contract):
+    """Figures of one model; absent where not measured."""
+
+    prompts: int | None = None
+    """Accepted prompts."""
+    candidates: int | None = None
+    """Candidate answers."""
+    judged: int | None = None
+    """Answers with a usable score."""
+    parse_rate: float | None = None
+    """Share of verdicts with a readable score, as asked (with the constraint, if there is one)."""
+    free_parse_rate: float | None = None
+    """The same without constraint, on a sample."""
+    tie_rate: float | None = None
+    """Share of prompts whose best and worst score are equal."""
+    pairs: int | None = None
+    """Preference pairs (or positives)."""
+    mean_score: float | None = None
+    """Mean score of the candidates, 0 to 5."""
+    mean_length: float | None = None
+    """Mean answer length in characters."""
+    length_growth: float | None = None
+    """mean_length relative to the previous model's."""
+    judge_accuracy: float | None = None
+    """Pairwise accuracy of the judge against held-out human rankings."""
+    judge_accuracy_pairs: int | None = None
+    """Human-ordered pairs behind judge_accuracy."""
+    length_only_accuracy: float | None = None
+    """The same for "longer is better"."""
+    win_rate: float | None = None
+    """Wins plus half the ties against the opponent."""
+    loss: float | None = None
+    """Training loss of the last steps."""
+    reward_accuracy: float | None = None
+    """Share of pairs with a positive reward margin at the end of training."""
+    reward_margin: float | None = None
+    """Mean reward margin at the end of training."""
+    seconds: float | None = None
+    """Wall time of all stages."""
+    gpu_seconds: float | None = None
+    """GPU-seconds of all stages."""
+    tokens: int | None = None
+    """Generated tokens of all stages."""
+
+
+class IterationStatus(Contract):
+    """One model and the stages that lead to it."""
+
+    name: Token
+    """Model name: M1 is the bootstrap."""
+    stages: Annotated[tuple[StageStatus, ...], Field(max_length=128)] = ()
+    """Stages in graph order."""
+    metrics: IterationMetrics = IterationMetrics()
+    """Figures."""
+    gates: Annotated[tuple[Message, ...], Field(max_length=16)] = ()
+    """Missed gates, in words."""
+
+
+class ModelStatus(Contract):
+    """A finished model."""
+
+    name: Token
+    """Such as M2."""
+    uri: Annotated[str, Field(max_length=2048)]
+    """Where it lies."""
+    key: Token = ""
+    """Key of its artifact; empty for a base model used as M1."""
+    stage: Token = ""
+    """Stage that made it."""
+    content_digest: Token = ""
+    """Content digest."""
+    created_at: Time
+    """When."""
+
+
+class ProgressStatus(Contract):
+    """How far the run has come."""
+
+    percent: int = Field(default=0, ge=0, le=100)
+    """Finished share of all stages."""
+    shards_done: int = 0
+    """Finished shards of the running stage."""
+    shards_total: int = 0
+    """Shards of the running stage."""
+    message: Message = ""
+    """Such as `judge 4,120/12,000 verdicts, 3,900 tok/s`."""
+    eta_seconds: int | None = None
+    """Estimated seconds left of the running stage."""
+
+
+class Condition(Contract):
+    """A Kubernetes condition."""
+
+    type: Token
+    """Ready, Reconciling, Stalled or Suspended."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Token
+    """CamelCase constant."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """For people: what, where, what to do."""
+    last_transition_time: Time
+    """When `status` changed last."""
+    observed_generation: int = 0
+    """Generation it speaks of."""
+
+
+class PreflightStatus(Contract):
+    """What preflight found."""
+
+    key: Token = ""
+    """Hash of the part of the spec it checked."""
+    done: bool = False
+    """Whether everything committed has been found."""
+    checked_at: Time | None = None
+    """When."""
+    pins: Pins | None = None
+    """Revisions and digests of everything outside."""
+    warnings: Annotated[tuple[Message, ...], Field(max_length=16)] = ()
+    """Such as a store without conditional puts."""
+
+
+class RunStatus(Contract):
+    """Status of a SelfRewardingRun."""
+
+    observed_generation: int = 0
+    """Generation of the spec the operator acted on."""
+    phase: Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"] = "Pending"
+    """For people; machines read conditions."""
+    current_model: Token = ""
+    """Latest finished model."""
+    iteration: int = 0
+    """0 while the bootstrap runs; t while M_{t+1} is being made."""
+    stage: Token = ""
+    """Running stage."""
+    started_at: Time | None = None
+    """When the first Job was created; from then on some fields are immutable."""
+    finished_at: Time | None = None
+    """When the run succeeded."""
+    progress: ProgressStatus = ProgressStatus()
+    """Progress."""
+    preflight: PreflightStatus = PreflightStatus()
+    """Preflight, with its attempts in `preflightStage`."""
+    preflight_stage: StageStatus | None = None
+    """Attempts of the preflight Job."""
+    report_stage: StageStatus | None = None
+    """Attempts of the report Job."""
+    cleanup_stage: StageStatus | None = None
+    """Attempts of the clean-up Job."""
+    models: Annotated[tuple[ModelStatus, ...], Field(max_length=MAX_ITERATIONS + 1)] = ()
+    """Finished models, oldest first."""
+    iterations: Annotated[tuple[IterationStatus, ...], Field(max_length=MAX_ITERATIONS + 1)] = ()
+    """All models with their stages and figures."""
+    gpu_seconds: float = 0
+    """GPU-seconds spent."""
+    tokens: int = 0
+    """Tokens generated."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
+    """Ready, Reconciling, Stalled, Suspended."""

@@ -1,0 +1,327 @@
+"""What a stage is told (`SRLM_TASK`) and what it answers (the termination message).
+
+`params` are exactly the parameters that change the result: they go into the key. Everything else in a
+task (where storage is, how many processes, which attempt) does not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import Contract
+from .spec import (
+    DpoSpec,
+    ExternalJudgeSpec,
+    FewShotSpec,
+    LoraSpec,
+    PromptFiltersSpec,
+    RunSpec,
+    SamplingSpec,
+    SftSpec,
+    ShadowScorerSpec,
+)
+from .spec_parts import EftSpec, EngineSpec, IftSpec
+
+StageName = Literal[
+    "preflight", "data", "sft", "judge", "select", "prompts", "generate",
+    "pairs", "train", "choose", "evaluate", "report", "cleanup",
+]  # fmt: skip
+
+#: Longest `SRLM_TASK` in bytes; the kernel's limit for one argument string is 128 KiB.
+MAX_TASK_BYTES = 96 * 1024
+#: Longest termination message in bytes that Kubernetes keeps.
+MAX_RESULT_BYTES = 4096
+
+EXIT_OK = 0
+EXIT_INVALID_TASK = 64
+EXIT_BAD_INPUT = 65
+EXIT_TEMPORARY = 75
+EXIT_NOT_PERMITTED = 77
+
+
+class ArtifactRef(Contract):
+    """A committed artifact."""
+
+    stage: StageName
+    key: str
+    content_digest: str
+
+
+class SourceRef(Contract):
+    """Something outside the artifacts (base model, data set, prompt pool), pinned by `preflight`."""
+
+    uri: str
+    """hf://, s3:// or file://, without revision."""
+    revision: str = ""
+    """Commit of a hub repository, or `sha256:...` over the files; empty before it is pinned."""
+    file: str | None = None
+    """File inside a data set repository."""
+
+
+class DataParams(Contract):
+    kind: Literal["data"] = "data"
+    format: Literal["OasstTrees", "OasstMessages", "Chat"] = "OasstTrees"
+    language: str = "en"
+    validation_prompts: int = 253
+    ift: IftSpec = IftSpec()
+    held_out_examples: int = 541
+    ranked: bool = True
+    """Whether human-ranked answers are wanted (EFT or evaluation)."""
+
+
+class TrainerParams(Contract):
+    """What both trainers share."""
+
+    system_prompt: str = ""
+    chat_template: str = ""
+    """Built-in name or digest of a ConfigMap's template; empty for the model's own."""
+    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
+    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+
+
+class SftParams(TrainerParams):
+    kind: Literal["sft"] = "sft"
+    sft: SftSpec = SftSpec()
+    #: inputs: `data` (ift.jsonl), maybe `eft`; source or input `model`.
+
+
+class TrainParams(TrainerParams):
+    kind: Literal["train"] = "train"
+    strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
+    dpo: DpoSpec = DpoSpec()
+    sft: SftSpec = SftSpec()
+    """Used by PositiveOnly."""
+    include_seed: bool = False
+    lora: LoraSpec = LoraSpec()
+    keep_checkpoints_every: int = 0
+    """Steps between checkpoints kept in the artifact for `choose`; 0 for none."""
+
+
+class JudgeParams(Contract):
+    kind: Literal["judge"] = "judge"
+    rows: Literal["candidates", "ranked-train", "ranked-heldout"] = "candidates"
+    scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"
+    samples: int = 3
+    min_valid_samples: int = 2
+    max_reasks: int = 1
+    constrain: Literal["None", "ScoreLine"] = "None"
+    unconstrained_sample: int = 0
+    min_digit_mass: float = 0.5
+    external: ExternalJudgeSpec = ExternalJudgeSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    rubric: str = ""
+    """Built-in name or digest of a ConfigMap's template; empty for the built-in rubric."""
+    shadow_scorer: ShadowScorerSpec = ShadowScorerSpec()
+    chat_template: str = ""
+    engine: EngineSpec = EngineSpec()
+
+
+class SelectParams(Contract):
+    kind: Literal["select"] = "select"
+    eft: EftSpec = EftSpec()
+    rubric: str = ""
+
+
+class PromptsParams(Contract):
+    kind: Literal["prompts"] = "prompts"
+    count: int = 1000
+    style: Literal["Chat", "Completion"] = "Chat"
+    source: Literal["Current", "Fixed", "Pool"] = "Current"
+    few_shot: FewShotSpec = FewShotSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    filters: PromptFiltersSpec = PromptFiltersSpec()
+    language: str = "en"
+    chat_template: str = ""
+    engine: EngineSpec = EngineSpec()
+
+
+class GenerateParams(Contract):
+    kind: Literal["generate"] = "generate"
+    candidates: int = 4
+    system_prompt: str = ""
+    sampling: SamplingSpec = SamplingSpec()
+    chat_template: str = ""
+    engine: EngineSpec = EngineSpec()
+
+
+class PairsParams(Contract):
+    kind: Literal["pairs"] = "pairs"
+    strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
+    min_margin: float = 0
+    length_penalty: float = 0
+    truncated: Literal["Drop", "Keep"] = "Drop"
+    min_score: float = 5
+
+
+class ChooseParams(Contract):
+    kind: Literal["choose"] = "choose"
+    prompts: int = 256
+    system_prompt: str = ""
+    sampling: SamplingSpec = SamplingSpec()
+    chat_template: str = ""
+    engine: EngineSpec = EngineSpec()
+
+
+class EvaluateParams(Contract):
+    kind: Literal["evaluate"] = "evaluate"
+    model: str = ""
+    """Name of the model evaluated, such as M2."""
+    prompts: int = 256
+    """Validation prompts answered and compared on."""
+    opponents: tuple[str, ...] = ()
+    """Names of earlier models, oldest first; their answers are inputs `answers-<name>`."""
+    headline: str = ""
+    """The opponent whose win rate is reported first."""
+    judge: Literal["Bootstrap", "Current", "Fixed", "External"] = "Bootstrap"
+    external: ExternalJudgeSpec = ExternalJudgeSpec()
+    samples: int = 3
+    perfect_score: float = 5
+    system_prompt: str = ""
+    sampling: SamplingSpec = SamplingSpec()
+    chat_template: str = ""
+    engine: EngineSpec = EngineSpec()
+
+
+class PreflightParams(Contract):
+    kind: Literal["preflight"] = "preflight"
+    spec: RunSpec
+    branch: ArtifactRef | None = None
+    known: dict[str, str] = {}
+    """Content digest by node id of what is known to be committed: the search goes on from there."""
+
+
+class ReportParams(Contract):
+    kind: Literal["report"] = "report"
+    spec: RunSpec
+    status: dict[str, Any] = {}
+    """The run's status as plain JSON."""
+
+
+class CleanupParams(Contract):
+    kind: Literal["cleanup"] = "cleanup"
+    retention: Literal["Retain", "DeleteIntermediate", "DeleteAll"] = "Retain"
+
+
+Params = Annotated[
+    DataParams | SftParams | TrainParams | JudgeParams | SelectParams | PromptsParams | GenerateParams
+    | PairsParams | ChooseParams | EvaluateParams | PreflightParams | ReportParams | CleanupParams,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+
+class StorageLocation(Contract):
+    """Where artifacts live; credentials come from the environment."""
+
+    uri: str
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
+    conditional_puts: bool = True
+    """Found out by `preflight`."""
+
+
+class ProcessSettings(Contract):
+    """How a trainer runs; does not change what it computes."""
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    parallelism: Literal["DDP", "FSDP"] = "FSDP"
+    micro_batch_size: int = 1
+    gradient_checkpointing: bool = True
+    checkpoint_every_steps: int = 0
+    """Steps between resume points."""
+    master_address: str = ""
+    """Host of node 0 with more than one node."""
+    master_port: int = 29500
+
+
+class RunIdentity(Contract):
+    """The run a task belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class StageTask(Contract):
+    """`SRLM_TASK`."""
+
+    schema_version: Literal[1] = 1
+    stage: StageName
+    run: RunIdentity
+    iteration: int = 0
+    """0 is the bootstrap, which gives M1; iteration t gives M_{t+1}."""
+    node: str = ""
+    """Name of the node within the iteration, such as `judge-heldout`."""
+    round: int = 1
+    attempt: int = 1
+    key: str = ""
+    """Key of the artifact to commit; empty for stages without one."""
+    revision: int = 1
+    seed: int = 0
+    params: Params
+    inputs: dict[str, ArtifactRef] = {}
+    """Committed artifacts by input name."""
+    sources: dict[str, SourceRef] = {}
+    """Outside sources by name, such as `model` or `seedData`."""
+    shards: int = 1
+    storage: StorageLocation
+    process: ProcessSettings = ProcessSettings()
+    repair: bool = False
+    """The committed artifact of this key was found damaged: verify it and replace what is damaged."""
+
+
+class Pins(Contract):
+    """What `preflight` found out about the world outside, once and for all stages."""
+
+    base_model: SourceRef
+    seed_data: SourceRef
+    chat_template: str = ""
+    rubric: str = ""
+    prompt_source: SourceRef | None = None
+    judge_source: SourceRef | None = None
+    conditional_puts: bool = True
+
+
+class StageError(Contract):
+    """Why a stage failed, for status and people."""
+
+    reason: str
+    """CamelCase constant of srlm_contract.reasons."""
+    message: str
+    """What is wrong, where, and what to do."""
+    artifact: ArtifactRef | None = None
+    """The damaged input artifact, when that is the cause."""
+
+
+class Committed(Contract):
+    """An artifact of this run that exists already."""
+
+    node: str
+    """Node id `<iteration>/<name>`."""
+    key: str
+    content_digest: str
+    statistics: dict[str, float] = {}
+
+
+class StageResult(Contract):
+    """The termination message: at most 4 KiB of JSON."""
+
+    stage: StageName
+    key: str = ""
+    content_digest: str = ""
+    manifest_uri: str = ""
+    statistics: dict[str, float] = {}
+    """The figures that status and gates use; the manifest has all of them."""
+    reused: bool = False
+    """The key was committed already."""
+    pins: Pins | None = None
+    """`preflight` only."""
+    committed: tuple[Committed, ...] = ()
+    """`preflight` only: in graph order."""
+    more: bool = False
+    """`preflight` only: the list was cut to fit; ask again with these known."""
+    warnings: tuple[str, ...] = ()
+    error: StageError | None = None
