@@ -1,0 +1,1 @@
+"""The stages: one readable file each, heavy imports only inside the stage that needs them."""
