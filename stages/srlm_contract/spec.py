@@ -21,6 +21,7 @@ from .spec_parts import (
     StorageSpec,
     TemplateRef,
     rules,
+    source_rule,
 )
 
 MAX_ITERATIONS = 50
@@ -41,7 +42,11 @@ class SftSpec(Contract):
     """Supervised fine-tuning, loss on the answer only."""
 
     model_config = rules(
-        ("self.minLearningRate <= self.learningRate", "minLearningRate must not be above learningRate"),
+        (
+            ".minLearningRate",
+            "self.minLearningRate <= self.learningRate",
+            "minLearningRate must not be above learningRate: lower it, or set it to 0",
+        ),
     )
 
     learning_rate: Positive = 5.5e-6
@@ -60,6 +65,22 @@ class SftSpec(Contract):
     """Share of the steps with rising learning rate."""
 
 
+class PromptSamplingSpec(SamplingSpec):
+    """Sampling of new prompts."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.6
+    """Softmax temperature; 0 is greedy."""
+    max_tokens: Annotated[int, Field(ge=1, le=131072)] = 256
+    """Longest prompt in tokens."""
+
+
+class VerdictSamplingSpec(SamplingSpec):
+    """Sampling of verdicts."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=131072)] = 512
+    """Longest verdict in tokens."""
+
+
 LossType = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
@@ -70,7 +91,11 @@ class DpoSpec(Contract):
     """Direct preference optimisation (Rafailov et al. 2023)."""
 
     model_config = rules(
-        ("self.minLearningRate <= self.learningRate", "minLearningRate must not be above learningRate"),
+        (
+            ".minLearningRate",
+            "self.minLearningRate <= self.learningRate",
+            "minLearningRate must not be above learningRate: lower it, or set it to 0",
+        ),
     )
 
     beta: Positive = 0.1
@@ -109,9 +134,11 @@ class PromptGeneratorSpec(Contract):
 
     model_config = rules(
         (
+            ".uri",
             "self.source == 'Current' || has(self.uri)",
             "prompts.generator.uri is needed with source Fixed (a model) and Pool (a prompt file)",
         ),
+        source_rule("uri", "prompts.generator.uri", "!has(self.uri) || "),
     )
 
     source: Literal["Current", "Fixed", "Pool"] = "Current"
@@ -132,7 +159,9 @@ class FewShotSpec(Contract):
 class PromptFiltersSpec(Contract):
     """Which new prompts are accepted (Self-Instruct, Wang et al. 2023)."""
 
-    model_config = rules(("self.minWords <= self.maxWords", "minWords must not be above maxWords"))
+    model_config = rules(
+        (".minWords", "self.minWords <= self.maxWords", "minWords must not be above maxWords"),
+    )
 
     max_rouge_l: Fraction = 0.7
     """Largest ROUGE-L F-measure with any prompt seen before."""
@@ -155,7 +184,7 @@ class PromptsSpec(Contract):
     """Who writes them."""
     few_shot: FewShotSpec = FewShotSpec()
     """Examples shown."""
-    sampling: SamplingSpec = SamplingSpec(temperature=0.6, top_p=0.9, max_tokens=256)
+    sampling: PromptSamplingSpec = PromptSamplingSpec()
     """Sampling of new prompts."""
     filters: PromptFiltersSpec = PromptFiltersSpec()
     """Which ones are accepted."""
@@ -168,7 +197,7 @@ class GenerationSpec(Contract):
     """Answers a prompt."""
     system_prompt: Text = ""
     """System prompt of generation and training."""
-    sampling: SamplingSpec = SamplingSpec(temperature=0.7, top_p=0.9, max_tokens=1024)
+    sampling: SamplingSpec = SamplingSpec()
     """Sampling of answers."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 8
     """Pods that share the work."""
@@ -178,8 +207,12 @@ class ExternalJudgeSpec(Contract):
     """An OpenAI-compatible judge instead of M_t."""
 
     model_config = rules(
-        ("has(self.url) == has(self.model)", "judging.external needs both url and model"),
-        ("!has(self.url) || self.url.matches('^https?://.+')", "judging.external.url must begin with http(s)://"),
+        ("", "has(self.url) == has(self.model)", "judging.external needs both url and model, or neither"),
+        (
+            ".url",
+            "!has(self.url) || self.url.matches('^https?://[^/]+')",
+            "judging.external.url must begin with http:// or https:// and name a host",
+        ),
     )
 
     url: Uri | None = None
@@ -203,7 +236,11 @@ class JudgingSpec(Contract):
     """LLM-as-a-Judge."""
 
     model_config = rules(
-        ("self.minValidSamples <= self.samples", "minValidSamples must not be above samples"),
+        (
+            ".minValidSamples",
+            "self.scorer == 'ExpectedScore' || self.minValidSamples <= self.samples",
+            "minValidSamples must not be above samples: no answer could ever be used",
+        ),
     )
 
     scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"
@@ -222,7 +259,7 @@ class JudgingSpec(Contract):
     """ExpectedScore: below this probability of any score digit the verdict is unusable."""
     external: ExternalJudgeSpec = ExternalJudgeSpec()
     """An external judge."""
-    sampling: SamplingSpec = SamplingSpec(temperature=0.7, top_p=0.9, max_tokens=512)
+    sampling: VerdictSamplingSpec = VerdictSamplingSpec()
     """Sampling of verdicts."""
     template_ref: TemplateRef | None = None
     """Rubric from a ConfigMap; omit for the built-in additive five-point rubric."""
@@ -321,7 +358,10 @@ class TrainingSpec(Contract):
 class WinRateJudgeSpec(Contract):
     """The one judge of all head-to-head comparisons."""
 
-    model_config = rules(("self.source != 'Fixed' || has(self.uri)", "winRate.judge.uri is needed with source Fixed"))
+    model_config = rules(
+        (".uri", "self.source != 'Fixed' || has(self.uri)", "winRate.judge.uri (a model) is needed with source Fixed"),
+        source_rule("uri", "winRate.judge.uri", "!has(self.uri) || "),
+    )
 
     source: Literal["Bootstrap", "Current", "Fixed", "External"] = "Bootstrap"
     """M1, the model itself, a fixed model, or judging.external."""
@@ -349,18 +389,67 @@ class EvaluationSpec(Contract):
     """Head-to-head comparison."""
 
 
+_ROWS_A_STEP = "self.training.nodes * self.training.processesPerNode * self.training.microBatchSize"
+_ROWS_A_STEP_HELP = "training.nodes x processesPerNode x microBatchSize: lower one of these or raise the batch size"
+
+
 class RunSpec(Contract):
     """One Self-Rewarding run: M0 to M_{iterations + 1}."""
 
     model_config = rules(
         (
+            ".bootstrap.strategy",
             "!has(self.branchFrom.run) || self.bootstrap.strategy == 'SupervisedFineTuning'",
             "branchFrom replaces the bootstrap: leave out bootstrap.strategy None",
         ),
         (
-            "!(has(self.evaluation) && self.evaluation.winRate.judge.source == 'External')"
-            " || has(self.judging.external.url)",
-            "winRate.judge.source External needs judging.external",
+            ".evaluation.winRate.judge.source",
+            "self.evaluation.winRate.judge.source != 'External' || has(self.judging.external.url)",
+            "winRate.judge.source External needs judging.external with url and model",
+        ),
+        (
+            ".generation.candidates",
+            "self.preferences.strategy != 'PreferencePairs' || self.generation.candidates >= 2",
+            "a preference pair needs two answers: set generation.candidates to at least 2, or preferences.strategy to"
+            " PositiveOnly",
+        ),
+        (
+            ".generation.sampling.temperature",
+            "self.generation.candidates == 1 || self.generation.sampling.temperature > 0.0",
+            "at temperature 0 all candidates of a prompt are equal: set generation.sampling.temperature above 0",
+        ),
+        (
+            ".gates.minPairs",
+            "self.preferences.strategy != 'PreferencePairs' || self.gates.onFailure == 'Continue'"
+            " || self.gates.minPairs <= self.prompts.count * self.preferences.minYield.maxRounds",
+            "a prompt gives at most one pair, so gates.minPairs can never be reached: lower it to prompts.count times"
+            " preferences.minYield.maxRounds or less",
+        ),
+        (
+            ".preferences.minYield.pairs",
+            "self.preferences.minYield.pairs <= self.prompts.count * self.preferences.minYield.maxRounds",
+            "a prompt gives at most one pair, so minYield.pairs can never be reached: lower it to prompts.count times"
+            " minYield.maxRounds or less",
+        ),
+        (
+            ".gates.minJudgeAccuracy",
+            "!has(self.gates.minJudgeAccuracy) || (self.evaluation.enabled && self.seedData.eft.heldOutExamples > 0)",
+            "gates.minJudgeAccuracy needs evaluation.enabled and seedData.eft.heldOutExamples above 0",
+        ),
+        (
+            ".gates.minWinRate",
+            "!has(self.gates.minWinRate) || (self.evaluation.enabled && self.evaluation.winRate.prompts > 0)",
+            "gates.minWinRate needs evaluation.enabled and evaluation.winRate.prompts above 0",
+        ),
+        (
+            ".training.dpo.batchSize",
+            f"self.training.dpo.batchSize % ({_ROWS_A_STEP}) == 0",
+            f"training.dpo.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
+        ),
+        (
+            ".bootstrap.sft.batchSize",
+            f"self.bootstrap.sft.batchSize % ({_ROWS_A_STEP}) == 0",
+            f"bootstrap.sft.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
         ),
     )
 

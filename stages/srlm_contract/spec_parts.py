@@ -20,13 +20,32 @@ from .base import (
 )
 
 
-def rules(*pairs: tuple[str, str]) -> ConfigDict:
-    """CEL rules of an object, as (expression, message that says what to do)."""
+def rules(*triples: tuple[str, str, str]) -> ConfigDict:
+    """CEL rules of an object, as (field at fault or "", expression, message that says what to do)."""
     return ConfigDict(
         json_schema_extra={
-            "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]
+            "x-kubernetes-validations": [
+                {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+                for field, rule, message in triples
+            ]
         }
     )
+
+
+#: Where models and data may come from; file:// works on the one-machine cluster only.
+SOURCE_PATTERN = (
+    "^(hf://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?(@.+)?"
+    "|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+"
+    "|file:///.+)$"
+)
+SOURCE_HELP = (
+    "must be hf://owner/name[@revision], s3://bucket/prefix or, on the one-machine cluster, file:///absolute/path"
+)
+
+
+def source_rule(field: str, path: str, when: str = "") -> tuple[str, str, str]:
+    """The rule that `field` (its full path is `path`) names a model or data source."""
+    return (f".{field}", f"{when}self.{field}.matches('{SOURCE_PATTERN}')", f"{path} {SOURCE_HELP}")
 
 
 #: Marks a free-form object (the API server keeps its unknown fields).
@@ -70,12 +89,7 @@ class TemplateRef(Contract):
 class BaseModelSpec(Contract):
     """M0: the model everything starts from."""
 
-    model_config = rules(
-        (
-            r"self.uri.matches('^(hf|s3|file)://.+')",
-            "baseModel.uri must begin with hf://, s3:// or file:// (file:// works on the one-machine cluster only)",
-        ),
-    )
+    model_config = rules(source_rule("uri", "baseModel.uri"))
 
     uri: Uri
     """`hf://owner/name[@revision]`, `s3://bucket/prefix` or `file:///path` (one-machine cluster only)."""
@@ -90,12 +104,14 @@ class StorageSpec(Contract):
 
     model_config = rules(
         (
-            r"self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
-            "storage.uri must look like s3://bucket/prefix",
+            ".uri",
+            "self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
+            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and dashes)",
         ),
         (
-            r"!has(self.endpointUrl) || self.endpointUrl.matches('^https?://.+')",
-            "storage.endpointUrl must begin with http:// or https://",
+            ".endpointUrl",
+            "!has(self.endpointUrl) || self.endpointUrl.matches('^https?://[^/]+')",
+            "storage.endpointUrl must begin with http:// or https:// and name a host; omit it for AWS",
         ),
     )
 
@@ -144,12 +160,7 @@ class EftSpec(Contract):
 class SeedDataSpec(Contract):
     """Human-written, human-ranked data."""
 
-    model_config = rules(
-        (
-            r"self.uri.matches('^(hf|s3|file)://.+')",
-            "seedData.uri must begin with hf://, s3:// or file:// (file:// works on the one-machine cluster only)",
-        ),
-    )
+    model_config = rules(source_rule("uri", "seedData.uri"))
 
     uri: Uri
     """`hf://owner/dataset[@revision]`, `s3://bucket/key` or `file:///path`; plain or gzip JSON lines."""
@@ -173,7 +184,11 @@ class ResourceRequirements(Contract):
     QUANTITIES: ClassVar[dict[str, Any]] = {
         "type": "object",
         "maxProperties": 16,
-        "additionalProperties": {"x-kubernetes-int-or-string": True, "maxLength": 32},
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            "pattern": r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+|[mkMGTPE]|[KMGTPE]i)?$",
+        },
     }
 
     requests: Annotated[dict[str, int | str], Field(json_schema_extra=QUANTITIES)] = {}
@@ -196,7 +211,7 @@ class EngineSpec(Contract):
 class StagePodSpec(Contract):
     """How the pods of one stage look."""
 
-    image: Annotated[str, Field(max_length=512)] = ""
+    image: Annotated[str, Field(max_length=512, pattern=r"^\S*$")] = ""
     """Container image; empty for the operator's default."""
     resources: ResourceRequirements | None = None
     """Resources; the default asks for the GPUs the stage uses."""
@@ -286,9 +301,9 @@ class FailurePolicySpec(Contract):
 class SchedulingSpec(Contract):
     """Queueing and priority of the Jobs."""
 
-    queue_name: Annotated[str, Field(max_length=63)] = ""
+    queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """Kueue local queue; Jobs are created suspended and the queue starts them."""
-    priority_class_name: Annotated[str, Field(max_length=253)] = ""
+    priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """PriorityClass of the pods."""
 
 
@@ -296,7 +311,7 @@ class BranchSpec(Contract):
     """Start at another run's model instead of a bootstrap."""
 
     model_config = rules(
-        ("has(self.run) == has(self.model)", "branchFrom needs both run and model, such as {run: other, model: M1}"),
+        ("", "has(self.run) == has(self.model)", "branchFrom needs both run and model, such as {run: other, model: M1}"),
     )
 
     run: ObjectName | None = None
