@@ -1,0 +1,1 @@
+"""The one-machine cluster: API server, controllers, pod runner and storage in one process."""

@@ -1,0 +1,471 @@
+"""The cluster's API in process: what the HTTP server, the controllers and the pod runner all write through.
+
+    cluster = Cluster(clock=SystemClock())
+    job = cluster.get("jobs.batch", "name", "namespace")             # ApiError 404 if absent
+    cluster.create("pods", {...}, "namespace")                       # defaults, admission, validation
+    cluster.update("pods", pod)                                      # conflict on a stale resourceVersion
+    cluster.update("pods", pod, subresource="status")
+    cluster.patch("pods", "name", {"metadata": {...}}, "namespace")  # merge patch
+    cluster.delete("jobs.batch", "name", "namespace", propagation="Background")
+    async for kind, obj in cluster.watch("pods", since=version): ... # ADDED, MODIFIED, DELETED; none lost
+
+Resources are named as kubectl names them: plural, then group (`pods`, `jobs.batch`). All methods but `watch`
+are synchronous and atomic: nothing else runs between the read and the write of one call. Objects that come
+out are copies; objects that go in are copied. Errors are `errors.ApiError`, the Status a client would get.
+In-process calls are neither authenticated nor authorised, but everything else applies to them.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+from srlm_local import errors
+from srlm_local.clock import Clock, SystemClock, to_seconds
+from srlm_local.deletion import DeleteOptions, delete, gone_after_update
+from srlm_local.jsontools import copy
+from srlm_local.managed_fields import apply_configuration, track
+from srlm_local.metadata import check_decoded, validate_metadata
+from srlm_local.patching import PatchFailed, json_patch, merge_patch, strategic_merge
+from srlm_local.request import Request
+from srlm_local.resources import Registry, ResourceType
+from srlm_local.selectors import Predicate, both, field_selector, label_selector
+from srlm_local.storage import Change, Object, Storage
+from srlm_local.strategies import strategy_for
+from srlm_local.strategy import Strategy
+
+PatchType = Literal["merge", "json", "strategic", "apply"]
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class Cluster:
+    """See the module's docstring."""
+
+    def __init__(self, *, clock: Clock | None = None, storage: Storage | None = None, seed: int | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.storage = storage or Storage()
+        self.registry = Registry()
+        self.random = random.Random(seed)
+        self.log_reader: Callable[[Object, dict[str, str]], Any] | None = None
+        """Set by the pod runner: (pod, query) -> text or an async iterator of bytes; serves pods/log."""
+        self.token_review: Callable[[str], Any] | None = None
+
+    # ---- reading
+
+    def type_of(self, resource: str | ResourceType) -> ResourceType:
+        return resource if isinstance(resource, ResourceType) else self.registry.named(resource)
+
+    def strategy(self, rt: ResourceType) -> Strategy:
+        return strategy_for(rt)
+
+    def get(self, resource: str | ResourceType, name: str, namespace: str = "") -> Object:
+        """A copy of the object. Raises ApiError 404."""
+        return copy(self._stored(self.type_of(resource), namespace, name))
+
+    def find(self, resource: str | ResourceType, name: str, namespace: str = "") -> Object | None:
+        """As `get`, but None if there is no such object."""
+        rt = self.type_of(resource)
+        found = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
+        return None if found is None else copy(found)
+
+    def list(
+        self,
+        resource: str | ResourceType,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+    ) -> list[Object]:
+        """Copies of all objects that match, ordered by namespace and name; of all namespaces if None."""
+        rt = self.type_of(resource)
+        match = self.predicate(rt, labels, fields)
+        return [copy(obj) for obj in self.storage.list(rt.storage, namespace or None) if match(obj)]
+
+    @property
+    def version(self) -> int:
+        """The newest resourceVersion: `list` and then `watch(since=version)`, without awaiting in between."""
+        return self.storage.version
+
+    def predicate(self, rt: ResourceType, labels: str = "", fields: str = "") -> Predicate:
+        extra = tuple(f["jsonPath"].lstrip(".") for f in (rt.crd or {}).get("selectableFields", ()))
+        return both(
+            label_selector(labels) if labels else None,
+            field_selector(fields, rt.name, extra) if fields else None,
+        )
+
+    async def watch(
+        self,
+        resource: str | ResourceType,
+        namespace: str | None = None,
+        *,
+        since: int | None = None,
+        labels: str = "",
+        fields: str = "",
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """(type, object) for every change after `since`; None begins with everything there is as ADDED.
+
+        With selectors, an object that begins to match is ADDED and one that no longer does is DELETED.
+        Raises ApiError 410 if `since` is too old. Ends only by cancellation or `aclose`.
+        """
+        rt = self.type_of(resource)
+        match = self.predicate(rt, labels, fields)
+        watcher = self.storage.watcher(self.storage.version if since is None else since)
+        try:
+            if since is None:
+                for obj in self.list(rt, namespace, labels=labels, fields=fields):
+                    yield "ADDED", obj
+            while True:
+                for change in watcher.poll():
+                    if seen := seen_as(change, rt, namespace, match):
+                        yield seen[0], copy(seen[1])
+                await watcher.wait()
+        finally:
+            watcher.close()
+
+    def _stored(self, rt: ResourceType, namespace: str, name: str) -> Object:
+        found = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
+        if found is None:
+            raise errors.not_found(rt.plural, rt.group, name)
+        return found
+
+    # ---- writing
+
+    def create(
+        self, resource: str | ResourceType, obj: Object, namespace: str = "", *, request: Request | None = None
+    ) -> Object:
+        """Creates and returns the stored object. Raises ApiError 400, 403, 404 (namespace), 409, 422."""
+        rt, request = self.type_of(resource), request or Request()
+        strategy = self.strategy(rt)
+        obj = self._decoded(rt, obj, namespace or (obj.get("metadata") or {}).get("namespace", ""), request)
+        meta = obj["metadata"]
+        if meta.get("resourceVersion"):
+            raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        strategy.decode(self, rt, obj, request)
+        self._system_fields(rt, obj)
+        if rt.status and rt.name not in KEEPS_STATUS_ON_CREATE:
+            obj.pop("status", None)
+        existing = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"]) if meta.get("name") else None
+        strategy.default(obj)
+        strategy.prepare(self, obj, None, request)
+        if rt.namespaced:
+            self._check_namespace(rt, obj)
+        strategy.admit(self, obj, None, request)
+        self._refuse(rt, obj, validate_metadata(obj, rt, strategy) + strategy.validate(obj, None))
+        if existing is not None:
+            deleted = "deletionTimestamp" in existing["metadata"]
+            prefix = "object is being deleted: " if deleted else ""
+            raise errors.already_exists(rt.plural, rt.group, meta["name"], prefix)
+        track(self, rt, obj, None, request)
+        return self.write(rt, obj, request)
+
+    def update(
+        self,
+        resource: str | ResourceType,
+        obj: Object,
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        subresource: str = "",
+        request: Request | None = None,
+    ) -> Object:
+        """Replaces the object, or only its status. A resourceVersion in `obj` must be the current one (409)."""
+        rt, request = self.type_of(resource), request or Request()
+        meta = obj.get("metadata") or {}
+        name = name if name is not None else meta.get("name", "")
+        namespace = namespace if namespace is not None else meta.get("namespace", "")
+        obj = self._decoded(rt, obj, namespace, request)
+        if obj["metadata"].get("name", name) != name:
+            wrong = obj["metadata"]["name"]
+            raise errors.bad_request(
+                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
+            )
+        self.strategy(rt).decode(self, rt, obj, request)
+        old = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
+        if old is None:
+            version = obj["metadata"].get("resourceVersion")
+            if rt.create_on_update and not subresource and not version:
+                return self.create(rt, obj, namespace, request=request)
+            if version and rt.create_on_update:
+                raise errors.conflict(rt.plural, rt.group, name)
+            raise errors.not_found(rt.plural, rt.group, name)
+        return self._replace(rt, old, obj, subresource, request, patched=False)
+
+    def patch(
+        self,
+        resource: str | ResourceType,
+        name: str,
+        patch: Any,
+        namespace: str = "",
+        *,
+        kind: PatchType = "merge",
+        subresource: str = "",
+        request: Request | None = None,
+    ) -> Object:
+        """Changes the object by a patch; kind "apply" is server-side apply and may create it."""
+        rt, request = self.type_of(resource), request or Request()
+        namespace = namespace if rt.namespaced else ""
+        old = self.storage.get(rt.storage, namespace, name)
+        if kind == "apply":
+            return self._apply(rt, old, name, namespace, patch, subresource, request)
+        if old is None:
+            raise errors.not_found(rt.plural, rt.group, name)
+        try:
+            if kind == "json":
+                new = json_patch(old, patch)
+            elif kind == "strategic" and not rt.custom:
+                new = strategic_merge(old, patch)
+            else:
+                new = merge_patch(old, patch)
+        except PatchFailed as error:
+            message = "the server rejected our request due to an error in our request"
+            raise errors.ApiError(422, "Invalid", message, {}) from error
+        new = self._decoded(rt, copy(new), namespace, request, patched=old)
+        if new["metadata"].get("name") != name:
+            wrong = new["metadata"].get("name", "")
+            raise errors.bad_request(
+                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
+            )
+        self.strategy(rt).decode(self, rt, new, request)
+        return self._replace(rt, old, new, subresource, request, patched=True)
+
+    def _apply(
+        self, rt: ResourceType, old: Object | None, name: str, namespace: str, config: Object, subresource: str,
+        request: Request,
+    ) -> Object:
+        request.apply = True
+        config = self._decoded(rt, config, namespace, request)
+        config["metadata"].setdefault("name", name)
+        if old is None:
+            if subresource:
+                raise errors.not_found(rt.plural, rt.group, name)
+            new = apply_configuration(self, rt, None, config, "", request)
+            new["metadata"].pop("resourceVersion", None)
+            return self.create(rt, new, namespace, request=request)
+        new = apply_configuration(self, rt, old, config, subresource, request)
+        return self._replace(rt, old, new, subresource, request, patched=True)
+
+    def delete(
+        self,
+        resource: str | ResourceType,
+        name: str,
+        namespace: str = "",
+        *,
+        propagation: str | None = None,
+        grace_period: int | None = None,
+        uid: str | None = None,
+        version: str | None = None,
+        options: DeleteOptions | None = None,
+        request: Request | None = None,
+    ) -> tuple[Object, bool]:
+        """Begins or completes a deletion: (the object, True if it is gone).
+
+        propagation: Background, Foreground, Orphan or None for the resource's default (for Jobs: Orphan, as in
+        the API); uid and version are preconditions (409); grace_period in seconds matters for pods.
+        """
+        rt, request = self.type_of(resource), request or Request()
+        options = options or DeleteOptions(grace_period, propagation, None, uid, version)
+        options.check()
+        old = self._stored(rt, namespace, name)
+        left, gone = delete(self, rt, old, options, request)
+        return copy(left), gone
+
+    # ---- what writes have in common
+
+    def _decoded(
+        self, rt: ResourceType, obj: Any, namespace: str, request: Request, patched: Object | None = None
+    ) -> Object:
+        obj = copy(obj)
+        check_decoded(rt, obj, request, patched)
+        meta = obj["metadata"]
+        if rt.namespaced:
+            if meta.setdefault("namespace", namespace) != namespace:
+                raise errors.bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+        else:
+            meta.pop("namespace", None)
+        return obj
+
+    def _system_fields(self, rt: ResourceType, obj: Object) -> None:
+        meta = obj["metadata"]
+        for given in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "resourceVersion"):
+            meta.pop(given, None)
+        meta["uid"] = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        meta["creationTimestamp"] = to_seconds(self.clock.now())
+        if rt.generation:
+            meta["generation"] = 1
+        if not meta.get("name") and (stem := meta.get("generateName")):
+            meta["name"] = self.generate_name(stem)
+
+    def generate_name(self, stem: str) -> str:
+        """generateName as the API server does it: cut to 58 characters, five random ones added."""
+        return stem[:58] + "".join(self.random.choices(_NAME_LETTERS, k=5))
+
+    def _check_namespace(self, rt: ResourceType, obj: Object) -> None:
+        name = obj["metadata"]["namespace"]
+        namespace = self.storage.get("namespaces", "", name)
+        if namespace is None:
+            raise errors.not_found("namespaces", "", name)
+        if "deletionTimestamp" in namespace["metadata"]:
+            why = f"unable to create new content in namespace {name} because it is being terminated"
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {name} is being terminated",
+                "field": "metadata.namespace",
+            }
+            raise errors.forbidden(rt.plural, rt.group, obj["metadata"].get("name", ""), why, [cause])
+
+    def _replace(
+        self, rt: ResourceType, old: Object, new: Object, subresource: str, request: Request, *, patched: bool
+    ) -> Object:
+        strategy = self.strategy(rt)
+        self._check_version(rt, old, new, patched)
+        given_managers = new["metadata"].get("managedFields")
+        new = self._isolated(rt, old, new, subresource)
+        strategy.default(new)
+        if not subresource:
+            strategy.prepare(self, new, old, request)
+        if rt.generation and not subresource and _spec_changed(rt, old, new):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        strategy.admit(self, new, old, request)
+        found = validate_metadata(new, rt, strategy, old)
+        found += strategy.validate_status(new, old) if subresource else strategy.validate(new, old)
+        self._refuse(rt, new, found)
+        if gone_after_update(new, old):
+            if not request.dry_run:
+                self.erase(rt, new)
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            return new
+        if given_managers is not None and not given_managers:
+            new["metadata"].pop("managedFields", None)
+        track(self, rt, new, old, request, subresource)
+        if _same(new, old):
+            return copy(old)
+        return self.write(rt, new, request)
+
+    def _check_version(self, rt: ResourceType, old: Object, new: Object, patched: bool) -> None:
+        meta, have = new["metadata"], old["metadata"]
+        version = meta.get("resourceVersion") or ""
+        if not version and not rt.unconditional and not patched:
+            error = errors.FieldError(
+                "metadata.resourceVersion", "Invalid value: 0: must be specified for an update", "FieldValueInvalid"
+            )
+            raise errors.invalid(rt.plural, rt.group, have["name"], [error])
+        if version and not version.isdigit():
+            raise errors.ApiError(500, "", f'strconv.ParseUint: parsing "{version}": invalid syntax')
+        if not patched and meta.get("uid") and meta["uid"] != have["uid"]:
+            group = f"{rt.group}/" if rt.group else ""
+            key = f"/registry/{group}{rt.plural}/{have.get('namespace', '')}/{have['name']}"
+            raise errors.conflict(
+                rt.plural, rt.group, have["name"],
+                f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+                f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {have['uid']}",
+            )
+        if version and version != have["resourceVersion"]:
+            raise errors.conflict(rt.plural, rt.group, have["name"])
+
+    def _isolated(self, rt: ResourceType, old: Object, new: Object, subresource: str) -> Object:
+        """`new` with everything taken from `old` that this endpoint may not change."""
+        new = copy(new)
+        meta, have = new["metadata"], old["metadata"]
+        if subresource == "status" and rt.custom:
+            managers = meta.get("managedFields")
+            uid = meta.get("uid")
+            new = {**copy(old), **({"status": new["status"]} if "status" in new else {})}
+            if "status" not in new or ("status" in old and "status" not in new):
+                new.pop("status", None)
+            meta = new["metadata"]
+            if managers is not None:
+                meta["managedFields"] = managers
+            if uid:
+                meta["uid"] = uid
+        elif subresource == "status":
+            kept = {key: copy(value) for key, value in old.items() if key not in ("metadata", "status")}
+            new = {**kept, "metadata": meta, **({"status": new["status"]} if "status" in new else {})}
+            if "ownerReferences" in have:
+                meta["ownerReferences"] = copy(have["ownerReferences"])
+        elif rt.status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = copy(old["status"])
+        for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
+                    "generateName", "namespace", "selfLink"):
+            if key in have:
+                meta[key] = have[key]
+            else:
+                meta.pop(key, None)
+        meta.setdefault("uid", have["uid"])
+        meta["uid"] = meta["uid"] or have["uid"]
+        meta["name"] = have["name"]
+        meta["resourceVersion"] = have["resourceVersion"]
+        return new
+
+    def _refuse(self, rt: ResourceType, obj: Object, found: list[errors.FieldError]) -> None:
+        if found:
+            kind = obj.get("kind", rt.kind) if rt.custom else rt.kind
+            raise errors.invalid(kind, rt.group, obj["metadata"].get("name", ""), found)
+
+    def write(self, rt: ResourceType, obj: Object, request: Request) -> Object:
+        """Stores, unless it is a dry run; returns a copy."""
+        if request.dry_run:
+            return obj
+        meta = obj["metadata"]
+        old = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"])
+        stored = self.storage.put(rt.storage, meta.get("namespace", ""), meta["name"], copy(obj))
+        self.strategy(rt).after(self, stored, old)
+        return copy(stored)
+
+    def erase(self, rt: ResourceType, obj: Object) -> Object:
+        """Removes from the store; watchers see `obj` as it is given here. Returns it with the final version."""
+        meta = obj["metadata"]
+        old = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"])
+        shown = self.storage.remove(rt.storage, meta.get("namespace", ""), meta["name"], copy(obj))
+        self.strategy(rt).after(self, None, old)
+        return copy({**shown, "metadata": {**shown["metadata"], "resourceVersion": meta["resourceVersion"]}})
+
+
+KEEPS_STATUS_ON_CREATE = {"namespaces", "nodes", "pods", "services", "persistentvolumeclaims", "resourcequotas"}
+"""Kinds whose `prepare` decides about the status of a new object."""
+
+
+def seen_as(
+    change: Change, rt: ResourceType, namespace: str | None, match: Predicate
+) -> tuple[str, Object] | None:
+    """What a watch with this namespace and selector sees of a change: (type, object) or nothing."""
+    if change.resource != rt.storage or (namespace and change.namespace != namespace):
+        return None
+    before = change.previous is not None and match(change.previous)
+    if change.type == "DELETED":
+        return ("DELETED", change.object) if before else None
+    now = match(change.object)
+    if now:
+        return ("MODIFIED" if before else "ADDED"), change.object
+    if before and change.previous is not None:
+        version = change.object["metadata"]["resourceVersion"]
+        last = {**change.previous, "metadata": {**change.previous["metadata"], "resourceVersion": version}}
+        return "DELETED", last
+    return None
+
+
+def _spec_changed(rt: ResourceType, old: Object, new: Object) -> bool:
+    ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if rt.status else set())
+    return {k: v for k, v in old.items() if k not in ignored} != {k: v for k, v in new.items() if k not in ignored}
+
+
+def _same(new: Object, old: Object) -> bool:
+    """Whether nothing but times in managedFields differ."""
+    return _without_times(new) == _without_times(old)
+
+
+def _without_times(obj: Object) -> Object:
+    fields = obj["metadata"].get("managedFields")
+    if not fields:
+        return obj
+    bare = [{k: v for k, v in entry.items() if k != "time"} for entry in fields]
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": bare}}
+
+
+assert len(_NAME_LETTERS) == len(set(_NAME_LETTERS)) and set(_NAME_LETTERS) <= set(string.ascii_lowercase + string.digits)
