@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import Contract, Count, CountOrZero, Fraction, NonNegative, ObjectName, Positive, ShortText, Text, Uri
+from .base import (
+    Contract,
+    Count,
+    CountOrZero,
+    Fraction,
+    NonNegative,
+    ObjectName,
+    Positive,
+    ShortText,
+    Text,
+    Uri,
+)
 from .spec_parts import (
     FREE_FORM,
     BaseModelSpec,
@@ -244,7 +255,8 @@ class JudgingSpec(Contract):
     )
 
     scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"
-    """Mean of sampled verdicts, or expected score from the digit logits (no reasoning first, unlike the paper)."""
+    """Mean of sampled verdicts, or expected score from the digit logits (no reasoning first, unlike the
+    paper)."""
     samples: Annotated[int, Field(ge=1, le=64)] = 3
     """Verdicts an answer."""
     min_valid_samples: Annotated[int, Field(ge=1, le=64)] = 2
@@ -294,7 +306,11 @@ class PreferencesSpec(Contract):
     """Best against worst (DPO), or supervised training on the best answers."""
     min_margin: Annotated[float, Field(ge=0, le=5)] = 0
     """Best minus worst score must be greater than this; 0.25 suits ExpectedScore."""
-    length_penalties: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MAX_ITERATIONS)] = (0, 0, 0.1)
+    length_penalties: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MAX_ITERATIONS)] = (
+        0,
+        0,
+        0.1,
+    )
     """Length penalty rho per iteration, the last one repeats; 0 is off."""
     truncated: Literal["Drop", "Keep"] = "Drop"
     """What becomes of answers cut by the length limit."""
@@ -359,7 +375,11 @@ class WinRateJudgeSpec(Contract):
     """The one judge of all head-to-head comparisons."""
 
     model_config = rules(
-        (".uri", "self.source != 'Fixed' || has(self.uri)", "winRate.judge.uri (a model) is needed with source Fixed"),
+        (
+            ".uri",
+            "self.source != 'Fixed' || has(self.uri)",
+            "winRate.judge.uri (a model) is needed with source Fixed",
+        ),
         source_rule("uri", "winRate.judge.uri", "!has(self.uri) || "),
     )
 
@@ -390,7 +410,9 @@ class EvaluationSpec(Contract):
 
 
 _ROWS_A_STEP = "self.training.nodes * self.training.processesPerNode * self.training.microBatchSize"
-_ROWS_A_STEP_HELP = "training.nodes x processesPerNode x microBatchSize: lower one of these or raise the batch size"
+_ROWS_A_STEP_HELP = (
+    "training.nodes x processesPerNode x microBatchSize: lower one of these or raise the batch size"
+)
 
 
 class RunSpec(Contract):
@@ -410,30 +432,32 @@ class RunSpec(Contract):
         (
             ".generation.candidates",
             "self.preferences.strategy != 'PreferencePairs' || self.generation.candidates >= 2",
-            "a preference pair needs two answers: set generation.candidates to at least 2, or preferences.strategy to"
-            " PositiveOnly",
+            "a preference pair needs two answers: set generation.candidates to at least 2, or"
+            " preferences.strategy to PositiveOnly",
         ),
         (
             ".generation.sampling.temperature",
             "self.generation.candidates == 1 || self.generation.sampling.temperature > 0.0",
-            "at temperature 0 all candidates of a prompt are equal: set generation.sampling.temperature above 0",
+            "at temperature 0 all candidates of a prompt are equal: set generation.sampling.temperature above"
+            " 0",
         ),
         (
             ".gates.minPairs",
             "self.preferences.strategy != 'PreferencePairs' || self.gates.onFailure == 'Continue'"
             " || self.gates.minPairs <= self.prompts.count * self.preferences.minYield.maxRounds",
-            "a prompt gives at most one pair, so gates.minPairs can never be reached: lower it to prompts.count times"
-            " preferences.minYield.maxRounds or less",
+            "a prompt gives at most one pair, so gates.minPairs can never be reached: lower it to prompts.count"
+            " times preferences.minYield.maxRounds or less",
         ),
         (
             ".preferences.minYield.pairs",
             "self.preferences.minYield.pairs <= self.prompts.count * self.preferences.minYield.maxRounds",
-            "a prompt gives at most one pair, so minYield.pairs can never be reached: lower it to prompts.count times"
-            " minYield.maxRounds or less",
+            "a prompt gives at most one pair, so minYield.pairs can never be reached: lower it to prompts.count"
+            " times minYield.maxRounds or less",
         ),
         (
             ".gates.minJudgeAccuracy",
-            "!has(self.gates.minJudgeAccuracy) || (self.evaluation.enabled && self.seedData.eft.heldOutExamples > 0)",
+            "!has(self.gates.minJudgeAccuracy)"
+            " || (self.evaluation.enabled && self.seedData.eft.heldOutExamples > 0)",
             "gates.minJudgeAccuracy needs evaluation.enabled and seedData.eft.heldOutExamples above 0",
         ),
         (
@@ -443,12 +467,12 @@ class RunSpec(Contract):
         ),
         (
             ".training.dpo.batchSize",
-            f"self.training.dpo.batchSize % ({_ROWS_A_STEP}) == 0",
+            f"{_ROWS_A_STEP} < 1 || self.training.dpo.batchSize % ({_ROWS_A_STEP}) == 0",
             f"training.dpo.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
         ),
         (
             ".bootstrap.sft.batchSize",
-            f"self.bootstrap.sft.batchSize % ({_ROWS_A_STEP}) == 0",
+            f"{_ROWS_A_STEP} < 1 || self.bootstrap.sft.batchSize % ({_ROWS_A_STEP}) == 0",
             f"bootstrap.sft.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
         ),
     )

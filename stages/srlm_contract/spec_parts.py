@@ -34,12 +34,11 @@ def rules(*triples: tuple[str, str, str]) -> ConfigDict:
 
 #: Where models and data may come from; file:// works on the one-machine cluster only.
 SOURCE_PATTERN = (
-    "^(hf://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?(@.+)?"
-    "|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+"
-    "|file:///.+)$"
+    "^(hf://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?(@.+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|file:///.+)$"
 )
 SOURCE_HELP = (
-    "must be hf://owner/name[@revision], s3://bucket/prefix or, on the one-machine cluster, file:///absolute/path"
+    "must be hf://owner/name[@revision], s3://bucket/prefix or, on the one-machine cluster,"
+    " file:///absolute/path"
 )
 
 
@@ -106,7 +105,8 @@ class StorageSpec(Contract):
         (
             ".uri",
             "self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
-            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and dashes)",
+            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and"
+            " dashes)",
         ),
         (
             ".endpointUrl",
@@ -205,7 +205,8 @@ class EngineSpec(Contract):
     dtype: Literal["BFloat16", "Float16", "Float32"] = "BFloat16"
     """Type the weights are served in."""
     args: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
-    """Further engine arguments, such as `tensor_parallel_size`; trust_remote_code is false unless set here."""
+    """Further engine arguments, such as `tensor_parallel_size`; trust_remote_code is false unless set
+    here."""
 
 
 class StagePodSpec(Contract):
@@ -303,7 +304,9 @@ class SchedulingSpec(Contract):
 
     queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """Kueue local queue; Jobs are created suspended and the queue starts them."""
-    priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    priority_class_name: Annotated[
+        str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")
+    ] = ""
     """PriorityClass of the pods."""
 
 
@@ -311,7 +314,11 @@ class BranchSpec(Contract):
     """Start at another run's model instead of a bootstrap."""
 
     model_config = rules(
-        ("", "has(self.run) == has(self.model)", "branchFrom needs both run and model, such as {run: other, model: M1}"),
+        (
+            "",
+            "has(self.run) == has(self.model)",
+            "branchFrom needs both run and model, such as {run: other, model: M1}",
+        ),
     )
 
     run: ObjectName | None = None
