@@ -1,0 +1,196 @@
+"""The stage graph: what runs, what it reads, and what reuses what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from srlm_contract.graph import Node, Outcome, graph, node_key
+from srlm_contract.spec import RunSpec
+from srlm_contract.tasks import ArtifactRef, PairsParams, Pins, SourceRef, TrainParams
+
+PINS = Pins(
+    base_model=SourceRef(uri="hf://owner/model", revision="abc"),
+    seed_data=SourceRef(uri="s3://seed/trees.jsonl", revision="sha256:0"),
+)
+
+
+def spec(**changes: Any) -> RunSpec:
+    return RunSpec.parse(
+        {
+            "baseModel": {"uri": "hf://owner/model"},
+            "storage": {"uri": "s3://bucket/prefix"},
+            "seedData": {"uri": "s3://seed/trees.jsonl"},
+            **changes,
+        }
+    )
+
+
+def walk(
+    run: RunSpec, pins: Pins = PINS, **statistics: dict[str, float]
+) -> tuple[list[Node], dict[str, Outcome]]:
+    """Commit every node in order, as if its content digest were a function of its key."""
+    outcomes: dict[str, Outcome] = {}
+    while True:
+        nodes = graph(run, pins, outcomes)
+        node = next((n for n in nodes if n.id not in outcomes), None)
+        if node is None:
+            return list(nodes), outcomes
+        key = node_key(node, outcomes, run.seed)
+        assert key is not None, f"{node.id} comes before one of its inputs"
+        name = node.id.replace("/", "_").replace("-", "_")
+        outcomes[node.id] = Outcome(key, f"sha256:{key}", statistics.get(f"n{name}", {}))
+
+
+def keys(run: RunSpec, pins: Pins = PINS) -> dict[str, str]:
+    return {node_id: outcome.key for node_id, outcome in walk(run, pins)[1].items()}
+
+
+def test_the_papers_loop() -> None:
+    nodes, _ = walk(spec())
+    assert [n.id for n in nodes] == [
+        "0/data", "0/sft-ift", "0/judge-ranked", "0/select", "0/sft", "0/judge-heldout", "0/evaluate",
+        "1/prompts", "1/generate", "1/judge", "1/pairs", "1/train", "1/judge-heldout", "1/evaluate",
+        "2/prompts", "2/generate", "2/judge", "2/pairs", "2/train", "2/judge-heldout", "2/evaluate",
+    ]  # fmt: skip
+
+
+def test_m3_is_trained_from_m2_or_from_m1() -> None:
+    previous = {n.id: n for n in walk(spec())[0]}["2/train"]
+    bootstrap = {n.id: n for n in walk(spec(training={"startFrom": "Bootstrap"}))[0]}["2/train"]
+    assert previous.inputs == {"pairs": "2/pairs", "model": "1/train"}
+    assert bootstrap.inputs == {"pairs": "2/pairs", "model": "0/sft"}
+
+
+def test_the_reference_is_named_only_when_it_is_another_model() -> None:
+    nodes = {n.id: n for n in walk(spec(training={"reference": "Bootstrap"}))[0]}
+    assert "reference" not in nodes["1/train"].inputs
+    assert nodes["2/train"].inputs["reference"] == "0/sft"
+
+
+def test_prompts_know_all_earlier_prompts() -> None:
+    nodes = {n.id: n for n in walk(spec(iterations=3))[0]}
+    assert nodes["3/prompts"].inputs == {
+        "data": "0/data", "model": "2/train", "earlier-1": "1/prompts", "earlier-2": "2/prompts",
+    }  # fmt: skip
+
+
+def test_without_eft_m1_learns_from_answers_alone() -> None:
+    nodes, _ = walk(spec(seedData={"uri": "s3://seed/t", "eft": {"enabled": False, "heldOutExamples": 0}}))
+    assert [n.id for n in nodes if n.iteration == 0] == ["0/data", "0/sft", "0/evaluate"]
+
+
+def test_without_bootstrap_the_base_model_is_m1() -> None:
+    nodes = {n.id: n for n in walk(spec(bootstrap={"strategy": "None"}))[0]}
+    assert nodes["1/generate"].sources["model"] == PINS.base_model
+    assert "0/sft" not in nodes
+
+
+def test_a_branch_starts_at_another_runs_model() -> None:
+    m1 = ArtifactRef(stage="sft", key="k", content_digest="sha256:m1")
+    nodes = {n.id: n for n in graph(spec(), PINS, {}, branch=m1)}
+    assert nodes["1/train"].artifacts == {"model": m1}
+    assert "0/sft" not in nodes
+
+
+def test_another_beta_reuses_everything_before_training() -> None:
+    ours, theirs = keys(spec()), keys(spec(training={"dpo": {"beta": 0.3}}))
+    same = {n for n in ours if ours[n] == theirs[n]}
+    assert same == {n for n in ours if n.startswith("0/")} | {
+        "1/prompts", "1/generate", "1/judge", "1/pairs",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stages": {"generate": {"resources": {"limits": {"nvidia.com/gpu": 4}}}}},
+        {"stages": {"train": {"podTemplate": {"spec": {"nodeSelector": {"gpu": "h100"}}}}}},
+        {"generation": {"shards": 2}},
+        {"judging": {"shards": 3}},
+        {"training": {"nodes": 2, "processesPerNode": 4, "microBatchSize": 2}},
+        {"training": {"checkpointEverySteps": 10}},
+        {"scheduling": {"queueName": "q"}},
+        {"failurePolicy": {"maxAttempts": 9}},
+        {"gates": {"minPairs": 1}},
+        {"storage": {"uri": "s3://other/place", "endpointUrl": "https://minio.example"}},
+        {"suspend": True},
+    ],
+)
+def test_how_and_where_it_runs_is_not_in_the_keys(change: dict[str, Any]) -> None:
+    assert keys(spec(**change)) == keys(spec())
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"seed": 1}, "0/data"),
+        ({"seedData": {"uri": "s3://seed/t", "language": "de"}}, "0/data"),
+        ({"bootstrap": {"sft": {"epochs": 3}}}, "0/sft-ift"),
+        ({"stages": {"judge": {"engine": {"name": "transformers"}}}}, "0/judge-ranked"),
+        ({"prompts": {"count": 7}}, "1/prompts"),
+        ({"generation": {"candidates": 5}}, "1/generate"),
+        ({"preferences": {"minMargin": 1}}, "1/pairs"),
+        ({"stages": {"pairs": {"image": "mine:1"}}}, "1/pairs"),
+        ({"training": {"saveDtype": "BFloat16"}}, "0/sft-ift"),
+    ],
+)
+def test_what_changes_the_result_changes_the_key(change: dict[str, Any], first: str) -> None:
+    ours, theirs = keys(spec()), keys(spec(**change))
+    assert next(n for n in ours if ours[n] != theirs[n]) == first
+
+
+def test_a_default_written_out_is_the_default() -> None:
+    assert keys(RunSpec.parse(spec().wire())) == keys(spec())
+
+
+def test_content_identity_does_not_depend_on_the_place() -> None:
+    here = PINS.model_copy(update={"base_model": SourceRef(uri="file:///a", revision="sha256:1")})
+    there = PINS.model_copy(update={"base_model": SourceRef(uri="s3://b/a", revision="sha256:1")})
+    assert keys(spec(), here) == keys(spec(), there)
+
+
+def test_more_rounds_while_pairs_fall_short() -> None:
+    run = spec(iterations=1, preferences={"minYield": {"pairs": 10, "maxRounds": 3}})
+    nodes, outcomes = walk(run, n1_pairs={"pairs": 4}, n1_pairs_r2={"pairs": 12})
+    by_id = {n.id: n for n in nodes}
+    assert by_id["1/train"].inputs["pairs"] == "1/pairs-r2"
+    assert by_id["1/pairs-r2"].inputs == {"judgements-1": "1/judge", "judgements-2": "1/judge-r2"}
+    assert "1/pairs-r3" not in by_id
+    assert outcomes["1/prompts"].key != outcomes["1/prompts-r2"].key
+
+
+def test_length_penalties_run_by_iteration_and_the_last_repeats() -> None:
+    run = spec(iterations=4, preferences={"lengthPenalties": [0, 0.2]})
+    rhos = [n.params.length_penalty for n in walk(run)[0] if isinstance(n.params, PairsParams)]
+    assert rhos == [0, 0.2, 0.2, 0.2]
+
+
+def test_positives_train_on_the_seed_too() -> None:
+    nodes = {n.id: n for n in walk(spec(preferences={"strategy": "PositiveOnly"}))[0]}
+    train = nodes["1/train"]
+    assert isinstance(train.params, TrainParams)
+    assert train.params.include_seed
+    assert train.inputs == {"pairs": "1/pairs", "data": "0/data", "eft": "0/select", "model": "0/sft"}
+
+
+def test_raising_iterations_changes_no_earlier_key() -> None:
+    two, four = keys(spec(iterations=2)), keys(spec(iterations=4))
+    assert {n: four[n] for n in two} == two
+
+
+@given(st.integers(1, 6), st.booleans(), st.booleans(), st.sampled_from(["Current", "Fixed", "Pool"]))
+def test_inputs_always_come_first(iterations: int, choose: bool, evaluation: bool, source: str) -> None:
+    run = spec(
+        iterations=iterations,
+        training={"choose": {"enabled": choose}},
+        evaluation={"enabled": evaluation},
+        prompts={"generator": {"source": source, "uri": "hf://a/b"}},
+    )
+    seen: set[str] = set()
+    for node in graph(run, PINS.model_copy(update={"prompt_source": SourceRef(uri="hf://a/b")}), {}):
+        assert set(node.inputs.values()) <= seen
+        assert node.id not in seen
+        seen.add(node.id)
