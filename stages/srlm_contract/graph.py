@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from .keys import artifact_key
 from .rows import ROW_SCHEMA
@@ -332,7 +333,7 @@ class _Builder:
         )
         self.add(t, "evaluate", "evaluate", params, inputs, models, sources)
 
-    def trainer(self) -> dict[str, str]:
+    def trainer(self) -> dict[str, Any]:
         return {
             "system_prompt": self.spec.generation.system_prompt,
             "chat_template": self.pins.chat_template,
@@ -343,7 +344,7 @@ class _Builder:
     def sft_params(self) -> SftParams:
         return SftParams(sft=self.spec.bootstrap.sft, **self.trainer())
 
-    def judge_params(self, rows: str) -> JudgeParams:
+    def judge_params(self, rows: Literal["candidates", "ranked-train", "ranked-heldout"]) -> JudgeParams:
         j = self.spec.judging
         return JudgeParams(
             rows=rows,
