@@ -53,6 +53,8 @@ class StageStatus(Contract):
     """Number of the last attempt, from 1."""
     shards: int = 1
     """Number of shards; every attempt keeps that of the first."""
+    finished_shards: Annotated[str, Field(max_length=1024)] = ""
+    """Shards that earlier attempts have committed, as ranges such as `0-3,5`."""
     counted_failures: int = 0
     """Failures that count against failurePolicy.maxAttempts."""
     temporary_since: Time | None = None

@@ -267,6 +267,8 @@ class StageTask(Contract):
     sources: dict[str, SourceRef] = {}
     """Outside sources by name, such as `model` or `seedData`."""
     shards: int = 1
+    shard_indexes: tuple[int, ...] = ()
+    """Shards of this attempt: JOB_COMPLETION_INDEX i stands for shard shard_indexes[i]. Empty for all."""
     storage: StorageLocation
     process: ProcessSettings = ProcessSettings()
     repair: bool = False
