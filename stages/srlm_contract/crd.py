@@ -85,8 +85,8 @@ def run_schema() -> Schema:
             "x-kubernetes-validations": [
                 {
                     "rule": "self.metadata.name.size() <= 63",
-                    "message": "metadata.name may have at most 63 characters, since Jobs and Pods carry it as a"
-                    " label: choose a shorter name",
+                    "message": "metadata.name may have at most 63 characters, since Jobs and Pods carry it as"
+                    " a label: choose a shorter name",
                 },
                 *(_immutable(field) for field in ("baseModel", "storage", "seedData")),
             ],

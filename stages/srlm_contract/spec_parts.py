@@ -19,6 +19,9 @@ from .base import (
     Uri,
 )
 
+#: Most iterations a run may ask for; lists in status are bounded by it.
+MAX_ITERATIONS = 50
+
 
 def rules(*triples: tuple[str, str, str]) -> ConfigDict:
     """CEL rules of an object, as (field at fault or "", expression, message that says what to do)."""

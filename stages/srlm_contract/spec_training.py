@@ -1,0 +1,136 @@
+"""The sections of `SelfRewardingRun.spec` about training: supervised fine-tuning, DPO and how both run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Contract, CountOrZero, Fraction, NonNegative, Positive, ShortText
+from .spec_parts import rules
+
+
+class SftSpec(Contract):
+    """Supervised fine-tuning, loss on the answer only."""
+
+    model_config = rules(
+        (
+            ".minLearningRate",
+            "self.minLearningRate <= self.learningRate",
+            "minLearningRate must not be above learningRate: lower it, or set it to 0",
+        ),
+    )
+
+    learning_rate: Positive = 5.5e-6
+    """Peak learning rate."""
+    min_learning_rate: NonNegative = 1.1e-6
+    """Floor of the cosine schedule."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 16
+    """Examples per optimizer step over all processes."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 2
+    """Passes over the data."""
+    max_length: Annotated[int, Field(ge=16, le=1048576)] = 2048
+    """Longest example in tokens; longer ones are dropped and counted."""
+    dropout: Fraction = 0.1
+    """Dropout during training."""
+    warmup_ratio: Fraction = 0
+    """Share of the steps with rising learning rate."""
+
+
+LossType = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
+    "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
+]  # fmt: skip
+
+
+class DpoSpec(Contract):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
+
+    model_config = rules(
+        (
+            ".minLearningRate",
+            "self.minLearningRate <= self.learningRate",
+            "minLearningRate must not be above learningRate: lower it, or set it to 0",
+        ),
+    )
+
+    beta: Positive = 0.1
+    """Strength of the pull towards the reference model."""
+    loss_type: Annotated[tuple[LossType, ...], Field(min_length=1, max_length=8)] = ("sigmoid",)
+    """Loss terms, as TRL names them."""
+    learning_rate: Positive = 1e-6
+    """Peak learning rate."""
+    min_learning_rate: NonNegative = 1e-7
+    """Floor of the cosine schedule."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 16
+    """Pairs per optimizer step over all processes."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 1
+    """Passes over the data."""
+    max_length: Annotated[int, Field(ge=16, le=1048576)] = 2048
+    """Longest prompt plus answer in tokens; longer pairs are dropped and counted."""
+    dropout: Fraction = 0.1
+    """Dropout during training."""
+    warmup_ratio: Fraction = 0
+    """Share of the steps with rising learning rate."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0
+    """Assumed share of wrong labels."""
+
+
+class BootstrapSpec(Contract):
+    """How M1 comes to be."""
+
+    strategy: Literal["SupervisedFineTuning", "None"] = "SupervisedFineTuning"
+    """`None`: the base model already follows instructions and judges; it is M1."""
+    sft: SftSpec = SftSpec()
+    """Supervised fine-tuning of M0."""
+
+
+class ChooseSpec(Contract):
+    """Early stopping by pairwise judging of checkpoints."""
+
+    enabled: bool = False
+    """Whether a checkpoint is chosen; else the last one is the model."""
+
+
+class LoraSpec(Contract):
+    """Low-rank adaptation; merged on save. Off without `rank`."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Rank of the adapters."""
+    alpha: Positive = 16
+    """Scale of the adapters."""
+    dropout: Fraction = 0
+    """Dropout of the adapters."""
+    target_modules: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
+    """Module names; empty for all linear layers."""
+
+
+class TrainingSpec(Contract):
+    """Preference training and how all training runs."""
+
+    start_from: Literal["Previous", "Bootstrap"] = "Previous"
+    """M_{t+1} from M_t, or every M from M1."""
+    reference: Literal["Start", "Bootstrap"] = "Start"
+    """Reference model: the one training starts from, or M1."""
+    dpo: DpoSpec = DpoSpec()
+    """Direct preference optimisation."""
+    checkpoint_every_steps: CountOrZero = 200
+    """Steps between resume points; 0 for none."""
+    choose: ChooseSpec = ChooseSpec()
+    """Choice of a checkpoint."""
+    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
+    """fp32 master weights under bf16 autocast, or plain fp32. Pure bf16 AdamW loses small updates."""
+    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+    """Type of the weights between iterations; the inference engine casts."""
+    lora: LoraSpec = LoraSpec()
+    """Low-rank adaptation."""
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Pods of a training Job."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] = 8
+    """torchrun processes a pod, one a GPU."""
+    parallelism: Literal["DDP", "FSDP"] = "FSDP"
+    """Replicated or sharded weights; on CPU always DDP."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Rows a process takes through the model at once; does not change the batch size."""
+    gradient_checkpointing: bool = True
+    """Trade time for memory."""
