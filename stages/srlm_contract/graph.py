@@ -184,7 +184,7 @@ class _Builder:
                 validation_prompts=spec.seed_data.validation_prompts,
                 ift=spec.seed_data.ift,
                 held_out_examples=eft.held_out_examples,
-                ranked=eft.enabled or eft.held_out_examples > 0,
+                ranked=eft.enabled,
             ),
             sources={"seedData": pins.seed_data, **tokenizer},
         )  # fmt: skip

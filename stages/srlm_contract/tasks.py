@@ -68,7 +68,7 @@ class DataParams(Contract):
     ift: IftSpec = IftSpec()
     held_out_examples: int = 541
     ranked: bool = True
-    """Whether human-ranked answers are wanted (EFT or evaluation)."""
+    """Whether human-ranked answers are wanted to train the judge on (EFT)."""
 
 
 class TrainerParams(Contract):

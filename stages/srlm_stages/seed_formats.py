@@ -107,7 +107,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     value = json.loads(line)
                 except (ValueError, UnicodeDecodeError) as error:
                     raise SeedDataError(
-                        f"{path.name} line {number} is not JSON ({error}); seedData must be JSON lines, one object a line"
+                        f"{path.name} line {number} is not JSON ({error}); seedData must be JSON lines, "
+                        "one object a line"
                     ) from error
                 if not isinstance(value, dict):
                     raise SeedDataError(
@@ -131,26 +132,29 @@ def _prompt(text: str, answers: list[Answer], dropped: Counter[str]) -> SeedProm
 
 
 def _usable(message: dict[str, Any], language: str, dropped: Counter[str], what: str) -> bool:
+    """Whether a message is a person's, still there, and in the wanted language; counts the others by cause."""
     if message.get("deleted"):
         dropped[f"deleted{what}"] += 1
     elif message.get("lang", language) != language:
         dropped[f"otherLanguage{what}"] += 1
+    elif message.get("synthetic"):
+        dropped[f"synthetic{what}"] += 1
     else:
         return True
     return False
 
 
 def _answer(message: dict[str, Any], language: str, dropped: Counter[str]) -> Answer | None:
-    """A reply as an answer; a model's (`synthetic`) reply is no human answer."""
+    """A reply as an answer. `rank` may be missing or null: the answer then serves no part that needs ranks."""
     if not _usable(message, language, dropped, "Answer"):
-        return None
-    if message.get("synthetic"):
-        dropped["syntheticAnswer"] += 1
         return None
     rank = message.get("rank")
     if rank is None:
         dropped["unrankedAnswer"] += 1
-    return Answer(str(message.get("text", "")).strip(), int(rank) if rank is not None else None)
+    elif not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
+        dropped["invalidRankAnswer"] += 1
+        rank = None
+    return Answer(str(message.get("text") or "").strip(), rank)
 
 
 def _trees(

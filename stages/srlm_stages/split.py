@@ -1,8 +1,8 @@
 """Splits seed prompts into IFT, ranked train, ranked held-out and validation: disjoint by prompt.
 
 The order is a hash of seed and prompt, so a split does not depend on the order of the file. When the file is
-smaller than what is asked for, the parts shrink in proportion, and a quarter of the ranked prompts stays for
-training the judge.
+smaller than what is asked for, the parts shrink in proportion. While a judge is to be trained, a fifth of the
+ranked prompts is kept for that before anything else is served.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from srlm_contract.keys import row_seed
 
 from .seed_formats import SeedDataError, SeedPrompt
 
-#: Share of the usable prompts that IFT, held-out and validation may take while a judge is to be trained.
-MAX_SHARE = 0.75
+#: Share of the ranked prompts kept for training the judge, whatever the other parts want.
+JUDGE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,14 @@ def split_prompts(
             f"none of {len(order)} prompts has two answers of different human rank; use data with ranks, or set "
             "seedData.eft.enabled: false and seedData.eft.heldOutExamples: 0"
         )
-    answers_a_prompt = sum(len(p.ranked) for p in ranked) / len(ranked) if ranked else 1
-    wanted = [validation_prompts, ceil(heldout_answers / answers_a_prompt), ift_examples]
-    limit = int(len(order) * (MAX_SHARE if train_judge else 1))
-    if sum(wanted) > limit:
-        scale = limit / sum(wanted)
-        wanted = [max(1, int(n * scale)) if n else 0 for n in wanted]
-    want_validation, want_heldout, want_ift = wanted
+    reserved = max(1, int(len(ranked) * JUDGE_SHARE)) if train_judge else 0
+    want_validation, want_heldout, want_ift = _shrink(
+        [validation_prompts, _prompts_for(heldout_answers, ranked), ift_examples], len(order) - reserved
+    )
 
-    heldout = ranked[:want_heldout]
-    taken = {p.id for p in heldout}
+    heldout = ranked[: min(want_heldout, len(ranked) - reserved)]
+    train_first = ranked[len(heldout) : len(heldout) + reserved]
+    taken = {p.id for p in heldout} | {p.id for p in train_first}
     # Prompts that nothing else can use come first into validation.
     spare = sorted(
         (p for p in order if p.id not in taken), key=lambda p: (bool(p.ranked), p.best is not None)
@@ -70,15 +68,28 @@ def split_prompts(
     taken |= {p.id for p in validation}
     ift = [p for p in order if p.id not in taken and p.best is not None and usable_for_ift(p.best)][:want_ift]
     taken |= {p.id for p in ift}
-    train = [p for p in ranked if p.id not in taken] if train_judge else []
+    train = train_first + [p for p in ranked if p.id not in taken] if train_judge else []
     if ift_examples and not ift:
         raise SeedDataError(
-            f"none of {len(order)} prompts has an answer of human rank 0 that fits seedData.ift; "
-            "use ranked data, or raise seedData.ift.maxAnswerTokens"
+            f"none of the {len(order) - len(heldout) - len(train_first) - len(validation)} prompts left for IFT "
+            "has an answer of human rank 0 that fits; use more ranked data, or raise seedData.ift.maxAnswerTokens"
         )
-    if train_judge and not train:
+    if train_judge and not heldout and heldout_answers:
         raise SeedDataError(
-            f"{len(order)} prompts, {len(ranked)} of them ranked, leave none to train the judge on; "
-            "use more seed data, or set seedData.eft.enabled: false"
+            f"{len(ranked)} ranked prompts are too few to train the judge and to measure it; "
+            "use more seed data, or set seedData.eft.enabled: false or seedData.eft.heldOutExamples: 0"
         )
     return Split(tuple(ift), tuple(train), tuple(heldout), tuple(validation))
+
+
+def _prompts_for(answers: int, ranked: list[SeedPrompt]) -> int:
+    """Prompts that hold about `answers` ranked answers."""
+    return ceil(answers * len(ranked) / sum(len(p.ranked) for p in ranked)) if ranked else 0
+
+
+def _shrink(wanted: list[int], available: int) -> list[int]:
+    """`wanted` when it fits, else in proportion; what is wanted at all keeps at least one."""
+    if sum(wanted) <= available:
+        return wanted
+    scale = available / sum(wanted)
+    return [max(1, int(n * scale)) if n else 0 for n in wanted]
