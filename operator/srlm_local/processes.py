@@ -79,3 +79,21 @@ def end_tree(identity_text: str) -> bool:
     finally:
         kill_all([root])
     return True
+
+
+OWNER_VARIABLE = "SRLM_LOCAL_OWNER"
+"""Environment variable that marks every process of a pod, whatever becomes of its parents."""
+
+
+def kill_marked(prefix: str) -> int:
+    """SIGKILLs every process whose mark begins with `prefix`; returns how many there were."""
+    count = 0
+    for process in psutil.process_iter():
+        try:
+            marked = process.environ().get(OWNER_VARIABLE, "").startswith(prefix)
+            if marked and process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                count += 1
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue  # ended meanwhile, or somebody else's
+    return count

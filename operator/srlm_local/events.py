@@ -1,0 +1,52 @@
+"""Events that the cluster's own components write, as client-go's recorder makes them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from srlm_local.clock import to_seconds
+from srlm_local.errors import ApiError
+
+if TYPE_CHECKING:
+    from srlm_local.cluster import Cluster
+
+Object = dict[str, Any]
+
+
+def record(
+    cluster: Cluster, about: Object, kind: str, reason: str, message: str, component: str, *, host: str = ""
+) -> None:
+    """Writes an event about `about`; `kind` is Normal or Warning. The same event again raises its count."""
+    metadata = about["metadata"]
+    namespace = metadata.get("namespace", "default")
+    now = to_seconds(cluster.clock.now())
+    for event in cluster.list("events", namespace, fields=f"involvedObject.uid={metadata['uid']},reason={reason}"):
+        if event.get("message") == message and event.get("type") == kind:
+            changed = {"count": event.get("count", 1) + 1, "lastTimestamp": now}
+            cluster.patch("events", event["metadata"]["name"], changed, namespace)
+            return
+    event = {
+        "metadata": {"name": f"{metadata['name']}.{cluster.random.getrandbits(64):016x}", "namespace": namespace},
+        "involvedObject": {
+            "kind": about["kind"],
+            "namespace": namespace,
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "apiVersion": about["apiVersion"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "reason": reason,
+        "message": message,
+        "source": {"component": component, **({"host": host} if host else {})},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "type": kind,
+        "eventTime": None,
+        "reportingComponent": component,
+        "reportingInstance": host,
+    }
+    # Refused in a terminating namespace: nobody is left to read it there.
+    with contextlib.suppress(ApiError):
+        cluster.create("events", event, namespace)

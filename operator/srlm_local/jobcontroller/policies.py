@@ -1,0 +1,164 @@
+"""What ends a Job: failure policy, success policy, limits and deadline. Pure.
+
+Each returns a condition without its times, or None. Interim conditions (SuccessCriteriaMet, FailureTarget) come
+first; `final` turns them into Complete or Failed once no pod is left terminating.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from srlm_local.clock import parse_time
+from srlm_local.jobcontroller import indexes
+from srlm_local.jobcontroller.pods import failed, failure_count, phase
+
+Object = dict[str, Any]
+
+
+class Match(NamedTuple):
+    """What podFailurePolicy says of a failed pod: the action, if a rule matched, and whether it counts."""
+
+    action: str | None
+    counts: bool
+    message: str = ""
+
+
+def condition(kind: str, reason: str, message: str) -> Object:
+    """A condition that holds."""
+    return {"type": kind, "status": "True", "reason": reason, "message": message}
+
+
+COMPLETE = condition("SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods")
+
+
+def find(job: Object, kind: str) -> Object | None:
+    """The Job's condition of that type if it is true."""
+    conditions: list[Object] = (job.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def finished(job: Object) -> bool:
+    """Whether the Job is Complete or Failed."""
+    return find(job, "Complete") is not None or find(job, "Failed") is not None
+
+
+def final(interim: Object) -> Object:
+    """Complete for SuccessCriteriaMet, Failed for FailureTarget."""
+    kind = {"SuccessCriteriaMet": "Complete", "FailureTarget": "Failed"}[interim["type"]]
+    return condition(kind, interim["reason"], interim["message"])
+
+
+def match_failure(job: Object, pod: Object) -> Match:
+    """The first rule of podFailurePolicy that matches the pod."""
+    policy = job["spec"].get("podFailurePolicy") or {}
+    name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+    for number, rule in enumerate(policy.get("rules") or []):
+        action = rule["action"]
+        if rule.get("onExitCodes") is not None:
+            status = _matching_exit(pod, rule["onExitCodes"])
+            if status is None:
+                continue
+            code = status["state"]["terminated"]["exitCode"]
+            message = (
+                f"Container {status['name']} for pod {name} failed with exit code {code} "
+                f"matching {action} rule at index {number}"
+            )
+        else:
+            found = _matching_condition(pod, rule.get("onPodConditions") or [])
+            if found is None:
+                continue
+            message = f"Pod {name} has condition {found} matching {action} rule at index {number}"
+        return Match(action, action != "Ignore", message if action == "FailJob" else "")
+    return Match(None, True)
+
+
+def _matching_exit(pod: Object, rule: Object) -> Object | None:
+    status = pod.get("status") or {}
+    for entry in [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]:
+        if rule.get("containerName") not in (None, entry["name"]):
+            continue
+        code = entry.get("state", {}).get("terminated", {}).get("exitCode", 0)
+        if code and (code in rule["values"]) == (rule["operator"] == "In"):
+            return dict(entry)
+    return None
+
+
+def _matching_condition(pod: Object, patterns: list[Object]) -> str | None:
+    for entry in (pod.get("status") or {}).get("conditions") or []:
+        for pattern in patterns:
+            if entry["type"] == pattern["type"] and entry["status"] == pattern.get("status", "True"):
+                return str(entry["type"])
+    return None
+
+
+def failure(job: Object, pods: list[Object], failures: int, now: datetime) -> Object | None:
+    """FailureTarget for reasons that concern the Job as a whole."""
+    for pod in pods:
+        if failed(pod, job) and job["spec"].get("podFailurePolicy"):
+            match = match_failure(job, pod)
+            if match.action == "FailJob":
+                return condition("FailureTarget", "PodFailurePolicy", match.message)
+    limit = job["spec"]["backoffLimit"]
+    if failures > limit or _restarts_exceed(job, pods, limit):
+        return condition("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    if (left := deadline_in(job, now)) is not None and left <= 0:
+        return condition("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
+    return None
+
+
+def _restarts_exceed(job: Object, pods: list[Object], limit: int) -> bool:
+    if job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
+        return False
+    restarts = 0
+    for pod in pods:
+        if phase(pod) in ("Running", "Pending"):
+            status = pod.get("status") or {}
+            entries = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+            restarts += sum(entry.get("restartCount", 0) for entry in entries)
+    return restarts > 0 if limit == 0 else restarts >= limit
+
+
+def deadline_in(job: Object, now: datetime) -> float | None:
+    """Seconds until activeDeadlineSeconds is over; None without one, before the start and while suspended."""
+    started = (job.get("status") or {}).get("startTime")
+    seconds = job["spec"].get("activeDeadlineSeconds")
+    if seconds is None or started is None or job["spec"].get("suspend"):
+        return None
+    return float(seconds) - (now - parse_time(started)).total_seconds()
+
+
+def index_failed(job: Object, pod: Object) -> bool:
+    """Whether this failed pod is the end of its index."""
+    if job["spec"].get("podFailurePolicy"):
+        match = match_failure(job, pod)
+        if match.action in ("FailIndex", "Ignore"):
+            return match.action == "FailIndex"
+    return failure_count(pod) >= job["spec"]["backoffLimitPerIndex"]
+
+
+def index_failure(job: Object, failed_indexes: set[int], succeeded: set[int]) -> Object | None:
+    """FailureTarget for too many failed indexes, or for failed ones when none is left to run."""
+    most = job["spec"].get("maxFailedIndexes")
+    if most is not None and len(failed_indexes) > most:
+        message = "Job has exceeded the specified maximal number of failed indexes"
+        return condition("FailureTarget", "MaxFailedIndexesExceeded", message)
+    if failed_indexes and len(failed_indexes) + len(succeeded) >= job["spec"]["completions"]:
+        return condition("FailureTarget", "FailedIndexes", "Job has failed indexes")
+    return None
+
+
+def success(job: Object, succeeded: set[int]) -> Object | None:
+    """SuccessCriteriaMet when a rule of successPolicy holds."""
+    if not succeeded:
+        return None
+    for number, rule in enumerate((job["spec"].get("successPolicy") or {}).get("rules") or []):
+        counted = succeeded
+        needed = rule.get("succeededCount")
+        if rule.get("succeededIndexes") is not None:
+            wanted = indexes.parse(rule["succeededIndexes"], job["spec"]["completions"])
+            counted = succeeded & wanted
+            needed = len(wanted) if needed is None else needed
+        if needed is not None and len(counted) >= needed:
+            return condition("SuccessCriteriaMet", "SuccessPolicy", f"Matched rules at index {number}")
+    return None

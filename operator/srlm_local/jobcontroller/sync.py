@@ -1,0 +1,364 @@
+"""One pass over one Job: count what ended, create or delete pods, write the status.
+
+The order of writes is the real controller's. Pods that ended go into `uncountedTerminatedPods` (or their
+index into `completedIndexes`) first, then lose their finalizer, then are added to the counters: whoever is
+killed in between counts nothing twice and forgets nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from srlm_local.clock import to_seconds
+from srlm_local.errors import ApiError
+from srlm_local.events import record
+from srlm_local.jobcontroller import indexes, policies
+from srlm_local.jobcontroller import pods as p
+from srlm_local.jobcontroller.backoff import Backoff, remaining
+
+if TYPE_CHECKING:
+    from srlm_local.cluster import Cluster
+
+Object = dict[str, Any]
+COMPONENT = "job-controller"
+RETRY_SECONDS = 5.0
+MAX_PODS_PER_PASS = 500
+
+
+@dataclass
+class Pass:
+    """What is known during the pass; `status` is the one to be written."""
+
+    cluster: Cluster
+    job: Object
+    pods: list[Object]
+    backoff: Backoff
+    status: Object = field(init=False)
+    active: list[Object] = field(init=False)
+    again: float | None = None
+    """Seconds after which to look again."""
+
+    def __post_init__(self) -> None:
+        self.now = self.cluster.clock.now()
+        self.status = {"terminating": 0, "uncountedTerminatedPods": {}, **(self.job.get("status") or {})}
+        self.uncounted: dict[str, list[str]] = {k: list(v) for k, v in self.status["uncountedTerminatedPods"].items()}
+        self.active = [pod for pod in self.pods if p.active(pod)]
+        self.active_count = len(self.active)
+        self.ready = sum(p.ready(pod) for pod in self.active)
+        self.terminating = sum(p.terminating(pod) for pod in self.pods)
+        self.indexed = p.is_indexed(self.job)
+        completions = self.job["spec"].get("completions") or 0
+        self.counted_indexes = indexes.parse(self.status.get("completedIndexes"), completions)
+        self.succeeded_indexes: set[int] = set(self.counted_indexes)
+        self.failed_indexes: set[int] | None = None
+        self.delayed: dict[int, Object] = {}
+        """With backoffLimitPerIndex: the failed pod to be replaced, by index. It is counted only after that."""
+
+    # ---- the pass
+
+    def run(self) -> Backoff:
+        """Does everything; returns the back-off to go on with. `again` says when time alone changes something."""
+        if "startTime" not in self.status and not self.job["spec"].get("suspend"):
+            self.status["startTime"] = to_seconds(self.now)
+        before = {key: self.status.get(key) for key in ("active", "ready", "terminating", "conditions")}
+        succeeded, failed = self._newly_ended()
+        self.backoff = self.backoff.after(map(p.finish_time, succeeded), map(p.finish_time, failed))
+        self.succeeded = (
+            self.status.get("succeeded", 0) + len(succeeded) + len(self.uncounted.get("succeeded", []))
+        )
+        end = self._end(failed)
+        manage_error: ApiError | None = None
+        if end is not None:
+            self._delete(self.active, forget=False)
+        else:
+            manage_error = self._manage()
+            end = self._after_manage()
+        self._set("active", self.active_count)
+        self.status["ready"] = self.ready
+        self.status["terminating"] = self.terminating
+        changed = any(self.status.get(key) != value for key, value in before.items())
+        self._track(end, changed)
+        if manage_error is not None:
+            self._again_in(RETRY_SECONDS)
+        return self.backoff
+
+    def _again_in(self, seconds: float) -> None:
+        self.again = seconds if self.again is None else min(self.again, seconds)
+
+    def _set(self, key: str, number: int) -> None:
+        """Zeros are left out, as Go does."""
+        self.status.pop(key, None)
+        if number:
+            self.status[key] = number
+
+    def _newly_ended(self) -> tuple[list[Object], list[Object]]:
+        def new(pod: Object, kind: str) -> bool:
+            known = pod["metadata"]["uid"] in self.uncounted.get(kind, [])
+            return p.tracked(pod) and not known and p.valid_index(pod, self.job)
+
+        succeeded = [pod for pod in self.pods if p.phase(pod) == "Succeeded" and new(pod, "succeeded")]
+        failed = [pod for pod in self.pods if p.failed(pod, self.job) and new(pod, "failed")]
+        return succeeded, failed
+
+    def _end(self, newly_failed: list[Object]) -> Object | None:
+        """The condition that ends the Job, decided now or earlier."""
+        end = policies.find(self.job, "SuccessCriteriaMet") or policies.find(self.job, "FailureTarget")
+        if end is None:
+            counting = [pod for pod in newly_failed if policies.match_failure(self.job, pod).counts]
+            failures = self.status.get("failed", 0) + len(counting) + len(self.uncounted.get("failed", []))
+            started = {**self.job, "status": self.status}
+            end = policies.failure(started, self.pods, failures, self.now)
+            if end is None and (left := policies.deadline_in(started, self.now)) is not None:
+                self._again_in(left)
+        if self.indexed:
+            self._indexes()
+            if end is None and self.failed_indexes is not None:
+                end = policies.index_failure(self.job, self.failed_indexes, self.succeeded_indexes)
+            if end is None:
+                end = policies.success(self.job, self.succeeded_indexes)
+        return end
+
+    def _indexes(self) -> None:
+        tracked = [pod for pod in self.pods if p.tracked(pod) and p.valid_index(pod, self.job)]
+        self.succeeded_indexes |= {p.index_of(pod) for pod in tracked if p.phase(pod) == "Succeeded"}
+        self.succeeded = len(self.succeeded_indexes)
+        if not p.per_index(self.job):
+            return
+        failed = [pod for pod in tracked if p.failed(pod, self.job)]
+        self.failed_indexes = indexes.parse(self.status.get("failedIndexes"), self.job["spec"]["completions"])
+        self.failed_indexes |= {p.index_of(pod) for pod in failed if policies.index_failed(self.job, pod)}
+        settled = self.succeeded_indexes | self.failed_indexes | {p.index_of(pod) for pod in self.active}
+        for pod in sorted(failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)):
+            if p.index_of(pod) not in settled:
+                self.delayed[p.index_of(pod)] = pod
+
+    def _after_manage(self) -> Object | None:
+        completions = self.job["spec"].get("completions")
+        if completions is None:
+            done = self.succeeded > 0 and self.active_count == 0
+        else:
+            done = self.succeeded >= completions and self.active_count == 0
+        if done:
+            return policies.COMPLETE
+        if self.job["spec"].get("suspend"):
+            if self._set_condition("Suspended", "True", "JobSuspended", "Job suspended"):
+                self.status.pop("startTime", None)
+                self._event("Normal", "Suspended", "Job suspended")
+        elif any(c["type"] == "Suspended" for c in self.status.get("conditions") or []):
+            if self._set_condition("Suspended", "False", "JobResumed", "Job resumed"):
+                self.status["startTime"] = to_seconds(self.now)
+                self._event("Normal", "Resumed", "Job resumed")
+        return None
+
+    # ---- pods
+
+    def _manage(self) -> ApiError | None:
+        """Creates or deletes pods, never both in one pass."""
+        spec = self.job["spec"]
+        if spec.get("suspend"):
+            self._delete(self.active, forget=True)
+            return None
+        parallelism = spec["parallelism"]
+        if spec.get("completions") is None:
+            wanted = self.active_count if self.succeeded else parallelism
+        else:
+            wanted = max(min(spec["completions"] - self.succeeded, parallelism), 0)
+        surplus = max(self.active_count - wanted, p.superfluous(self.active, self.job), 0)
+        if surplus:
+            self._delete(p.removal_order(self.active, self.job)[:surplus], forget=True)
+            return None
+        stopping = self.terminating if p.only_failed_replaced(self.job) else 0
+        missing = min(wanted - stopping - self.active_count, MAX_PODS_PER_PASS)
+        if missing <= 0:
+            return None
+        wait = 0.0 if p.per_index(self.job) else self.backoff.wait(self.now)
+        chosen: list[int | None] = [None] * missing
+        if self.indexed and not wait:
+            chosen, wait = self._next_indexes(missing)
+        if wait:
+            # Seen in recordings: while it waits, the status shows no active pods at all.
+            self._again_in(wait)
+            self.active_count = 0
+            return None
+        return self._create(chosen)
+
+    def _next_indexes(self, count: int) -> tuple[list[int | None], float]:
+        taken = self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
+        if p.only_failed_replaced(self.job):
+            taken |= {p.index_of(pod) for pod in self.pods if p.terminating(pod)}
+        free = [index for index in range(self.job["spec"]["completions"]) if index not in taken][:count]
+        if not p.per_index(self.job):
+            return list(free), 0.0
+        waits = {}
+        for index in free:
+            pod = self.delayed.get(index)
+            failures = sum(self._failures(pod)) if pod else 0
+            waits[index] = remaining(failures, p.finish_time(pod) if pod else None, self.now)
+        now = [index for index in free if not waits[index]]
+        return list(now), 0.0 if now or not waits else min(waits.values())
+
+    def _failures(self, pod: Object) -> tuple[int, int]:
+        """Counted and ignored failures of the pod's index, its own included."""
+        counted, ignored = p.failure_count(pod), p.failure_count(pod, p.IGNORED_COUNT)
+        if policies.match_failure(self.job, pod).action == "Ignore":
+            return counted, ignored + 1
+        return counted + 1, ignored
+
+    def _create(self, chosen: list[int | None]) -> ApiError | None:
+        namespace = self.job["metadata"]["namespace"]
+        for index in chosen:
+            replaced = None
+            if index is not None and p.per_index(self.job):
+                replaced = self._failures(self.delayed[index]) if index in self.delayed else (0, 0)
+            try:
+                pod = self.cluster.create("pods", p.make_pod(self.job, index, replaced), namespace)
+            except ApiError as error:
+                causes = [cause.get("reason") for cause in (error.details or {}).get("causes") or []]
+                if "NamespaceTerminating" not in causes:
+                    self._event("Warning", "FailedCreate", f"Error creating: {error.message}")
+                return error
+            self.active_count += 1
+            self._event("Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+        return None
+
+    def _delete(self, doomed: list[Object], *, forget: bool) -> None:
+        """Deletes active pods; with `forget` they lose their finalizer first and so are never counted."""
+        namespace = self.job["metadata"]["namespace"]
+        for pod in doomed:
+            name = pod["metadata"]["name"]
+            if forget:
+                self._untrack(pod)
+            _, gone = self.cluster.delete("pods", name, namespace, propagation="Background", uid=pod["metadata"]["uid"])
+            self._event("Normal", "SuccessfulDelete", f"Deleted pod: {name}")
+            self.active_count -= 1
+            self.ready -= p.ready(pod)
+            self.terminating += 1
+
+    def _untrack(self, pod: Object) -> None:
+        metadata = pod["metadata"]
+        if not p.tracked(pod):
+            return
+        left = [name for name in metadata["finalizers"] if name != p.FINALIZER]
+        metadata["finalizers"] = left
+        self.cluster.patch("pods", metadata["name"], {"metadata": {"finalizers": left or None}}, metadata["namespace"])
+
+    # ---- status
+
+    def _track(self, end: Object | None, changed: bool) -> None:
+        """Counts the pods that ended and writes the status around the removal of their finalizers."""
+        tracked = {pod["metadata"]["uid"] for pod in self.pods if p.tracked(pod)}
+        changed |= self._count_gone(tracked)
+        done: list[Object] = []
+        order = sorted(self.pods, key=p.index_of) if self.indexed else self.pods
+        for pod in order:
+            if not p.tracked(pod) or not self._countable(pod, end):
+                continue
+            done.append(pod)
+            changed |= self._count(pod, end)
+        changed |= self._write_indexes()
+        final = None
+        if end is not None:
+            if policies.find({"status": self.status}, end["type"]) is None:
+                self._add_condition(end)
+                changed = True
+            final = policies.final(end)
+        if changed:
+            self._write()
+            changed = False
+        for pod in done:
+            self._untrack(pod)
+            tracked.discard(pod["metadata"]["uid"])
+        changed |= self._count_gone(tracked)
+        if final is not None and not any(self.uncounted.values()) and not self.terminating:
+            self._add_condition(final)
+            if final["type"] == "Complete":
+                self.status["completionTime"] = to_seconds(self.now)
+            self._write()
+            if final["type"] == "Complete":
+                self._event("Normal", "Completed", "Job completed")
+            else:
+                self._event("Warning", final["reason"], final["message"])
+        elif changed:
+            self._write()
+
+    def _countable(self, pod: Object, end: Object | None) -> bool:
+        if end is not None or p.phase(pod) == "Succeeded":
+            return True
+        if not p.failed(pod, self.job):
+            return False
+        waiting = self.delayed.get(p.index_of(pod))
+        return waiting is None or waiting["metadata"]["uid"] != pod["metadata"]["uid"]
+
+    def _count(self, pod: Object, end: Object | None) -> bool:
+        """Puts a pod that ended among the uncounted; True if the status has to be written for it."""
+        uid = pod["metadata"]["uid"]
+        valid = p.valid_index(pod, self.job)
+        if p.phase(pod) == "Succeeded" and uid not in self.uncounted.get("failed", []):
+            if self.indexed:
+                return valid and p.index_of(pod) not in self.counted_indexes
+            kind = "succeeded"
+        elif p.failed(pod, self.job) or (end is not None and end["type"] == "FailureTarget"):
+            if not valid or (p.failed(pod, self.job) and not policies.match_failure(self.job, pod).counts):
+                return False
+            kind = "failed"
+        else:
+            return False
+        if uid in self.uncounted.get(kind, []):
+            return False
+        self.uncounted.setdefault(kind, []).append(uid)
+        return True
+
+    def _count_gone(self, tracked: set[str]) -> bool:
+        """Moves uncounted pods that have lost their finalizer into the counters."""
+        moved = False
+        for kind in ("succeeded", "failed"):
+            uids = self.uncounted.get(kind, [])
+            left = [uid for uid in uids if uid in tracked]
+            if len(left) < len(uids):
+                self._set(kind, self.status.get(kind, 0) + len(uids) - len(left))
+                moved = True
+            self.uncounted[kind] = left
+        return moved
+
+    def _write_indexes(self) -> bool:
+        if not self.indexed:
+            return False
+        old = self.status.get("completedIndexes", ""), self.status.get("failedIndexes")
+        self._set("succeeded", len(self.succeeded_indexes))
+        self.status.pop("completedIndexes", None)
+        if self.succeeded_indexes:
+            self.status["completedIndexes"] = indexes.render(self.succeeded_indexes)
+        if self.failed_indexes is not None:
+            self.status["failedIndexes"] = indexes.render(self.failed_indexes)
+        return old != (self.status.get("completedIndexes", ""), self.status.get("failedIndexes"))
+
+    def _set_condition(self, kind: str, value: str, reason: str, message: str) -> bool:
+        """Changes a condition, or adds it; False if it has that value already."""
+        entries = self.status.get("conditions") or []
+        if any(c["type"] == kind and c["status"] == value for c in entries):
+            return False
+        new = {"type": kind, "status": value, "reason": reason, "message": message}
+        known = any(c["type"] == kind for c in entries)
+        stamped = self._stamped(new)
+        self.status["conditions"] = [stamped if c["type"] == kind else c for c in entries] + ([] if known else [stamped])
+        return True
+
+    def _add_condition(self, condition: Object) -> None:
+        self.status["conditions"] = [*(self.status.get("conditions") or []), self._stamped(condition)]
+
+    def _stamped(self, condition: Object) -> Object:
+        now = to_seconds(self.now)
+        head = {"type": condition["type"], "status": condition["status"]}
+        tail = {"reason": condition["reason"], "message": condition["message"]}
+        return {**head, "lastProbeTime": now, "lastTransitionTime": now, **tail}
+
+    def _write(self) -> None:
+        self.status["uncountedTerminatedPods"] = {kind: uids for kind, uids in self.uncounted.items() if uids}
+        self.status.setdefault("ready", 0)
+        # Fresh: others may have changed labels, or the spec, while this controller slept between passes.
+        current = self.cluster.get("jobs.batch", self.job["metadata"]["name"], self.job["metadata"]["namespace"])
+        self.cluster.update("jobs.batch", {**current, "status": self.status}, subresource="status")
+
+    def _event(self, kind: str, reason: str, message: str) -> None:
+        record(self.cluster, self.job, kind, reason, message, COMPONENT)

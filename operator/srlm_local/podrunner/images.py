@@ -1,0 +1,15 @@
+"""Images are ignored: every container runs in this Python environment. Some names stand for a failing pull."""
+
+from __future__ import annotations
+
+UNPULLABLE = "does-not-exist"
+"""An image with this in its name cannot be pulled: what a typo or a private registry looks like."""
+
+
+def pull_error(image: str) -> str | None:
+    """Why the image cannot be pulled, in the words of a container runtime, or None."""
+    if UNPULLABLE not in image:
+        return None
+    return (
+        f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
+    )

@@ -1,0 +1,126 @@
+"""Logs of containers as `pods/log` serves them. Files hold `<time> F|P <text>` a line, see supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from srlm_local.errors import bad_request
+
+Object = dict[str, Any]
+BLOCK_BYTES = 64 * 1024
+POLL_SECONDS = 0.2
+
+
+def log_path(pod_folder: Path, container: str, restart: int) -> Path:
+    """The log of one instance of a container."""
+    return pod_folder / "containers" / container / f"{restart}.log"
+
+
+def read_log(pod: Object, query: Mapping[str, str], folder: Path, now: datetime) -> str | AsyncIterator[bytes]:
+    """The log that `query` asks for, as text, or as a stream for `follow`. Raises ApiError 400."""
+    name = _container(pod, query)
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    statuses = statuses + ((pod.get("status") or {}).get("initContainerStatuses") or [])
+    status: Object = next((s for s in statuses if s["name"] == name), {"state": {"waiting": {"reason": "ContainerCreating"}}})
+    restart = status.get("restartCount", 0)
+    if query.get("previous") in ("true", "1"):
+        if not restart:
+            raise bad_request(f'previous terminated container "{name}" in pod "{pod["metadata"]["name"]}" not found')
+        restart -= 1
+    elif "waiting" in status["state"] and not restart:
+        reason = status["state"]["waiting"].get("reason", "ContainerCreating")
+        raise bad_request(f'container "{name}" in pod "{pod["metadata"]["name"]}" is waiting to start: {reason}')
+    path = log_path(folder, name, restart)
+    stamps = query.get("timestamps") in ("true", "1")
+    since = _since(query, now)
+    tail = int(query["tailLines"]) if "tailLines" in query else None
+    limit = int(query["limitBytes"]) if "limitBytes" in query else None
+    text, position = _read(path, tail, since, stamps)
+    text = text if limit is None else text[:limit]
+    if query.get("follow") not in ("true", "1"):
+        return text.decode(errors="replace")
+    done = path.with_suffix(".json").exists
+    return _follow(path, text, position, stamps, None if limit is None else limit - len(text), done)
+
+
+def _container(pod: Object, query: Mapping[str, str]) -> str:
+    names = [c["name"] for c in pod["spec"].get("containers") or []]
+    every = names + [c["name"] for c in pod["spec"].get("initContainers") or []]
+    chosen = query.get("container") or (names[0] if len(names) == 1 else "")
+    pod_name = pod["metadata"]["name"]
+    if not chosen:
+        listed = " ".join(names)
+        raise bad_request(f"a container name must be specified for pod {pod_name}, choose one of: [{listed}]")
+    if chosen not in every:
+        raise bad_request(f"container {chosen} is not valid for pod {pod_name}")
+    return chosen
+
+
+def _since(query: Mapping[str, str], now: datetime) -> float:
+    if "sinceSeconds" in query:
+        return now.timestamp() - float(query["sinceSeconds"])
+    if "sinceTime" in query:
+        return datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00")).timestamp()
+    return 0.0
+
+
+def _read(path: Path, tail: int | None, since: float, stamps: bool) -> tuple[bytes, int]:
+    """Text of the log, and the position in the file that it reaches."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = size
+            data = b""
+            while start > 0 and (tail is None or data.count(b"\n") <= tail):
+                step = min(start, BLOCK_BYTES if tail is not None else start)
+                start -= step
+                file.seek(start)
+                data = file.read(step) + data
+    except FileNotFoundError:
+        return b"", 0
+    end = data.rfind(b"\n") + 1
+    lines = data[:end].splitlines(keepends=True)
+    if tail is not None:
+        lines = lines[len(lines) - min(tail, len(lines)) :]
+    shown = b"".join(_shown(lines, since, stamps))
+    return shown, size - (len(data) - end)
+
+
+def _shown(lines: list[bytes], since: float, stamps: bool) -> Iterator[bytes]:
+    for line in lines:
+        time, kind, text = line.split(b" ", 2)
+        if float(time) < since:
+            continue
+        if stamps:
+            yield datetime.fromtimestamp(float(time), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode()
+        yield text[:-1] if kind == b"P" else text
+
+
+async def _follow(
+    path: Path, first: bytes, position: int, stamps: bool, limit: int | None, done: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    ended = False
+    while limit is None or limit > 0:
+        ended = done()  # looked at before reading: what is written in between is read in the next round
+        data = b""
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(position)
+                data = file.read(4 * 1024 * 1024)
+        data = data[: data.rfind(b"\n") + 1]
+        position += len(data)
+        shown = b"".join(_shown(data.splitlines(keepends=True), 0.0, stamps))
+        if shown:
+            shown = shown if limit is None else shown[:limit]
+            limit = None if limit is None else limit - len(shown)
+            yield shown
+        elif ended:
+            return
+        else:
+            await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,39 @@
+"""Which pending pods start now. Pure.
+
+The machine's cores are the slots: a pod takes as many as it requests and waits until they are free, so
+several runs share the machine without starting more work than it has cores. First come, first served: a
+wide pod at the head is not overtaken for ever by narrow ones. Requests for memory and GPUs never block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from srlm_local.podrunner.quantities import cpu_cores
+
+Object = dict[str, Any]
+HOLD_ANNOTATION = "local.selfrewarding.dev/unschedulable"
+"""A pod with this annotation stays Pending with its value as the message: what no real node fits looks like."""
+
+
+def startable(pending: Sequence[Object], taken: Mapping[str, int], cores: int) -> list[Object]:
+    """The pods of `pending` to start now, oldest first; `taken` are the slots in use by pod UID."""
+    free = cores - sum(taken.values())
+    chosen = []
+    for pod in sorted(pending, key=lambda p: (p["metadata"]["creationTimestamp"], int(p["metadata"]["resourceVersion"]))):
+        if unschedulable(pod) is not None or pod["metadata"].get("deletionTimestamp"):
+            continue
+        slots = cpu_cores(pod, cores)
+        if slots > free:
+            break
+        free -= slots
+        chosen.append(pod)
+    return chosen
+
+
+def unschedulable(pod: Object) -> str | None:
+    """Why the pod can run on no node, or None."""
+    if pod["spec"].get("schedulingGates"):
+        return "Scheduling is blocked due to non-empty scheduling gates"
+    return (pod["metadata"].get("annotations") or {}).get(HOLD_ANNOTATION)

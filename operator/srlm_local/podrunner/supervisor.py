@@ -1,0 +1,228 @@
+"""Holds one container's process tree together: python supervisor.py (only the standard library).
+
+Reads one line of JSON from standard input: {"argv", "env", "cwd", "log", "result"}; then commands, a line
+each: `term` signals the main process, `kill` ends everything. The end of input means that the cluster is
+gone, however it died, and ends everything too. When the main process ends, so does every descendant,
+whatever sessions they opened: a subreaper inherits orphans (Linux); elsewhere they are found by `ps`.
+
+Output goes to `log`, a line each: `<seconds since the epoch> F <line>`, P for a part without its end.
+Writes {"exitCode", "signal", "startedAt", "finishedAt", "oomKilled", "error"} to `result`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+LINUX = sys.platform == "linux"
+
+
+def main() -> None:
+    """Runs the container described on standard input to its end."""
+    config = json.loads(sys.stdin.buffer.readline())
+    libc = ctypes.CDLL(None)
+    if LINUX:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C in the terminal is the cluster's to handle
+    wakeup, wakeup_write = os.pipe()
+    os.set_blocking(wakeup_write, False)
+    signal.set_wakeup_fd(wakeup_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def in_child() -> None:
+        if LINUX:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+    ooms_before = oom_kills()
+    started = time.time()
+    output, output_write = os.pipe()
+    try:
+        child = subprocess.Popen(
+            config["argv"], env=config["env"], cwd=config["cwd"], stdin=subprocess.DEVNULL,
+            stdout=output_write, stderr=output_write, start_new_session=True, preexec_fn=in_child,
+        )  # fmt: skip
+    except OSError as error:
+        write_result(config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started})
+        return
+    os.close(output_write)
+    tree = Tree()
+    with open(config["log"], "ab", buffering=0) as file:
+        log = Log(output, file)
+        print(child.pid, flush=True)
+        status = run(child.pid, wakeup, tree, log)
+        while tree.kill_descendants():
+            reap()
+            log.pump(0.01)
+        log.close()
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    write_result(
+        config["result"],
+        {
+            "exitCode": 128 + number if number else os.WEXITSTATUS(status),
+            "signal": number,
+            "startedAt": started,
+            "finishedAt": time.time(),
+            "oomKilled": number == signal.SIGKILL and oom_kills() > ooms_before,
+        },
+    )
+
+
+def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
+    """Passes commands and output on until the main process has ended; returns its wait status."""
+    stdin = sys.stdin.fileno()
+    sources = [stdin, wakeup, log.source]
+    pending = b""
+    while True:
+        # Elsewhere than on Linux descendants are only found while their parents live: look often.
+        ready, _, _ = select.select(sources, [], [], None if LINUX else 0.2)
+        tree.remember()
+        if log.source in ready and not log.pump():
+            sources.remove(log.source)
+        if wakeup in ready:
+            os.read(wakeup, 4096)
+            if (status := reap(child)) is not None:
+                return status
+        if stdin in ready:
+            piece = os.read(stdin, 4096)
+            if not piece:
+                sources.remove(stdin)
+                pending += b"kill\n"
+            pending += piece
+            *commands, pending = pending.split(b"\n")
+            for command in commands:
+                if command == b"term":
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGTERM)
+                elif command == b"kill":
+                    tree.kill_descendants()
+
+
+def reap(child: int = 0) -> int | None:
+    """Collects ended children; returns the wait status of `child` if it was among them."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = status
+
+
+class Log:
+    """Copies a pipe into a log file, a time before each line."""
+
+    def __init__(self, source: int, file: BinaryIO) -> None:
+        self.source = source
+        self._file = file
+        self._rest = b""
+
+    def pump(self, timeout: float = 0.0) -> bool:
+        """Copies what there is, waiting up to `timeout` seconds for it; False at the end of the output."""
+        if not select.select([self.source], [], [], timeout)[0]:
+            return True
+        piece = os.read(self.source, 65536)
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        now = f"{time.time():.6f}".encode()
+        parts = [now + b" F " + line + b"\n" for line in lines]
+        if len(self._rest) > 16384 or (not piece and self._rest):
+            parts.append(now + b" P " + self._rest + b"\n")
+            self._rest = b""
+        self._file.write(b"".join(parts))
+        return bool(piece)
+
+    def close(self) -> None:
+        """Copies the rest; everybody who could write is gone."""
+        while self.pump(1.0):
+            pass
+
+
+class Tree:
+    """The descendants of this process."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    def remember(self) -> None:
+        """Notes descendants where orphans would otherwise be lost."""
+        if not LINUX:
+            self._known |= self.descendants()
+
+    def descendants(self) -> set[int]:
+        """Living descendants, and processes known to have been descendants."""
+        parents = parents_linux() if LINUX else parents_ps()
+        found = {pid for pid in self._known if pid in parents}
+        grown = True
+        while grown:
+            more = {pid for pid, parent in parents.items() if parent == os.getpid() or parent in found} - found
+            found |= more
+            grown = bool(more)
+        return found - {os.getpid()}
+
+    def kill_descendants(self) -> bool:
+        """SIGKILLs all of them; True while there were any."""
+        found = self.descendants()
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(found)
+
+
+def parents_linux() -> dict[int, int]:
+    """Parent by process id, for all processes but zombies."""
+    parents = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            try:
+                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # ended meanwhile
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    return parents
+
+
+def parents_ps() -> dict[int, int]:
+    """Parent by process id, where there is no /proc."""
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in listing.stdout.splitlines()]
+    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory in this machine or control group so far."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+def write_result(path: str, result: dict[str, object]) -> None:
+    """Puts the result in place whole."""
+    temporary = Path(f"{path}.tmp")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""The life of one pod on this node, from its volumes to its last status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srlm_local.clock import parse_time, to_seconds
+from srlm_local.errors import ApiError
+from srlm_local.podrunner import status as statuses
+from srlm_local.podrunner import volumes
+from srlm_local.podrunner.containers import Launch, Outcome, RunningContainer, termination_message
+from srlm_local.podrunner.environment import ConfigError, PathMap, argv, local_names, process_environment, variables
+from srlm_local.podrunner.images import pull_error
+from srlm_local.podrunner.logs import log_path
+from srlm_local.processes import OWNER_VARIABLE
+
+if TYPE_CHECKING:
+    from srlm_local.cluster import Cluster
+
+Object = dict[str, Any]
+MAX_BACKOFF_SECONDS = 300.0
+DEFAULT_GRACE_SECONDS = 30
+
+
+class PodWorker:
+    """Runs one bound pod. `run` returns when no process of it is left and its last status is written."""
+
+    def __init__(self, cluster: Cluster, pod: Object, folder: Path, claims: Path, owner: str, event: Callable[..., None]) -> None:
+        self.cluster = cluster
+        self.pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.folder = folder
+        self.claims = claims
+        self.owner = owner
+        self._event = event
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._grace = float(pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
+        self._killer: asyncio.Task[None] | None = None
+        self._deadline: Object | None = None
+        self._running: dict[str, RunningContainer] = {}
+        self._states: dict[str, Object] = {}
+        self._start_time = ""
+
+    # ---- what the runner tells
+
+    def stop(self, grace: float) -> None:
+        """Ends the pod: SIGTERM now, SIGKILL after `grace` seconds. A shorter grace later shortens it."""
+        self._stopping.set()
+        self._changed.set()
+        self._grace = grace
+        for container in self._running.values():
+            container.terminate()
+        if self._killer is not None:
+            self._killer.cancel()
+        self._killer = asyncio.create_task(self._kill_after(grace))
+
+    async def _kill_after(self, grace: float) -> None:
+        await asyncio.sleep(grace)
+        for container in self._running.values():
+            container.kill()
+
+    def changed(self) -> None:
+        """Something in the cluster changed: what was missing may be there now."""
+        self._changed.set()
+
+    # ---- the pod's life
+
+    async def run(self) -> None:
+        """Runs the pod to its end."""
+        self._start_time = (self.pod.get("status") or {}).get("startTime") or to_seconds(self.cluster.clock.now())
+        deadline = asyncio.create_task(self._watch_deadline())
+        try:
+            await self._live()
+        finally:
+            deadline.cancel()
+            for container in self._running.values():
+                container.kill()
+            if self._killer is not None:
+                self._killer.cancel()
+        self._publish(ended=True)
+
+    async def _live(self) -> None:
+        spec = self.pod["spec"]
+        every = [*(spec.get("initContainers") or []), *spec["containers"]]
+        for container in every:
+            first = container is every[0] or not spec.get("initContainers")
+            reason = "ContainerCreating" if first else "PodInitializing"
+            self._states[container["name"]] = statuses.container_status(container, statuses.waiting(reason))
+        self._publish()
+        folders = await self._volumes()
+        if folders is None:
+            return
+        for container in spec.get("initContainers") or []:
+            if await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never") != 0:
+                return
+        await asyncio.gather(*(self._run_container(c, folders, self._restarts) for c in spec["containers"]))
+
+    @property
+    def _restarts(self) -> bool | None:
+        """Whether a container starts again: False never, True when it failed, None always."""
+        return {"Never": False, "OnFailure": True}.get(self.pod["spec"].get("restartPolicy", "Always"))
+
+    async def _volumes(self) -> dict[str, Path] | None:
+        told = ""
+        while not self._stopping.is_set():
+            self._changed.clear()
+            try:
+                return volumes.prepare(self.pod, self.folder, self.claims, self._lookup)
+            except volumes.MountError as error:
+                if str(error) != told:
+                    self._event("Warning", "FailedMount", str(error))
+                told = str(error)
+            await self._changed.wait()
+        return None
+
+    def _lookup(self, resource: str, name: str) -> Object | None:
+        if resource == "serviceaccounttokens":
+            return None
+        return self.cluster.find(resource, name, self.pod["metadata"]["namespace"])
+
+    async def _run_container(self, container: Object, folders: dict[str, Path], restart: bool | None) -> int:
+        """Runs a container, again and again where `restart` says so; returns its last exit code."""
+        name, restarts, last = container["name"], 0, None
+        backoff = 10.0
+        while True:
+            launch = await self._configured(container, folders, restarts, last)
+            if launch is None:
+                return 137
+            outcome = await self._run_once(container, launch, restarts, last)
+            terminated = self._terminated(container, launch, outcome)
+            self._states[name] = statuses.container_status(container, {"terminated": terminated}, restarts, last)
+            again = restart is None or (restart and outcome.exit_code != 0)
+            if not again or self._stopping.is_set():
+                self._publish()
+                return outcome.exit_code
+            restarts += 1
+            last = {"terminated": terminated}
+            message = f"back-off {backoff:.0f}s restarting failed container={name} pod={self.pod['metadata']['name']}"
+            state = statuses.waiting("CrashLoopBackOff", message)
+            self._states[name] = statuses.container_status(container, state, restarts, last)
+            self._publish()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            if self._stopping.is_set():
+                return outcome.exit_code
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+
+    async def _configured(
+        self, container: Object, folders: dict[str, Path], restarts: int, last: Object | None
+    ) -> Launch | None:
+        """Waits until everything the container names exists; None when the pod is stopped before."""
+        while not self._stopping.is_set():
+            self._changed.clear()
+            image = container.get("image", "")
+            if (why := pull_error(image)) is not None:
+                if self._state_of(container) != "ImagePullBackOff":
+                    self._event("Warning", "Failed", f'Failed to pull image "{image}": {why}')
+                    self._event("Warning", "Failed", "Error: ErrImagePull")
+                    message = f'Back-off pulling image "{image}": ErrImagePull: {why}'
+                    self._wait_state(container, "ImagePullBackOff", message, restarts, last)
+            else:
+                try:
+                    return self._launch(container, folders, restarts)
+                except ConfigError as error:
+                    reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
+                    if self._wait_state(container, reason, str(error), restarts, last):
+                        self._event("Warning", "Failed", f"Error: {error}")
+            await self._changed.wait()
+        return None
+
+    def _state_of(self, container: Object) -> str:
+        return str(self._states[container["name"]]["state"].get("waiting", {}).get("reason", ""))
+
+    def _wait_state(self, container: Object, reason: str, message: str, restarts: int, last: Object | None) -> bool:
+        state = statuses.container_status(container, statuses.waiting(reason, message), restarts, last)
+        if state == self._states[container["name"]]:
+            return False
+        self._states[container["name"]] = state
+        self._publish()
+        return True
+
+    def _launch(self, container: Object, folders: dict[str, Path], restarts: int) -> Launch:
+        home = self.folder / "containers" / container["name"]
+        root = home / "root"
+        root.mkdir(parents=True, exist_ok=True)
+        message = home / "termination-log"
+        message.write_bytes(b"")
+        mounts = volumes.mounts(container, folders)
+        mounts[container.get("terminationMessagePath", "/dev/termination-log")] = message
+        paths = PathMap(mounts)
+        own = variables(self.pod, container, self._lookup)
+        address = local_names(self.pod)
+        words = [address(paths.real(word)) for word in argv(container, own)]
+        environment = process_environment(self.pod, container, own, paths)
+        environment[OWNER_VARIABLE] = self.owner
+        workdir = paths.real(container.get("workingDir") or "/")
+        cwd = root if workdir == (container.get("workingDir") or "/") else Path(workdir)
+        log = log_path(self.folder, container["name"], restarts)
+        return Launch(words, environment, cwd, log, log.with_suffix(".json"), self.owner)
+
+    async def _run_once(self, container: Object, launch: Launch, restarts: int, last: Object | None) -> Outcome:
+        name = container["name"]
+        running = await RunningContainer.start(launch)
+        self._running[name] = running
+        try:
+            if running.pid is not None:
+                state = {"running": {"startedAt": to_seconds(self.cluster.clock.now())}}
+                self._states[name] = statuses.container_status(container, state, restarts, last)
+                self._publish()
+            if self._stopping.is_set():  # it was told before there was anybody to tell
+                running.terminate()
+                if self._killer is None or self._killer.done():
+                    running.kill()
+            return await running.wait()
+        finally:
+            self._running.pop(name).kill()
+
+    def _terminated(self, container: Object, launch: Launch, outcome: Outcome) -> Object:
+        if outcome.error:
+            reason = "StartError"
+        elif outcome.oom_killed:
+            reason = "OOMKilled"
+        else:
+            reason = "Error" if outcome.exit_code else "Completed"
+        path = launch.log.parent / "termination-log"
+        policy = container.get("terminationMessagePolicy", "File")
+        message = outcome.error or termination_message(path, launch.log, policy, outcome.exit_code != 0)
+        running = self._states[container["name"]]["state"].get("running", {})
+        now = to_seconds(self.cluster.clock.now())
+        return {
+            "exitCode": outcome.exit_code,
+            **({"signal": outcome.signal} if outcome.signal else {}),
+            "reason": reason,
+            **({"message": message} if message else {}),
+            "startedAt": running.get("startedAt", now),
+            "finishedAt": now,
+        }
+
+    # ---- deadline and status
+
+    async def _watch_deadline(self) -> None:
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None:
+            return
+        started = parse_time(self._start_time)
+        await self.cluster.clock.sleep(seconds - (self.cluster.clock.now() - started).total_seconds())
+        self._deadline = {
+            "reason": "DeadlineExceeded",
+            "message": "Pod was active on the node longer than the specified deadline",
+        }
+        self.stop(self._grace)
+
+    def _publish(self, ended: bool = False) -> None:
+        """Writes the status if the pod is still there and it differs."""
+        metadata = self.pod["metadata"]
+        pod = self.cluster.find("pods", metadata["name"], metadata["namespace"])
+        if pod is None or pod["metadata"]["uid"] != self.uid:
+            return
+        now = to_seconds(self.cluster.clock.now())
+        init = [self._states[c["name"]] for c in pod["spec"].get("initContainers") or [] if c["name"] in self._states]
+        main = [self._states[c["name"]] for c in pod["spec"]["containers"] if c["name"] in self._states]
+        if ended:
+            init, main = _ended(init, now), _ended(main, now)
+        status = {
+            **(pod.get("status") or {}),
+            "phase": statuses.phase(pod, init, main, ended),
+            "conditions": statuses.conditions(pod, init, main, ended, now),
+            "hostIP": "127.0.0.1",
+            "podIP": "127.0.0.1",
+            "podIPs": [{"ip": "127.0.0.1"}],
+            "hostIPs": [{"ip": "127.0.0.1"}],
+            "startTime": self._start_time,
+            "containerStatuses": main,
+            **({"initContainerStatuses": init} if init else {}),
+        }
+        if ended and self._deadline is not None:
+            status |= {**self._deadline, "phase": "Failed"}
+        if status != pod.get("status"):
+            with contextlib.suppress(ApiError):  # deleted for good by somebody else in this very moment
+                self.cluster.update("pods", {**pod, "status": status}, subresource="status")
+
+
+def _ended(entries: list[Object], now: str) -> list[Object]:
+    """Entries of containers that never ran, or whose end nobody saw, as ended."""
+    gone = {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": now,
+        "finishedAt": now,
+    }
+    return [
+        e if "terminated" in e["state"] else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
+        for e in entries
+    ]
+
+
