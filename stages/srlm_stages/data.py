@@ -1,0 +1,109 @@
+"""Seed data → IFT examples, ranked answers for the judge (train and held out), validation prompts.
+
+Parts are disjoint by prompt. IFT takes the top-ranked answer of a prompt (Self-Rewarding Language Models,
+section 3.1); the ranked parts keep every human-ranked answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from srlm_contract.keys import row_id
+from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
+from srlm_contract.tasks import DataParams
+
+from .context import StageContext
+from .errors import BadInput
+from .rowfiles import write_rows
+from .seed_formats import SeedDataError, SeedPrompt, read_seed_data
+from .seed_source import seed_file
+from .split import split_prompts
+from .statistics import Statistics
+
+
+def run(ctx: StageContext) -> Statistics:
+    """Writes ift.jsonl, ranked-train.jsonl, ranked-heldout.jsonl and validation.jsonl."""
+    params = ctx.params(DataParams)
+    path = seed_file(ctx.source_path("seedData"), params.format)
+    too_long = 0
+    fits = _length_limit(ctx, params)
+
+    def usable(answer: str) -> bool:
+        nonlocal too_long
+        too_long += not fits(answer)
+        return fits(answer)
+
+    try:
+        seed = read_seed_data(path, params.format, params.language)
+        ctx.progress.update(len(seed.prompts), len(seed.prompts), unit="prompts")
+        split = split_prompts(
+            seed.prompts,
+            seed=ctx.task.seed,
+            ift_examples=params.ift.max_examples,
+            heldout_answers=params.held_out_examples,
+            validation_prompts=params.validation_prompts,
+            train_judge=params.ranked,
+            usable_for_ift=usable,
+        )
+    except SeedDataError as error:
+        raise BadInput("InvalidSeedData", str(error)) from error
+
+    ctx.details["dropped"] = dict(sorted(seed.dropped.items()))
+    statistics: Statistics = {
+        "prompts": len(seed.prompts),
+        "ift": write_rows(ctx.output / "ift.jsonl", _examples(split.ift)),
+        "rankedTrain": write_rows(ctx.output / "ranked-train.jsonl", _ranked(split.ranked_train)),
+        "rankedTrainPrompts": len(split.ranked_train),
+        "rankedHeldout": write_rows(ctx.output / "ranked-heldout.jsonl", _ranked(split.ranked_heldout)),
+        "rankedHeldoutPrompts": len(split.ranked_heldout),
+        "validation": write_rows(
+            ctx.output / "validation.jsonl",
+            (PromptRow(id=p.id, prompt=p.text, source="seed") for p in split.validation),
+        ),
+        "droppedTooLong": too_long,
+    }
+    for cause, count in sorted(seed.dropped.items()):
+        statistics[f"dropped{cause[0].upper()}{cause[1:]}"] = count
+    _warn_about_shrinking(ctx, params, statistics)
+    return statistics
+
+
+def _examples(prompts: Iterable[SeedPrompt]) -> Iterator[SeedExample]:
+    for prompt in prompts:
+        assert prompt.best is not None  # split_prompts chose only such
+        yield SeedExample(id=prompt.id, prompt=prompt.text, answer=prompt.best)
+
+
+def _ranked(prompts: Iterable[SeedPrompt]) -> Iterator[RankedAnswer]:
+    for prompt in prompts:
+        for answer in prompt.ranked:
+            assert answer.rank is not None  # `ranked` leaves out the others
+            yield RankedAnswer(
+                id=row_id(prompt.text, answer.text),
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                answer=answer.text,
+                rank=answer.rank,
+            )
+
+
+def _length_limit(ctx: StageContext, params: DataParams) -> Callable[[str], bool]:
+    """Whether an answer has at most `ift.maxAnswerTokens` tokens of the base model."""
+    limit = params.ift.max_answer_tokens
+    if limit is None:
+        return lambda answer: True
+    from .chat import load_tokenizer
+
+    tokenizer = load_tokenizer(ctx.tokenizer_path("tokenizer"), ctx.chat_template())
+    return lambda answer: len(tokenizer.encode(answer, add_special_tokens=False)) <= limit
+
+
+def _warn_about_shrinking(ctx: StageContext, params: DataParams, statistics: Statistics) -> None:
+    wanted = {
+        "ift": ("seedData.ift.maxExamples", params.ift.max_examples),
+        "validation": ("seedData.validationPrompts", params.validation_prompts),
+        "rankedHeldout": ("seedData.eft.heldOutExamples", params.held_out_examples),
+    }
+    for name, (field, count) in wanted.items():
+        if statistics[name] < count:
+            ctx.warn(f"seed data gives {statistics[name]:.0f} of {count} wanted by {field}")

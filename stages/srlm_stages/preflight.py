@@ -1,0 +1,230 @@
+"""Checks the world outside before anything expensive starts, without a GPU, and pins it.
+
+Storage can be read and written; base model, tokenizer, chat template and seed data can be used; other models and
+prompt files exist. Answers revisions and digests of all of them, and which artifacts of the run exist already.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+from srlm_contract.keys import sha256
+from srlm_contract.retention import add_refs
+from srlm_contract.spec import RunSpec
+from srlm_contract.store import Store
+from srlm_contract.tasks import Pins, PreflightParams, SourceRef, StageResult
+
+from .committed import find_committed, fit
+from .context import StageContext
+from .errors import BadInput
+from .model_check import check_model, missing_model, model_files
+from .origins import Missing, Origin, open_origin
+from .rubric import BUILT_IN_RUBRICS, Rubric
+from .seed_formats import GZIP_MAGIC, SeedDataError, read_seed_data
+from .seed_source import pick_seed_file
+from .split import split_prompts
+
+#: Seed files up to this size are read whole; of larger ones only the beginning.
+WHOLE_FILE_BYTES = 64 * 1024 * 1024
+BEGINNING_BYTES = 1024 * 1024
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Raises what is missing: storage errors (75, 77), ModelNotUsable, TemplateNotUsable, InvalidSeedData."""
+    params = ctx.params(PreflightParams)
+    spec = params.spec
+    ctx.progress.say("preflight: storage")
+    probe = ctx.store.probe()
+    if not probe.conditional:
+        ctx.warn(
+            "the store does not honour conditional puts (If-None-Match): two pods that commit the same artifact "
+            "within one round trip could both believe they won"
+        )
+    ctx.progress.say("preflight: templates")
+    template_name, template = chat_template(spec)
+    rubric = rubric_name(spec)
+    ctx.progress.say("preflight: base model")
+    base = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
+    ctx.progress.say("preflight: seed data")
+    seed = pin_seed_data(ctx, spec)
+    generator, judge = spec.prompts.generator, spec.evaluation.win_rate.judge
+    prompt_source = None
+    if generator.source == "Fixed" and generator.uri:
+        prompt_source = pin_model(ctx, generator.uri, "prompts.generator.uri", template)
+    elif generator.source == "Pool" and generator.uri:
+        prompt_source = pin_file(ctx, generator.uri, "prompts.generator.uri")
+    judge_source = None
+    if judge.source == "Fixed" and judge.uri:
+        judge_source = pin_model(ctx, judge.uri, "evaluation.winRate.judge.uri", template)
+    pins = Pins(
+        base_model=base,
+        seed_data=seed,
+        chat_template=template_name,
+        rubric=rubric,
+        prompt_source=prompt_source,
+        judge_source=judge_source,
+        conditional_puts=probe.conditional,
+    )
+    ctx.progress.say("preflight: committed artifacts")
+    if params.branch is not None:
+        ctx.artifacts.read_manifest(params.branch)
+    found = find_committed(ctx.artifacts, spec, pins, params.branch)
+    for damage in found.damaged:
+        ctx.warn(damage)
+    refs = [manifest.ref for _, manifest in found.committed]
+    if params.branch is not None:
+        refs.append(params.branch)
+    add_refs(ctx.store, ctx.task.run, refs)
+    result = StageResult(stage="preflight", pins=pins, warnings=tuple(ctx.warnings))
+    return fit(result, found, params.known)
+
+
+def chat_template(spec: RunSpec) -> tuple[str, str | None]:
+    """(name for keys, text) of the chat template; ("", None) for the model's own."""
+    ref = spec.base_model.chat_template_ref
+    if ref is None:
+        return "", None
+    if ref.key is None:
+        from .chat import BUILT_IN_TEMPLATES
+
+        if ref.name not in BUILT_IN_TEMPLATES:
+            raise BadInput(
+                "TemplateNotUsable",
+                f"baseModel.chatTemplateRef: there is no built-in template {ref.name!r} "
+                f"({', '.join(sorted(BUILT_IN_TEMPLATES))}); name a ConfigMap with name and key",
+            )
+        return ref.name, BUILT_IN_TEMPLATES[ref.name]
+    text = _mounted("SRLM_CHAT_TEMPLATE_FILE", f"baseModel.chatTemplateRef ({ref.name}, {ref.key})")
+    return sha256(text.encode()), text
+
+
+def rubric_name(spec: RunSpec) -> str:
+    """Name of the rubric for keys: built-in name, digest of the ConfigMap's text, empty for the default."""
+    ref = spec.judging.template_ref
+    if ref is None:
+        return ""
+    if ref.key is None:
+        if ref.name not in BUILT_IN_RUBRICS:
+            raise BadInput(
+                "TemplateNotUsable",
+                f"judging.templateRef: there is no built-in rubric {ref.name!r} "
+                f"({', '.join(sorted(BUILT_IN_RUBRICS))}); name a ConfigMap with name and key",
+            )
+        return ref.name
+    text = _mounted("SRLM_RUBRIC_FILE", f"judging.templateRef ({ref.name}, {ref.key})")
+    Rubric.parse(text)
+    return sha256(text.encode())
+
+
+def pin_model(ctx: StageContext, uri: str, field: str, template: str | None) -> SourceRef:
+    """Check a causal language model and pin its revision."""
+    try:
+        origin = open_origin(uri, "model", lambda bucket: bucket_store(ctx, bucket))
+        folder = ctx.work / "models" / field
+        folder.mkdir(parents=True, exist_ok=True)
+        check_model(origin, folder, template)
+        return SourceRef(uri=_without_revision(uri), revision=origin.revision(model_files(origin)))
+    except Missing as error:
+        raise missing_model(error, field) from error
+
+
+def pin_seed_data(ctx: StageContext, spec: RunSpec) -> SourceRef:
+    """Find the seed file, read it (its beginning when it is large) and pin it."""
+    data = spec.seed_data
+    try:
+        origin = open_origin(data.uri, "dataset", lambda bucket: bucket_store(ctx, bucket))
+        path = data.file or (
+            next(iter(origin.files))
+            if len(origin.files) == 1
+            else pick_seed_file(origin.files, data.format, origin.name)
+        )
+        if path not in origin.files:
+            raise BadInput("InvalidSeedData", f"{data.uri} has no file {path}; correct seedData.file")
+        _check_seed_data(ctx, spec, origin, path)
+        alone = len(origin.files) == 1 and data.file is None and data.uri.rstrip("/").endswith("/" + path)
+        return SourceRef(
+            uri=_without_revision(data.uri), revision=origin.revision([path]), file=None if alone else path
+        )
+    except Missing as error:
+        raise BadInput("InvalidSeedData", f"seedData.uri: {error}") from error
+
+
+def pin_file(ctx: StageContext, uri: str, field: str) -> SourceRef:
+    """A prompt file."""
+    try:
+        origin = open_origin(uri, "dataset", lambda bucket: bucket_store(ctx, bucket))
+    except Missing as error:
+        raise BadInput("InvalidSeedData", f"{field}: {error}") from error
+    if not sum(origin.files.values()):
+        raise BadInput("InvalidSeedData", f"{field}: {uri} is empty")
+    return SourceRef(uri=_without_revision(uri), revision=origin.revision(list(origin.files)))
+
+
+def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str) -> None:
+    data = spec.seed_data
+    folder = ctx.work / "seed"
+    folder.mkdir(exist_ok=True)
+    try:
+        if origin.files[path] > WHOLE_FILE_BYTES:
+            start = folder / Path(path).name
+            start.write_bytes(whole_lines(origin.head(path, BEGINNING_BYTES), path))
+            read_seed_data(start, data.format, data.language)
+            return
+        seed = read_seed_data(origin.fetch(path, folder), data.format, data.language)
+        split_prompts(
+            seed.prompts,
+            seed=spec.seed,
+            ift_examples=data.ift.max_examples,
+            heldout_answers=data.eft.held_out_examples,
+            validation_prompts=data.validation_prompts,
+            train_judge=data.eft.enabled,
+        )
+    except SeedDataError as error:
+        raise BadInput("InvalidSeedData", str(error)) from error
+
+
+def whole_lines(head: bytes, name: str) -> bytes:
+    """The complete lines at the beginning of a plain or gzip file."""
+    if head.startswith(GZIP_MAGIC):
+        try:
+            head = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(head)
+        except zlib.error as error:
+            raise SeedDataError(f"{name} is a damaged gzip file ({error}); fetch it again") from error
+    lines, newline, _ = head.rpartition(b"\n")
+    if not newline:
+        raise SeedDataError(f"{name} has no line end in its first {len(head)} bytes: not JSON lines")
+    return lines + newline
+
+
+def bucket_store(ctx: StageContext, bucket: str) -> Store:
+    """A bucket of sources: same endpoint and credentials as the run's storage."""
+    from srlm_contract.s3 import S3Store
+
+    storage = ctx.task.storage
+    return S3Store.from_location(
+        f"s3://{bucket}",
+        endpoint_url=storage.endpoint_url,
+        region=storage.region,
+        addressing_style=storage.addressing_style,
+        ca_bundle=os.environ.get("SRLM_CA_BUNDLE_FILE") or None,
+    )
+
+
+def _mounted(variable: str, field: str) -> str:
+    """Text of a ConfigMap's file."""
+    path = os.environ.get(variable)
+    if not path or not Path(path).is_file():
+        raise BadInput("TemplateNotUsable", f"{field}: its file is not mounted ({variable} is {path or 'unset'})")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput("TemplateNotUsable", f"{field} is not UTF-8 text: {error}") from error
+    if not text.strip():
+        raise BadInput("TemplateNotUsable", f"{field} is empty")
+    return text
+
+
+def _without_revision(uri: str) -> str:
+    return uri.partition("@")[0] if uri.startswith("hf://") else uri
