@@ -1,0 +1,189 @@
+"""What a stage is given: its task, its inputs as folders, a place for its output, and a way to say how far it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.base import Contract
+from srlm_contract.cache import ModelCache
+from srlm_contract.keys import sha256, shard_of
+from srlm_contract.layout import shard_file
+from srlm_contract.store import Store
+from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
+
+from .errors import BadInput, InvalidTask
+from .progress import ProgressReporter
+from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
+from .sources import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source
+
+ParamsT = TypeVar("ParamsT", bound=Contract)
+
+BUILT_IN_CHAT_TEMPLATES: Mapping[str, str] = {
+    "chatml": (
+        "{% for message in messages %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+}
+MAX_WARNINGS = 5
+
+
+class StageContext:
+    """Given to `run` of every stage."""
+
+    def __init__(
+        self,
+        task: StageTask,
+        artifacts: ArtifactStore,
+        store: Store,
+        work: Path,
+        progress: ProgressReporter,
+        open_store: OpenStore,
+        shard: int = 0,
+        environ: Mapping[str, str] = os.environ,
+        cache: ModelCache | None = None,
+    ) -> None:
+        self.task, self.artifacts, self.store, self.work = task, artifacts, store, work
+        self.progress, self.shard, self.environ = progress, shard, environ
+        self.output = work / "output"
+        self.output.mkdir(parents=True)
+        self.details: dict[str, Any] = {}
+        self.versions: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._open_store, self._cache = open_store, cache
+        self._fetched: dict[str, Path] = {}
+
+    # What is asked for
+
+    def params(self, kind: type[ParamsT]) -> ParamsT:
+        """The task's parameters as `kind`. Raises InvalidTask for those of another stage."""
+        if not isinstance(self.task.params, kind):
+            raise InvalidTask(
+                "InvalidTask", f"params are {type(self.task.params).__name__}, not {kind.__name__}: wrong stage?"
+            )
+        return self.task.params
+
+    @property
+    def shards(self) -> int:
+        return self.task.shards
+
+    def mine(self, row: str) -> bool:
+        """Whether a row (16 hex digits) belongs to this shard."""
+        return self.shards == 1 or shard_of(row, self.shards) == self.shard
+
+    def seed(self, purpose: str, row: str, sample: int) -> int:
+        """Seed of one sample of one row, independent of shards and batches."""
+        from srlm_contract.keys import row_seed
+
+        return row_seed(self.task.seed, purpose, self.task.iteration, self.task.round, row, sample)
+
+    # Inputs
+
+    def has(self, name: str) -> bool:
+        """Whether there is an input or source of that name."""
+        return name in self.task.inputs or name in self.task.sources
+
+    def names(self, prefix: str) -> list[str]:
+        """Input names beginning with `prefix`, numbers in them in numeric order."""
+        found = [name for name in self.task.inputs if name.startswith(prefix)]
+        return sorted(found, key=lambda n: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", n)])
+
+    def input(self, name: str) -> Path:
+        """Folder with the verified files of an input artifact; fetched once."""
+        if name not in self._fetched:
+            folder = self.work / "inputs" / name
+            self.artifacts.fetch(self._ref(name), folder)
+            self._fetched[name] = folder
+        return self._fetched[name]
+
+    def _ref(self, name: str) -> ArtifactRef:
+        if name not in self.task.inputs:
+            raise InvalidTask(
+                "InvalidTask", f"stage {self.task.stage} needs the input {name!r}; the task has {sorted(self.task.inputs)}"
+            )
+        return self.task.inputs[name]
+
+    def model_path(self, name: str = "model") -> Path:
+        """Folder of a model (safetensors, configuration, tokenizer): an input artifact, else an outside source."""
+        key = f"model {name}"
+        if key not in self._fetched:
+            if name in self.task.inputs:
+                folder = self.work / "models" / name
+                self._fetched[key] = self.artifacts.fetch_model(self._ref(name), self._cache, folder)
+            else:
+                self._fetched[key] = self._source(name, "model", MODEL_FILES)
+        return self._fetched[key]
+
+    def tokenizer_path(self, name: str = "tokenizer") -> Path:
+        """Folder with the tokenizer and configuration of an outside model, without its weights."""
+        return self._source(name, "model", TOKENIZER_FILES)
+
+    def source_path(self, name: str) -> Path:
+        """File or folder of outside data, as `SourceRef` names it."""
+        return self._source(name, "dataset", ("*",))
+
+    def _source(self, name: str, kind: Kind, files: Sequence[str]) -> Path:
+        source = self.task.sources.get(name)
+        if source is None:
+            raise InvalidTask(
+                "InvalidTask",
+                f"stage {self.task.stage} needs {name!r}; the task has inputs {sorted(self.task.inputs)} "
+                f"and sources {sorted(self.task.sources)}",
+            )
+        return self.fetch_source(source, kind, files, name)
+
+    def fetch_source(self, source: SourceRef, kind: Kind, files: Sequence[str], name: str) -> Path:
+        """Fetch any outside source (see sources.fetch_source) below the work folder."""
+        key = f"source {name} {','.join(files)}"
+        if key not in self._fetched:
+            into = self.work / "sources" / name / str(len(self._fetched))
+            self._fetched[key] = fetch_source(source, kind, into, self._open_store, files)
+        return self._fetched[key]
+
+    # Templates
+
+    def chat_template(self) -> str | None:
+        """Text of the chat template the task asks for; None for the model's own."""
+        asked = getattr(self.task.params, "chat_template", "")
+        return self.template(asked, "SRLM_CHAT_TEMPLATE_FILE", BUILT_IN_CHAT_TEMPLATES) if asked else None
+
+    def rubric(self) -> str:
+        """Text of the judge template the task asks for."""
+        asked = getattr(self.task.params, "rubric", "") or DEFAULT_RUBRIC
+        return self.template(asked, "SRLM_RUBRIC_FILE", BUILT_IN_RUBRICS)
+
+    def template(self, asked: str, variable: str, built_in: Mapping[str, str]) -> str:
+        """A built-in template by name, or the mounted one, which must have the digest the run pinned."""
+        if asked in built_in:
+            return built_in[asked]
+        path = Path(self.environ.get(variable) or "/nonexistent")
+        if not path.is_file():
+            raise BadInput(
+                "TemplateNotUsable", f"template {asked!r} is neither built in ({', '.join(built_in)}) nor mounted"
+            )
+        data = path.read_bytes()
+        if asked.startswith("sha256:") and sha256(data) != asked:
+            raise BadInput(
+                "TemplateNotUsable",
+                f"the mounted template has changed since the run pinned it ({asked[:19]}); the run pins it anew soon",
+            )
+        return data.decode()
+
+    # Output
+
+    def rows_file(self, stem: str) -> Path:
+        """Where this pod's rows go: `<stem>.jsonl`, or this shard's part of it."""
+        name = f"{stem}.jsonl" if self.shards == 1 else shard_file(stem, self.shard, self.shards)
+        return self.output / name
+
+    def warn(self, text: str) -> None:
+        """A line for people: in the log, and in the stage's result."""
+        self.progress.say(f"warning: {text}")
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(text[:300])

@@ -1,0 +1,289 @@
+"""The way every stage runs: read the task, look whether it is done already, do it, commit, report.
+
+Exit codes: 0 committed, 64 invalid task, 65 input missing or damaged, 75 temporary, 77 not permitted,
+143 terminated, 1 anything else. The termination message is a StageResult of at most 4 KiB.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import get_args
+
+from pydantic import ValidationError
+from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.cache import ModelCache
+from srlm_contract.errors import ContractError
+from srlm_contract.manifest import Manifest, Producer
+from srlm_contract.store import Store
+from srlm_contract.tasks import (
+    EXIT_INVALID_TASK,
+    EXIT_OK,
+    MAX_RESULT_BYTES,
+    StageError,
+    StageName,
+    StageResult,
+    StageTask,
+)
+
+from .context import StageContext
+from .errors import InvalidTask, StageFailure, Terminated
+from .progress import ProgressReporter
+from .statistics import Statistics, figures, merge_shards, with_ratios
+
+EXIT_CRASHED = 1
+EXIT_TERMINATED = 143
+#: Stages that write a model.
+MODEL_STAGES = ("sft", "train", "choose")
+DEFAULT_CACHE_BYTES = 64 * 2**30
+
+Run = Callable[[StageContext], "Statistics | StageResult"]
+
+
+def stage_function(stage: str) -> Run:
+    """The `run` of a stage; imports what that stage needs and nothing else."""
+    match stage:
+        case "preflight":
+            from .preflight import run
+        case "data":
+            from .data import run
+        case "sft":
+            from .sft import run
+        case "judge":
+            from .judge import run
+        case "select":
+            from .select import run
+        case "prompts":
+            from .prompts import run
+        case "generate":
+            from .generate import run
+        case "pairs":
+            from .pairs import run
+        case "train":
+            from .train import run
+        case "choose":
+            from .choose import run
+        case "evaluate":
+            from .evaluate import run
+        case "report":
+            from .report import run
+        case "cleanup":
+            from .cleanup import run
+        case _:
+            raise InvalidTask("InvalidTask", f"there is no stage {stage!r}; stages: {', '.join(get_args(StageName))}")
+    return run
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+    """Run the stage named by the only argument; returns the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    stage = arguments[0] if arguments else ""
+    try:
+        if len(arguments) != 1:
+            raise InvalidTask("InvalidTask", "usage: python -m srlm_stages STAGE, with the task in SRLM_TASK")
+        result = run_task(read_task(stage, environ), environ)
+    except (StageFailure, ContractError) as failure:
+        return _fail(stage, environ, failure.exit_code, failure.reason, str(failure), failure)
+    except Terminated:
+        return _fail(stage, environ, EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)", None)
+    except Exception as crash:
+        traceback.print_exc()
+        reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
+        return _fail(stage, environ, EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
+    write_result(result, environ)
+    return EXIT_OK
+
+
+def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:
+    """The task in SRLM_TASK. Raises InvalidTask naming every wrong field."""
+    text = environ.get("SRLM_TASK")
+    if not text:
+        raise InvalidTask("InvalidTask", "SRLM_TASK is not set; the operator sets it to the stage's task as JSON")
+    try:
+        task = StageTask.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg']}" for e in error.errors(include_url=False)[:8]
+        )
+        raise InvalidTask("InvalidTask", f"SRLM_TASK does not fit this version of the stages: {problems}") from error
+    if task.stage != stage:
+        raise InvalidTask("InvalidTask", f"the command runs stage {stage!r}, the task is for stage {task.stage!r}")
+    return task
+
+
+def run_task(task: StageTask, environ: Mapping[str, str]) -> StageResult:
+    """Open storage as the task says and execute the task."""
+    store = open_store(task, environ)(task.storage.uri)
+    root = environ.get("SRLM_WORK_DIR")
+    if root:
+        Path(root).mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{task.stage}-", dir=root or None))
+    try:
+        return execute(task, store, work, environ)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def open_store(task: StageTask, environ: Mapping[str, str]) -> Callable[[str], Store]:
+    """Opens an s3:// location with the endpoint and credentials of the run's storage."""
+
+    def opened(uri: str) -> Store:
+        from srlm_contract.s3 import S3Store
+
+        storage = task.storage
+        return S3Store.from_location(
+            uri,
+            endpoint_url=storage.endpoint_url,
+            region=storage.region,
+            addressing_style=storage.addressing_style,
+            ca_bundle=environ.get("SRLM_CA_BUNDLE_FILE") or None,
+            conditional=None if task.stage == "preflight" else storage.conditional_puts,
+        )
+
+    return opened
+
+
+def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str]) -> StageResult:
+    """Do what the task says unless it is done already, commit it, and say what came out."""
+    artifacts = ArtifactStore(store, producer=Producer.from_environment(task.run, environ), scratch=work)
+    shard = shard_index(task, environ)
+    done, manifest = _already(task, artifacts, shard)
+    if manifest is not None:
+        return committed_result(task, artifacts, manifest, reused=True)
+    if done:
+        return StageResult(stage=task.stage, key=task.key, reused=True)
+
+    cache_root = environ.get("SRLM_MODEL_CACHE")
+    cache = None
+    if cache_root:
+        cache = ModelCache(Path(cache_root), int(environ.get("SRLM_MODEL_CACHE_BYTES") or DEFAULT_CACHE_BYTES))
+    ctx = StageContext(
+        task, artifacts, store, work, ProgressReporter(task.stage), open_store(task, environ), shard, environ, cache
+    )
+    started = datetime.now(UTC)
+    outcome = stage_function(task.stage)(ctx)
+    if isinstance(outcome, StageResult):
+        return outcome.model_copy(update={"warnings": (*outcome.warnings, *ctx.warnings)})
+    manifest = _commit(ctx, outcome, started)
+    if manifest is None:
+        return StageResult(
+            stage=task.stage, key=task.key, statistics=figures(with_ratios(outcome)), warnings=tuple(ctx.warnings)
+        )
+    return committed_result(task, artifacts, manifest, warnings=tuple(ctx.warnings))
+
+
+def shard_index(task: StageTask, environ: Mapping[str, str]) -> int:
+    """The shard of this pod. Raises InvalidTask when JOB_COMPLETION_INDEX is missing or out of range."""
+    if task.shards == 1:
+        return 0
+    text = environ.get("JOB_COMPLETION_INDEX", "")
+    indexes = task.shard_indexes or tuple(range(task.shards))
+    if not text.isdigit() or int(text) >= len(indexes) or indexes[int(text)] >= task.shards:
+        raise InvalidTask(
+            "InvalidTask", f"JOB_COMPLETION_INDEX is {text!r}; this attempt has {len(indexes)} of {task.shards} shards"
+        )
+    return indexes[int(text)]
+
+
+def _already(task: StageTask, artifacts: ArtifactStore, shard: int) -> tuple[bool, Manifest | None]:
+    """(this pod has nothing to do, the committed artifact if it is whole)."""
+    if not task.key:
+        return False, None
+    if task.shards > 1:
+        return artifacts.already_shard(
+            task.stage, task.key, shard, task.shards, merge=_merge(task), repair=task.repair
+        )
+    manifest = artifacts.already(task.stage, task.key, repair=task.repair)
+    return manifest is not None, manifest
+
+
+def _commit(ctx: StageContext, outcome: Statistics, started: datetime) -> Manifest | None:
+    """The whole artifact; None when other shards are still missing."""
+    task = ctx.task
+    statistics = {**outcome, **ctx.details}
+    inputs = {**task.inputs, **task.sources}
+    rows = int(outcome["rows"]) if "rows" in outcome else None
+    parameters = task.params.wire(defaults=False)
+    if task.shards > 1:
+        return ctx.artifacts.commit_shard(
+            task.stage, task.key, ctx.shard, task.shards, ctx.output, inputs=inputs, parameters=parameters,
+            rows=rows, statistics=statistics, versions=ctx.versions, started_at=started, merge=_merge(task),
+            repair=task.repair,
+        )  # fmt: skip
+    return ctx.artifacts.commit(
+        task.stage, task.key, ctx.output, inputs=inputs, parameters=parameters, rows=rows,
+        statistics=with_ratios(statistics), versions=ctx.versions, started_at=started,
+        model=task.stage in MODEL_STAGES, repair=task.repair,
+    ).manifest  # fmt: skip
+
+
+def _merge(task: StageTask) -> Callable[[Sequence[dict[str, object]]], dict[str, object]]:
+    """How the statistics of shards become those of the whole; a judge that no shard could read is an error."""
+    if task.stage == "judge":
+        from .judge import merge_judged
+
+        return merge_judged
+    return merge_shards
+
+
+def committed_result(
+    task: StageTask,
+    artifacts: ArtifactStore,
+    manifest: Manifest,
+    *,
+    reused: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> StageResult:
+    """What to report about a committed artifact."""
+    return StageResult(
+        stage=task.stage,
+        key=task.key,
+        content_digest=manifest.content_digest,
+        manifest_uri=artifacts.manifest_uri(task.stage, task.key),
+        statistics=figures(manifest.statistics),
+        reused=reused,
+        warnings=warnings,
+    )
+
+
+def write_result(result: StageResult, environ: Mapping[str, str]) -> None:
+    """Write the termination message; what does not fit into 4 KiB is cut, least important first."""
+    text = result.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
+    if len(text.encode()) > MAX_RESULT_BYTES and result.warnings:
+        return write_result(result.model_copy(update={"warnings": result.warnings[:-1]}), environ)
+    if len(text.encode()) > MAX_RESULT_BYTES and result.error is not None:
+        error = result.error.model_copy(update={"message": result.error.message[: len(result.error.message) // 2]})
+        return write_result(result.model_copy(update={"error": error}), environ)
+    if len(text.encode()) > MAX_RESULT_BYTES and result.statistics:
+        kept = dict(list(result.statistics.items())[:-1])
+        return write_result(result.model_copy(update={"statistics": kept}), environ)
+    path = environ.get("SRLM_TERMINATION_LOG")
+    if path:
+        Path(path).write_text(text)
+    return None
+
+
+def _fail(
+    stage: str, environ: Mapping[str, str], code: int, reason: str, message: str, error: BaseException | None
+) -> int:
+    print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
+    known = stage if stage in get_args(StageName) else "preflight"
+    artifact = getattr(error, "artifact", None)
+    failure = StageError(reason=reason, message=message[:3000], artifact=artifact)
+    write_result(StageResult(stage=known, error=failure), environ)  # type: ignore[arg-type]  # checked above
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+__all__ = ["EXIT_INVALID_TASK", "execute", "main", "read_task", "run_task", "write_result"]
