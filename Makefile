@@ -1,0 +1,71 @@
+# Every target sets up .venv first when it is missing or out of date; with it in place that takes a blink.
+#
+#   make demo                      one whole run on this machine, M0 -> M1 -> M2 -> M3
+#   SEED_DATA=trees.jsonl make demo    the same on a seed file of yours (Open Assistant trees, plain or gzip)
+#   make test                      everything that CI checks
+#
+# PYTHON=python3.12 chooses the interpreter, FLAVOUR=cpu|cuda the build (default: what the machine has).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv demo model test lint unit heavy bench crds locks clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+FLAVOUR ?= auto
+MODEL ?= .cache/models/smollm2-135m-instruct
+export SEED_DATA MODEL
+
+# The first interpreter of a fitting version.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo "$$p"; break; }; \
+	done)
+endif
+
+# Torch on every core in every test process is slower than one thread each.
+SERIAL := -m "heavy or vllm or e2e" -p no:cacheprovider
+PARALLEL := -m "not heavy and not vllm and not e2e and not bench" -n auto --dist worksteal -p no:cacheprovider
+
+help:  ## lists the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+venv:  ## sets up .venv for this machine
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found on PATH;" \
+		"name one: make PYTHON=/path/to/python3.12 demo" >&2; exit 1; }
+	@"$(PYTHON)" images/setup_env.py --venv $(VENV) --flavour $(FLAVOUR)
+
+model: venv  ## fetches the small real model of the demo
+	@test -d "$(MODEL)" && test -f "$(MODEL)/config.json" || $(BIN)/python -m srlm_stages.demo.model "$(MODEL)"
+
+demo: model  ## one whole run on this machine
+	@$(BIN)/srlm demo
+
+lint: venv  ## ruff, import-linter, mypy
+	@echo "== ruff";          $(BIN)/ruff check .
+	@echo "== import-linter"; $(BIN)/lint-imports
+	@echo "== mypy";          timeout 300 $(BIN)/mypy
+
+unit: venv  ## fast tests, in parallel
+	@echo "== fast tests"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
+
+heavy: model  ## tests with torch, vLLM and whole runs, one at a time
+	@echo "== heavy tests"
+	@$(BIN)/python -m pytest $(SERIAL)
+
+test: lint unit heavy  ## everything that CI checks
+
+bench: venv  ## the ratios of the performance goals
+	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider
+
+crds: venv  ## writes crds/ from the models
+	@$(BIN)/python -m srlm_contract.crd > crds/.new && mv crds/.new crds/selfrewarding.dev_selfrewardingruns.yaml
+
+locks: venv  ## writes images/requirements/*.txt from pyproject.toml
+	@$(BIN)/python images/lock.py
+
+clean:  ## removes what the targets made, but not .venv and the model
+	rm -rf .srlm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find operator stages tests images -name __pycache__ -type d -prune -exec rm -rf {} +

