@@ -1,0 +1,189 @@
+"""Manifests: what an artifact consists of, and what makes its content digest.
+
+Timings and producer are in the manifest only, so the same rows have the same content digest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import Contract, Sha256
+from .errors import InvalidTask
+from .keys import canonical_json, sha256
+from .tasks import ArtifactRef, RunIdentity, SourceRef
+
+SCHEMA_VERSION = 1
+
+Statistics = dict[str, Any]
+"""Plain JSON: counts, sums, histograms, nested by name."""
+
+
+def is_safe_path(path: str) -> bool:
+    """Relative, normalised, inside its folder."""
+    pure = PurePosixPath(path)
+    return (
+        bool(path)
+        and "\\" not in path
+        and "\0" not in path
+        and not pure.is_absolute()
+        and ".." not in pure.parts
+        and str(pure) == path
+    )
+
+
+class FileEntry(Contract):
+    """One file of an artifact."""
+
+    path: str
+    """Name inside the artifact."""
+    size: Annotated[int, Field(ge=0)]
+    """Bytes."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    part: str
+    """UID of the pod that wrote it, for resume points with a folder: the object is `parts/<part>/<path>`."""
+
+    @field_validator("path", "part")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        if not is_safe_path(path):
+            raise ValueError(f"{path!r} is not a path inside the artifact")
+        return path
+
+
+class Producer(Contract):
+    """Who wrote it. Never part of a digest."""
+
+    run: RunIdentity
+    job: str = ""
+    pod: str = ""
+    pod_uid: str
+    image: str = ""
+
+    @classmethod
+    def from_environment(cls, run: RunIdentity, environ: Mapping[str, str] = os.environ) -> Self:
+        """From SRLM_JOB_NAME, SRLM_POD_NAME, SRLM_POD_UID and SRLM_IMAGE. Raises InvalidTask."""
+        uid = environ.get("SRLM_POD_UID", "")
+        if not uid:
+            raise InvalidTask("SRLM_POD_UID is not set; the operator sets it from the pod's metadata.uid")
+        return cls(
+            run=run,
+            job=environ.get("SRLM_JOB_NAME", ""),
+            pod=environ.get("SRLM_POD_NAME", ""),
+            pod_uid=uid,
+            image=environ.get("SRLM_IMAGE", ""),
+        )
+
+
+class Timings(Contract):
+    started_at: datetime
+    finished_at: datetime
+    seconds: Annotated[float, Field(ge=0)]
+    """Work: the sum over shards, not the time that passed."""
+
+
+class _Described(Contract):
+    """What top, shard and checkpoint manifests have in common."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    stage: str
+    key: str
+    content_digest: Sha256
+    files: tuple[FileEntry, ...]
+    producer: Producer
+    timings: Timings
+
+    @model_validator(mode="after")
+    def _digest_fits(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("two files have the same path")
+        if content_digest(self.files) != self.content_digest:
+            raise ValueError("contentDigest does not fit the files: the manifest was changed")
+        return self
+
+    def to_bytes(self) -> bytes:
+        """As it lies in the store."""
+        return canonical_json(self.wire())
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of `path`. Raises KeyError."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise KeyError(path)
+
+
+class _Result(_Described):
+    """What stage results have on top of that."""
+
+    inputs: dict[str, ArtifactRef | SourceRef] = Field(default={})
+    """By input name: artifacts, or sources outside."""
+    parameters: dict[str, Any] = Field(default={})
+    """Those that went into the key."""
+    rows: int | None = None
+    statistics: Statistics = Field(default={})
+    versions: dict[str, str] = Field(default={})
+    """Libraries that shaped the result, such as the inference engine."""
+
+
+class Manifest(_Result):
+    """`artifacts/<stage>/<key>/manifest.json`: the artifact exists once this does."""
+
+    shards: int = 1
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """For tasks and inputs. Raises pydantic.ValidationError for a stage that tasks do not know."""
+        return ArtifactRef.parse({"stage": self.stage, "key": self.key, "contentDigest": self.content_digest})
+
+
+class ShardManifest(_Result):
+    """`artifacts/<stage>/<key>/shards/<i>-of-<n>.json`."""
+
+    shard: int
+    shards: int
+
+
+class CheckpointManifest(_Described):
+    """`artifacts/<stage>/<key>/checkpoints/<step>/manifest.json`: a resume point of training."""
+
+    step: int
+
+
+def content_digest(files: Iterable[FileEntry]) -> str:
+    """`sha256:...` of the sorted (path, size, SHA-256) of an artifact's files."""
+    return sha256(canonical_json(sorted([f.path, f.size, f.sha256] for f in files)))
+
+
+def sum_statistics(parts: Iterable[Statistics]) -> Statistics:
+    """Sum numbers name by name, also in nested maps; other values must agree in all parts.
+
+    Raises ValueError when a name holds a number here and text there.
+    """
+    total: Statistics = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = _add(name, total[name], value) if name in total else value
+    return total
+
+
+def _add(name: str, left: Any, right: Any) -> Any:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return sum_statistics([dict(left), dict(right)])
+    numbers = int | float
+    if (
+        isinstance(left, numbers)
+        and isinstance(right, numbers)
+        and not isinstance(left, bool)
+        and not isinstance(right, bool)
+    ):
+        return left + right
+    if left == right:
+        return left
+    raise ValueError(f"statistic {name!r} cannot be summed: {left!r} and {right!r}")

@@ -1,0 +1,116 @@
+"""Turns what botocore raises into the contract's errors: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore import exceptions as boto
+from urllib3 import exceptions as urllib3
+
+from .errors import (
+    BucketNotFound,
+    InvalidTask,
+    NotFound,
+    NotPermitted,
+    PreconditionFailed,
+    StoreError,
+    Temporary,
+)
+
+_CREDENTIALS = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
+    "TokenRefreshRequired", "InvalidClientTokenId", "UnrecognizedClientException", "NotSignedUp",
+}  # fmt: skip
+_RIGHTS = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AccountProblem", "403"}
+_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"}
+#: The store does not know a header or operation; callers fall back.
+NOT_IMPLEMENTED = {"NotImplemented", "501", "405", "MethodNotAllowed"}
+
+
+class Unsupported(StoreError):
+    """The store does not know the operation or header."""
+
+
+class Conflict(Temporary):
+    """Two conditional writes met in the store; it asks to send the request again."""
+
+
+@contextmanager
+def translated(uri: str, action: str) -> Iterator[None]:
+    """Runs a boto3 call that would `action` (such as "write") the object or bucket at `uri`."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _from_answer(error, uri, action) from error
+    except (boto.BotoCoreError, urllib3.HTTPError, ConnectionError, TimeoutError) as error:
+        raise _from_client(error, uri, action) from error
+
+
+def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
+    """The store answered, with an error."""
+    details = error.response.get("Error", {})
+    meta = error.response.get("ResponseMetadata", {})
+    code, status = str(details.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
+    says = f"the store says {code or status}: {details.get('Message', '')}".rstrip(": ")
+    cannot = f"cannot {action} {uri}"
+    if code == "NoSuchBucket":
+        return BucketNotFound(f"{cannot}: the bucket does not exist; create it or correct storage.uri")
+    if code in _REGION:
+        region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
+        where = f"region {region}" if region else "another region"
+        return BucketNotFound(f"{cannot}: the bucket is in {where}; correct storage.region ({says})")
+    if code in {"NoSuchKey", "404"} or (status == 404 and code != "NoSuchUpload"):
+        return NotFound(f"{uri} does not exist")
+    if code == "PreconditionFailed" or status == 412:
+        return PreconditionFailed(f"{cannot}: somebody else wrote it first")
+    if code in {"ConditionalRequestConflict", "OperationAborted"} or status == 409:
+        return Conflict(f"{cannot}: another write is under way ({says})")
+    if code in _CREDENTIALS:
+        return NotPermitted(
+            f"{cannot}: the credentials are refused; correct storage.credentialsSecretRef "
+            f"or the service account's identity ({says})"
+        )
+    if code == "RequestTimeTooSkewed":
+        return Temporary(f"{cannot}: the clock of this node is wrong; set it right ({says})")
+    if code in NOT_IMPLEMENTED or status in {405, 501}:
+        return Unsupported(f"{cannot}: {says}")
+    if code in _RIGHTS or status in {401, 403}:
+        return NotPermitted(
+            f"{cannot}: the right is missing; stages need s3:GetObject, s3:PutObject, s3:DeleteObject, "
+            f"s3:ListBucket and s3:AbortMultipartUpload there ({says})"
+        )
+    if code in _FULL or status == 507:
+        return Temporary(f"{cannot}: the store is full; free space there ({says})")
+    return Temporary(f"{cannot}: {says}")
+
+
+def _from_client(error: Exception, uri: str, action: str) -> StoreError | InvalidTask:
+    """No answer, or none that can be read."""
+    cannot = f"cannot {action} {uri}"
+    match error:
+        case boto.SSLError():
+            return NotPermitted(
+                f"{cannot}: the certificate of the store is not trusted; give its authority in "
+                f"storage.caBundleRef, or correct storage.endpointUrl ({error})"
+            )
+        case (
+            boto.NoCredentialsError()
+            | boto.PartialCredentialsError()
+            | boto.CredentialRetrievalError()
+            | boto.TokenRetrievalError()
+            | boto.InvalidConfigError()
+            | boto.ProfileNotFound()
+        ):
+            return NotPermitted(
+                f"{cannot}: there are no usable credentials; set storage.credentialsSecretRef "
+                f"or give the service account an identity ({error})"
+            )
+        case boto.ParamValidationError():
+            return InvalidTask(f"{cannot}: storage.uri or a key is not valid for S3 ({error})")
+        case _:
+            return Temporary(
+                f"{cannot}: the store does not answer as it should; "
+                f"check storage.endpointUrl, the network and the store ({error})"
+            )

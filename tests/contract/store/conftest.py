@@ -1,0 +1,95 @@
+"""Stores under test: one in memory, one over HTTP; each test has a bucket of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from contract.store.faulty_s3 import FaultyS3, S3Server
+from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.manifest import Producer
+from srlm_contract.s3 import S3Store
+from srlm_contract.s3_transfer import TransferSettings
+from srlm_contract.store import MemoryStore, Store
+from srlm_contract.tasks import RunIdentity
+
+FAST = TransferSettings(part_bytes=5 * 1024 * 1024, workers=4, backoff_seconds=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _credentials() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[S3Server]:
+    running = S3Server.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def s3(server: S3Server) -> Iterator[FaultyS3]:
+    """The server's application, without faults at the beginning and the end."""
+    server.app.requests.clear()
+    yield server.app
+    server.app.faults.clear()
+
+
+@pytest.fixture
+def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
+    """Opens the same fresh bucket, as often as wanted."""
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=server.url, region_name="us-east-1").create_bucket(Bucket=bucket)
+
+    def open_store(**options: object) -> S3Store:
+        settings = {"endpoint_url": server.url, "transfer": FAST, "attempts": 2, **options}
+        return S3Store.from_location(f"s3://{bucket}/some/prefix", **settings)  # type: ignore[arg-type]
+
+    return open_store
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    opened: Store = request.getfixturevalue("open_s3")()
+    return opened
+
+
+def run_identity(name: str = "run") -> RunIdentity:
+    return RunIdentity(namespace="training", name=name, uid=f"uid-{name}")
+
+
+@pytest.fixture
+def pod(store: Store, tmp_path: Path) -> Callable[..., ArtifactStore]:
+    """`pod("a")`: the artifacts as a pod with this UID sees them."""
+
+    def make(uid: str = "pod-a", run: str = "run", over: Store | None = None) -> ArtifactStore:
+        producer = Producer(run=run_identity(run), job="job", pod=f"name-{uid}", pod_uid=uid, image="image")
+        return ArtifactStore(over or store, producer, scratch=tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """`write({"a.jsonl": b"..."})`: a fresh folder with these files."""
+
+    def make(files: dict[str, bytes]) -> Path:
+        folder = tmp_path / f"files-{uuid.uuid4().hex[:8]}"
+        for path, data in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        return folder
+
+    return make
