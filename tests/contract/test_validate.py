@@ -1,4 +1,4 @@
-"""`srlm validate` over a corpus of manifests; every invalid one says in its first lines what is to be found."""
+"""`srlm validate` over a corpus of manifests; every invalid one says in its first lines what is wrong."""
 
 from __future__ import annotations
 
