@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import Contract
+from .base import Contract, ShortText
 from .spec import (
     DpoSpec,
     ExternalJudgeSpec,
@@ -52,11 +52,11 @@ class ArtifactRef(Contract):
 class SourceRef(Contract):
     """Something outside the artifacts (base model, data set, prompt pool), pinned by `preflight`."""
 
-    uri: str
+    uri: Annotated[str, Field(max_length=1024)]
     """hf://, s3:// or file://, without revision."""
-    revision: str = ""
+    revision: Annotated[str, Field(max_length=1024)] = ""
     """Commit of a hub repository, or `sha256:...` over the files; empty before it is pinned."""
-    file: str | None = None
+    file: Annotated[str, Field(max_length=512)] | None = None
     """File inside a data set repository."""
 
 
@@ -279,12 +279,19 @@ class Pins(Contract):
     """What `preflight` found out about the world outside, once and for all stages."""
 
     base_model: SourceRef
+    """The base model."""
     seed_data: SourceRef
-    chat_template: str = ""
-    rubric: str = ""
+    """The seed data."""
+    chat_template: ShortText = ""
+    """Built-in name or digest of the chat template; empty for the model's own."""
+    rubric: ShortText = ""
+    """Built-in name or digest of the rubric; empty for the built-in one."""
     prompt_source: SourceRef | None = None
+    """The model or file of prompts.generator."""
     judge_source: SourceRef | None = None
+    """The model of a fixed win-rate judge."""
     conditional_puts: bool = True
+    """Whether the store has conditional puts; without them commits are check-then-put."""
 
 
 class StageError(Contract):
