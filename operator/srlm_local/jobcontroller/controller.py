@@ -25,7 +25,7 @@ JOBS = "jobs.batch"
 
 
 class JobController:
-    """All Jobs of `cluster`. `run` works until cancelled; it keeps nothing that a restart would miss but back-offs."""
+    """All Jobs of `cluster`. `run` works until cancelled; a restart forgets nothing but back-offs."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

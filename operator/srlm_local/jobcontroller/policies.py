@@ -1,7 +1,7 @@
 """What ends a Job: failure policy, success policy, limits and deadline. Pure.
 
-Each returns a condition without its times, or None. Interim conditions (SuccessCriteriaMet, FailureTarget) come
-first; `final` turns them into Complete or Failed once no pod is left terminating.
+Each returns a condition without its times, or None. Interim conditions (SuccessCriteriaMet,
+FailureTarget) come first; `final` turns them into Complete or Failed once no pod is left terminating.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def failure(job: Object, pods: list[Object], failures: int, now: datetime) -> Ob
                 return condition("FailureTarget", "PodFailurePolicy", match.message)
     limit = job["spec"]["backoffLimit"]
     if failures > limit or _restarts_exceed(job, pods, limit):
-        return condition("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        return condition(
+            "FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        )
     if (left := deadline_in(job, now)) is not None and left <= 0:
         return condition("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
     return None

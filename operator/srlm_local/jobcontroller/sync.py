@@ -42,7 +42,9 @@ class Pass:
     def __post_init__(self) -> None:
         self.now = self.cluster.clock.now()
         self.status = {"terminating": 0, "uncountedTerminatedPods": {}, **(self.job.get("status") or {})}
-        self.uncounted: dict[str, list[str]] = {k: list(v) for k, v in self.status["uncountedTerminatedPods"].items()}
+        self.uncounted: dict[str, list[str]] = {
+            k: list(v) for k, v in self.status["uncountedTerminatedPods"].items()
+        }
         self.active = [pod for pod in self.pods if p.active(pod)]
         self.active_count = len(self.active)
         self.ready = sum(p.ready(pod) for pod in self.active)
@@ -129,7 +131,9 @@ class Pass:
         self.failed_indexes = indexes.parse(self.status.get("failedIndexes"), self.job["spec"]["completions"])
         self.failed_indexes |= {p.index_of(pod) for pod in failed if policies.index_failed(self.job, pod)}
         settled = self.succeeded_indexes | self.failed_indexes | {p.index_of(pod) for pod in self.active}
-        for pod in sorted(failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)):
+        for pod in sorted(
+            failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)
+        ):
             if p.index_of(pod) not in settled:
                 self.delayed[p.index_of(pod)] = pod
 
@@ -184,7 +188,9 @@ class Pass:
         return self._create(chosen)
 
     def _next_indexes(self, count: int) -> tuple[list[int | None], float]:
-        taken = self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
+        taken = (
+            self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
+        )
         if p.only_failed_replaced(self.job):
             taken |= {p.index_of(pod) for pod in self.pods if p.terminating(pod)}
         free = [index for index in range(self.job["spec"]["completions"]) if index not in taken][:count]
@@ -229,7 +235,8 @@ class Pass:
             name = pod["metadata"]["name"]
             if forget:
                 self._untrack(pod)
-            _, gone = self.cluster.delete("pods", name, namespace, propagation="Background", uid=pod["metadata"]["uid"])
+            uid = pod["metadata"]["uid"]
+            self.cluster.delete("pods", name, namespace, propagation="Background", uid=uid)
             self._event("Normal", "SuccessfulDelete", f"Deleted pod: {name}")
             self.active_count -= 1
             self.ready -= p.ready(pod)
@@ -241,7 +248,9 @@ class Pass:
             return
         left = [name for name in metadata["finalizers"] if name != p.FINALIZER]
         metadata["finalizers"] = left
-        self.cluster.patch("pods", metadata["name"], {"metadata": {"finalizers": left or None}}, metadata["namespace"])
+        self.cluster.patch(
+            "pods", metadata["name"], {"metadata": {"finalizers": left or None}}, metadata["namespace"]
+        )
 
     # ---- status
 
@@ -341,7 +350,9 @@ class Pass:
         new = {"type": kind, "status": value, "reason": reason, "message": message}
         known = any(c["type"] == kind for c in entries)
         stamped = self._stamped(new)
-        self.status["conditions"] = [stamped if c["type"] == kind else c for c in entries] + ([] if known else [stamped])
+        self.status["conditions"] = [stamped if c["type"] == kind else c for c in entries] + (
+            [] if known else [stamped]
+        )
         return True
 
     def _add_condition(self, condition: Object) -> None:
@@ -357,7 +368,9 @@ class Pass:
         self.status["uncountedTerminatedPods"] = {kind: uids for kind, uids in self.uncounted.items() if uids}
         self.status.setdefault("ready", 0)
         # Fresh: others may have changed labels, or the spec, while this controller slept between passes.
-        current = self.cluster.get("jobs.batch", self.job["metadata"]["name"], self.job["metadata"]["namespace"])
+        current = self.cluster.get(
+            "jobs.batch", self.job["metadata"]["name"], self.job["metadata"]["namespace"]
+        )
         self.cluster.update("jobs.batch", {**current, "status": self.status}, subresource="status")
 
     def _event(self, kind: str, reason: str, message: str) -> None:

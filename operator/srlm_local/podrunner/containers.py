@@ -59,7 +59,8 @@ class RunningContainer:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={"PATH": os.defpath},
             start_new_session=True,
         )  # fmt: skip
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         config = {
             "argv": launch.argv,
             "env": launch.env,
@@ -110,7 +111,11 @@ def termination_message(path: Path, log: Path, policy: str, failed: bool) -> str
     """What the container left to say: the end of its message file, or of its log where the policy says so."""
     text = _tail(path, TERMINATION_BYTES)
     if not text and policy == "FallbackToLogsOnError" and failed:
-        lines = [line.split(b" ", 2)[2] for line in _tail(log, 2 * FALLBACK_BYTES).splitlines() if line.count(b" ") >= 2]
+        lines = [
+            line.split(b" ", 2)[2]
+            for line in _tail(log, 2 * FALLBACK_BYTES).splitlines()
+            if line.count(b" ") >= 2
+        ]
         text = b"\n".join(lines[-FALLBACK_LINES:])[-FALLBACK_BYTES:]
     return text.decode(errors="replace")
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srlm_local.podrunner.quantities import cpu_cores, parse_quantity
+from srlm_local.podrunner.quantities import cpu_cores
+from srlm_local.quantity import parse_quantity
 
 Object = dict[str, Any]
 Lookup = Callable[[str, str], Object | None]
@@ -89,7 +90,10 @@ def _value_from(pod: Object, container: Object, source: Object, namespace: str, 
         return field_value(pod, field["fieldPath"])
     if (field := source.get("resourceFieldRef")) is not None:
         return resource_value(pod, container, field)
-    for kind, resource, name in (("Secret", "secrets", "secretKeyRef"), ("ConfigMap", "configmaps", "configMapKeyRef")):
+    for kind, resource, name in (
+        ("Secret", "secrets", "secretKeyRef"),
+        ("ConfigMap", "configmaps", "configMapKeyRef"),
+    ):
         if (reference := source.get(name)) is not None:
             optional = reference.get("optional", False)
             data = read_data(resource, reference["name"], optional, lookup)
@@ -97,7 +101,9 @@ def _value_from(pod: Object, container: Object, source: Object, namespace: str, 
                 return data[reference["key"]].decode()
             if optional:
                 return None
-            raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
+            raise ConfigError(
+                f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}"
+            )
     raise ConfigError(f"invalid valueFrom: {', '.join(source) or 'empty'}")
 
 
@@ -148,20 +154,24 @@ def resource_value(pod: Object, container: Object, field: Object) -> str:
     if value is None and resource == "cpu":
         value = os.cpu_count() or 1
     divisor = parse_quantity(field.get("divisor") or "1") or 1
-    return str(-int(-parse_quantity(value or 0) // divisor))
+    return str(-int(-(parse_quantity(value or 0) or 0) // divisor))
 
 
 def argv(container: Object, values: Mapping[str, str]) -> list[str]:
-    """Command and arguments with $(NAME) expanded; `python` is this interpreter."""
-    words = [expand(word, values) for word in (container.get("command") or []) + (container.get("args") or [])]
+    """Command and arguments with $(NAME) expanded. Raises ConfigError without a command: images have none here."""
     if not container.get("command"):
         raise ConfigError("no command specified")
-    if words[0] in ("python", "python3"):
-        words[0] = sys.executable
-    return words
+    return [expand(word, values) for word in container["command"] + (container.get("args") or [])]
 
 
-def process_environment(pod: Object, container: Object, own: Mapping[str, str], paths: PathMap) -> dict[str, str]:
+def executable(word: str) -> str:
+    """`python` is this interpreter; everything else is looked up on PATH, which begins with its folder."""
+    return sys.executable if word in ("python", "python3") else word
+
+
+def process_environment(
+    pod: Object, container: Object, own: Mapping[str, str], paths: PathMap
+) -> dict[str, str]:
     """Everything the process sees: what an image would bring, then the container's own variables."""
     base = {name: value for name, value in os.environ.items() if name in INHERITED}
     bin_folder = str(Path(sys.executable).parent)
@@ -185,5 +195,7 @@ def local_names(pod: Object) -> Callable[[str], str]:
         return lambda text: text
     service = re.escape(subdomain)
     namespace = re.escape(pod["metadata"]["namespace"])
-    name = re.compile(rf"(?<![\w.-])[a-z0-9][a-z0-9-]*\.{service}(\.{namespace}(\.svc(\.cluster\.local)?)?)?(?![\w-])\.?")
+    name = re.compile(
+        rf"(?<![\w.-])[a-z0-9][a-z0-9-]*\.{service}(\.{namespace}(\.svc(\.cluster\.local)?)?)?(?![\w-])\.?"
+    )
     return lambda text: name.sub("127.0.0.1", text)

@@ -1,4 +1,4 @@
-"""Images are ignored: every container runs in this Python environment. Some names stand for a failing pull."""
+"""Images are ignored: all containers run in this Python environment. Some names stand for a failed pull."""
 
 from __future__ import annotations
 
@@ -10,6 +10,4 @@ def pull_error(image: str) -> str | None:
     """Why the image cannot be pulled, in the words of a container runtime, or None."""
     if UNPULLABLE not in image:
         return None
-    return (
-        f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
-    )
+    return f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'

@@ -85,7 +85,9 @@ class PodRunner:
             current = pod.get("status") or {}
             started = any("waiting" not in s["state"] for s in current.get("containerStatuses") or [])
             if current.get("phase") not in ENDED and started:
-                pod = self.cluster.update("pods", {**pod, "status": status.lost(pod, now)}, subresource="status")
+                pod = self.cluster.update(
+                    "pods", {**pod, "status": status.lost(pod, now)}, subresource="status"
+                )
                 self._record(pod, "Warning", "NodeLost", pod["status"]["message"])
             if pod["metadata"].get("deletionTimestamp"):
                 self._remove(pod)
@@ -123,7 +125,9 @@ class PodRunner:
         for uid, worker in self._workers.items():  # deleted, but its processes still run
             taken.setdefault(uid, cpu_cores(worker.pod, self.cores))
         pending = [
-            p for p in pods if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
+            p
+            for p in pods
+            if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
         ]
         for pod in startable(pending, taken, self.cores):
             metadata = pod["metadata"]
@@ -137,7 +141,10 @@ class PodRunner:
     def _hold(self, pod: Object, message: str) -> None:
         current = pod.get("status") or {}
         reason = "SchedulingGated" if pod["spec"].get("schedulingGates") else "Unschedulable"
-        if any(c["type"] == "PodScheduled" and c.get("message") == message for c in current.get("conditions") or []):
+        if any(
+            c["type"] == "PodScheduled" and c.get("message") == message
+            for c in current.get("conditions") or []
+        ):
             return
         condition = {
             "type": "PodScheduled",
@@ -185,7 +192,9 @@ class PodRunner:
         """What a kubelet does last: the object goes, unless finalizers keep it."""
         metadata = pod["metadata"]
         with contextlib.suppress(ApiError):
-            self.cluster.delete("pods", metadata["name"], metadata["namespace"], grace_period=0, uid=metadata["uid"])
+            self.cluster.delete(
+                "pods", metadata["name"], metadata["namespace"], grace_period=0, uid=metadata["uid"]
+            )
 
     def _pod_folder(self, pod: Object) -> Path:
         return self.folder / "pods" / str(pod["metadata"]["uid"])
@@ -194,4 +203,12 @@ class PodRunner:
         return logs.read_log(pod, query, self._pod_folder(pod), self.cluster.clock.now())
 
     def _record(self, pod: Object, kind: str, reason: str, message: str, component: str = "kubelet") -> None:
-        record(self.cluster, pod, kind, reason, message, component, host=status.NODE if component == "kubelet" else "")
+        record(
+            self.cluster,
+            pod,
+            kind,
+            reason,
+            message,
+            component,
+            host=status.NODE if component == "kubelet" else "",
+        )

@@ -14,14 +14,16 @@ from srlm_local.podrunner.quantities import cpu_cores
 
 Object = dict[str, Any]
 HOLD_ANNOTATION = "local.selfrewarding.dev/unschedulable"
-"""A pod with this annotation stays Pending with its value as the message: what no real node fits looks like."""
+"""A pod with this annotation stays Pending with its value as the message, as if no node fitted."""
 
 
 def startable(pending: Sequence[Object], taken: Mapping[str, int], cores: int) -> list[Object]:
     """The pods of `pending` to start now, oldest first; `taken` are the slots in use by pod UID."""
     free = cores - sum(taken.values())
     chosen = []
-    for pod in sorted(pending, key=lambda p: (p["metadata"]["creationTimestamp"], int(p["metadata"]["resourceVersion"]))):
+    for pod in sorted(
+        pending, key=lambda p: (p["metadata"]["creationTimestamp"], int(p["metadata"]["resourceVersion"]))
+    ):
         if unschedulable(pod) is not None or pod["metadata"].get("deletionTimestamp"):
             continue
         slots = cpu_cores(pod, cores)

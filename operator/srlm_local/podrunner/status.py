@@ -14,7 +14,9 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
-def container_status(container: Object, state: Object, restarts: int = 0, last: Object | None = None) -> Object:
+def container_status(
+    container: Object, state: Object, restarts: int = 0, last: Object | None = None
+) -> Object:
     """One entry of containerStatuses."""
     running = "running" in state
     return {
@@ -55,7 +57,9 @@ def conditions(pod: Object, init: list[Object], main: list[Object], ended: bool,
         {"type": "PodReadyToStartContainers", "status": "False" if ended else "True"},
         {"type": "Initialized", "status": "True"} if initialized else _uninitialized(init),
         {"type": "Ready", "status": "True"} if ready else {"type": "Ready", "status": "False", **why},
-        {"type": "ContainersReady", "status": "True"} if ready else {"type": "ContainersReady", "status": "False", **why},
+        {"type": "ContainersReady", "status": "True"}
+        if ready
+        else {"type": "ContainersReady", "status": "False", **why},
     ]
     old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or []}
     merged = []
@@ -70,7 +74,12 @@ def conditions(pod: Object, init: list[Object], main: list[Object], ended: bool,
 def _uninitialized(init: list[Object]) -> Object:
     names = " ".join(s["name"] for s in init if s["state"].get("terminated", {}).get("exitCode") != 0)
     message = f"containers with incomplete status: [{names}]"
-    return {"type": "Initialized", "status": "False", "reason": "ContainersNotInitialized", "message": message}
+    return {
+        "type": "Initialized",
+        "status": "False",
+        "reason": "ContainersNotInitialized",
+        "message": message,
+    }
 
 
 def with_condition(status: Object, condition: Object) -> Object:

@@ -54,13 +54,16 @@ def main() -> None:
             stdout=output_write, stderr=output_write, start_new_session=True, preexec_fn=in_child,
         )  # fmt: skip
     except OSError as error:
-        write_result(config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started})
+        write_result(
+            config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started}
+        )
         return
     os.close(output_write)
     tree = Tree()
     with open(config["log"], "ab", buffering=0) as file:
         log = Log(output, file)
-        print(child.pid, flush=True)
+        sys.stdout.write(f"{child.pid}\n")
+        sys.stdout.flush()
         status = run(child.pid, wakeup, tree, log)
         while tree.kill_descendants():
             reap()
@@ -168,7 +171,9 @@ class Tree:
         found = {pid for pid in self._known if pid in parents}
         grown = True
         while grown:
-            more = {pid for pid, parent in parents.items() if parent == os.getpid() or parent in found} - found
+            more = {
+                pid for pid, parent in parents.items() if parent == os.getpid() or parent in found
+            } - found
             found |= more
             grown = bool(more)
         return found - {os.getpid()}

@@ -1,7 +1,7 @@
 """Volumes of a pod as folders. Secrets and ConfigMaps are copied in when the pod starts, as files.
 
-    <pod folder>/volumes/<volume name>/...
-    <cluster folder>/claims/<namespace>/<claim name>/...      persistent volume claims: outlive the pod
+<pod folder>/volumes/<volume name>/...
+<cluster folder>/claims/<namespace>/<claim name>/...      persistent volume claims: outlive the pod
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def _files(pod: Object, source: Object, lookup: Lookup) -> dict[str, bytes]:
     if (token := source.get("serviceAccountToken")) is not None:
         found = lookup("serviceaccounttokens", pod["spec"].get("serviceAccountName") or "default")
         return {token["path"]: found["token"].encode()} if found else {}
-    raise ConfigError("only emptyDir, secret, configMap, projected, downwardAPI, hostPath and claims are supported here")
+    raise ConfigError(
+        "only emptyDir, secret, configMap, projected, downwardAPI, hostPath and claims are supported here"
+    )
 
 
 def _data(resource: str, name: str, source: Object, lookup: Lookup) -> dict[str, bytes]:

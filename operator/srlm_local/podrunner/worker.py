@@ -13,7 +13,15 @@ from srlm_local.errors import ApiError
 from srlm_local.podrunner import status as statuses
 from srlm_local.podrunner import volumes
 from srlm_local.podrunner.containers import Launch, Outcome, RunningContainer, termination_message
-from srlm_local.podrunner.environment import ConfigError, PathMap, argv, local_names, process_environment, variables
+from srlm_local.podrunner.environment import (
+    ConfigError,
+    PathMap,
+    argv,
+    executable,
+    local_names,
+    process_environment,
+    variables,
+)
 from srlm_local.podrunner.images import pull_error
 from srlm_local.podrunner.logs import log_path
 from srlm_local.processes import OWNER_VARIABLE
@@ -29,7 +37,15 @@ DEFAULT_GRACE_SECONDS = 30
 class PodWorker:
     """Runs one bound pod. `run` returns when no process of it is left and its last status is written."""
 
-    def __init__(self, cluster: Cluster, pod: Object, folder: Path, claims: Path, owner: str, event: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        pod: Object,
+        folder: Path,
+        claims: Path,
+        owner: str,
+        event: Callable[..., None],
+    ) -> None:
         self.cluster = cluster
         self.pod = pod
         self.uid: str = pod["metadata"]["uid"]
@@ -72,7 +88,9 @@ class PodWorker:
 
     async def run(self) -> None:
         """Runs the pod to its end."""
-        self._start_time = (self.pod.get("status") or {}).get("startTime") or to_seconds(self.cluster.clock.now())
+        self._start_time = (self.pod.get("status") or {}).get("startTime") or to_seconds(
+            self.cluster.clock.now()
+        )
         deadline = asyncio.create_task(self._watch_deadline())
         try:
             await self._live()
@@ -96,7 +114,10 @@ class PodWorker:
         if folders is None:
             return
         for container in spec.get("initContainers") or []:
-            if await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never") != 0:
+            if (
+                await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never")
+                != 0
+            ):
                 return
         await asyncio.gather(*(self._run_container(c, folders, self._restarts) for c in spec["containers"]))
 
@@ -133,10 +154,13 @@ class PodWorker:
                 return 137
             outcome = await self._run_once(container, launch, restarts, last)
             terminated = self._terminated(container, launch, outcome)
-            self._states[name] = statuses.container_status(container, {"terminated": terminated}, restarts, last)
+            self._states[name] = statuses.container_status(
+                container, {"terminated": terminated}, restarts, last
+            )
             again = restart is None or (restart and outcome.exit_code != 0)
             if not again or self._stopping.is_set():
-                self._publish()
+                if self._running:  # the last one's end is published together with the pod's
+                    self._publish()
                 return outcome.exit_code
             restarts += 1
             last = {"terminated": terminated}
@@ -167,7 +191,9 @@ class PodWorker:
                 try:
                     return self._launch(container, folders, restarts)
                 except ConfigError as error:
-                    reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
+                    reason = (
+                        "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
+                    )
                     if self._wait_state(container, reason, str(error), restarts, last):
                         self._event("Warning", "Failed", f"Error: {error}")
             await self._changed.wait()
@@ -176,7 +202,9 @@ class PodWorker:
     def _state_of(self, container: Object) -> str:
         return str(self._states[container["name"]]["state"].get("waiting", {}).get("reason", ""))
 
-    def _wait_state(self, container: Object, reason: str, message: str, restarts: int, last: Object | None) -> bool:
+    def _wait_state(
+        self, container: Object, reason: str, message: str, restarts: int, last: Object | None
+    ) -> bool:
         state = statuses.container_status(container, statuses.waiting(reason, message), restarts, last)
         if state == self._states[container["name"]]:
             return False
@@ -196,6 +224,7 @@ class PodWorker:
         own = variables(self.pod, container, self._lookup)
         address = local_names(self.pod)
         words = [address(paths.real(word)) for word in argv(container, own)]
+        words[0] = executable(words[0])
         environment = process_environment(self.pod, container, own, paths)
         environment[OWNER_VARIABLE] = self.owner
         workdir = paths.real(container.get("workingDir") or "/")
@@ -203,7 +232,9 @@ class PodWorker:
         log = log_path(self.folder, container["name"], restarts)
         return Launch(words, environment, cwd, log, log.with_suffix(".json"), self.owner)
 
-    async def _run_once(self, container: Object, launch: Launch, restarts: int, last: Object | None) -> Outcome:
+    async def _run_once(
+        self, container: Object, launch: Launch, restarts: int, last: Object | None
+    ) -> Outcome:
         name = container["name"]
         running = await RunningContainer.start(launch)
         self._running[name] = running
@@ -262,7 +293,11 @@ class PodWorker:
         if pod is None or pod["metadata"]["uid"] != self.uid:
             return
         now = to_seconds(self.cluster.clock.now())
-        init = [self._states[c["name"]] for c in pod["spec"].get("initContainers") or [] if c["name"] in self._states]
+        init = [
+            self._states[c["name"]]
+            for c in pod["spec"].get("initContainers") or []
+            if c["name"] in self._states
+        ]
         main = [self._states[c["name"]] for c in pod["spec"]["containers"] if c["name"] in self._states]
         if ended:
             init, main = _ended(init, now), _ended(main, now)
@@ -295,8 +330,8 @@ def _ended(entries: list[Object], now: str) -> list[Object]:
         "finishedAt": now,
     }
     return [
-        e if "terminated" in e["state"] else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
+        e
+        if "terminated" in e["state"]
+        else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
         for e in entries
     ]
-
-

@@ -52,7 +52,9 @@ def authenticate(
     fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
     credential = fields.get("Credential", "").rsplit("/", 4)
     if algorithm != ALGORITHM or len(credential) != 5 or not fields.get("SignedHeaders"):
-        raise S3Error("AuthorizationHeaderMalformed", "The authorization header is not of Signature Version 4.")
+        raise S3Error(
+            "AuthorizationHeaderMalformed", "The authorization header is not of Signature Version 4."
+        )
     access_key, date, region, service, _ = credential
     account = accounts.get(access_key)
     if account is None:
@@ -79,7 +81,8 @@ def _check_time(timestamp: str) -> None:
         raise S3Error("AccessDenied", "AWS authentication requires a valid x-amz-date header") from None
     if abs((datetime.now(UTC) - sent).total_seconds()) > MAX_SKEW_SECONDS:
         raise S3Error(
-            "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
         )
 
 

@@ -39,10 +39,14 @@ async def receive(request: web.Request, path: Path) -> Received:
 
 async def _receive(request: web.Request, path: Path) -> Received:
     declared = request.headers.get("x-amz-content-sha256", "")
-    chunked = declared.startswith("STREAMING-") or "aws-chunked" in request.headers.get("Content-Encoding", "")
+    chunked = declared.startswith("STREAMING-") or "aws-chunked" in request.headers.get(
+        "Content-Encoding", ""
+    )
     expected = {k.lower(): v for k, v in request.headers.items() if k.lower().startswith("x-amz-checksum-")}
     trailers: dict[str, str] = {}
-    pieces = _decode_chunks(request.content, trailers) if chunked else request.content.iter_chunked(CHUNK_BYTES)
+    pieces = (
+        _decode_chunks(request.content, trailers) if chunked else request.content.iter_chunked(CHUNK_BYTES)
+    )
     signed = bool(declared) and declared not in UNSIGNED and not chunked
     named = " ".join(expected) + request.headers.get("x-amz-trailer", "").lower()
     sha256 = hashlib.sha256() if signed or "checksum-sha256" in named else None
@@ -73,7 +77,9 @@ async def _receive(request: web.Request, path: Path) -> Received:
     for name, value in computed.items():
         if name in expected and expected[name] != value:
             algorithm = name.removeprefix("x-amz-checksum-").upper()
-            raise S3Error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+            raise S3Error(
+                "BadDigest", f"The {algorithm} you specified did not match the calculated checksum."
+            )
     if request.headers.get("Content-MD5", _base64(md5.digest())) != _base64(md5.digest()):
         raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.")
     return Received(size, md5.hexdigest())

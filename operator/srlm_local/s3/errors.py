@@ -43,7 +43,7 @@ MESSAGE = {
     "NoSuchBucket": "The specified bucket does not exist",
     "NoSuchKey": "The specified key does not exist.",
     "NoSuchUpload": "The specified upload does not exist.",
-    "NotImplemented": "A header or operation you asked for is not implemented by the one-machine S3 server.",
+    "NotImplemented": "The one-machine S3 server does not implement a header or operation you asked for.",
     "PreconditionFailed": "At least one of the pre-conditions you specified did not hold",
     "SignatureDoesNotMatch": "The request signature we calculated does not match the signature you provided.",
     "XAmzContentSHA256Mismatch": "The provided 'x-amz-content-sha256' header does not match what was computed.",

@@ -18,7 +18,13 @@ from srlm_local.s3.errors import S3Error
 from srlm_local.s3.listing import document, element, iso_time
 from srlm_local.s3.objects import MIN_PART_BYTES, ObjectRecord, ObjectStore, PartRecord, Upload
 
-KEPT_HEADERS = {"cache-control", "content-disposition", "content-encoding", "content-language", "content-type"}
+KEPT_HEADERS = {
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+}
 
 
 def xml(body: str, status: int = 200) -> web.Response:
@@ -32,7 +38,9 @@ def _kept(request: web.Request) -> dict[str, str]:
         for k, v in request.headers.items()
         if k.lower() in KEPT_HEADERS or k.lower().startswith("x-amz-meta-")
     }
-    encoding = ",".join(e for e in headers.pop("content-encoding", "").split(",") if e.strip() not in ("aws-chunked", ""))
+    encoding = ",".join(
+        e for e in headers.pop("content-encoding", "").split(",") if e.strip() not in ("aws-chunked", "")
+    )
     return {**headers, **({"content-encoding": encoding} if encoding else {})}
 
 
@@ -198,7 +206,12 @@ async def complete_upload(store: ObjectStore, request: web.Request, upload: Uplo
     digest = hashlib.md5(b"".join(bytes.fromhex(p.etag) for p in parts), usedforsecurity=False).hexdigest()
     etag = f"{digest}-{len(parts)}"
     size = sum(part.size for part in parts)
-    _commit(store, request, upload.bucket, ObjectRecord(upload.key, path.name, size, etag, time.time(), upload.headers))
+    _commit(
+        store,
+        request,
+        upload.bucket,
+        ObjectRecord(upload.key, path.name, size, etag, time.time(), upload.headers),
+    )
     if upload.id in store.uploads:
         store.drop_upload(upload)
     body = (

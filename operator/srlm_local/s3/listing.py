@@ -26,7 +26,10 @@ def element(name: str, value: object) -> str:
 
 def iso_time(seconds: float) -> str:
     """Time as S3 writes it in XML, with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{int(seconds * 1000) % 1000:03d}Z"
+    return (
+        datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        + f"{int(seconds * 1000) % 1000:03d}Z"
+    )
 
 
 def list_buckets(store: ObjectStore) -> str:
@@ -47,7 +50,9 @@ def list_objects(bucket: Bucket, name: str, query: Mapping[str, str]) -> str:
         limit = min(int(query.get("max-keys", "1000")), 1000)
     except ValueError:
         raise S3Error("InvalidArgument", "Provided max-keys not an integer or within integer range") from None
-    after = (query.get("continuation-token") or query.get("start-after", "")) if v2 else query.get("marker", "")
+    after = (
+        (query.get("continuation-token") or query.get("start-after", "")) if v2 else query.get("marker", "")
+    )
     encode: Callable[[str], str] = quote if query.get("encoding-type") == "url" else str
     contents, prefixes, last, truncated = _page(bucket, prefix, delimiter, after, limit)
     body = [element("Name", name), element("Prefix", encode(prefix)), element("MaxKeys", limit)]
@@ -106,7 +111,9 @@ def list_uploads(store: ObjectStore, bucket: str, query: Mapping[str, str]) -> s
         for u in sorted(store.uploads.values(), key=lambda u: (u.key, u.started))
         if u.bucket == bucket and u.key.startswith(query.get("prefix", ""))
     )
-    return document("ListMultipartUploadsResult", f"{element('Bucket', bucket)}<IsTruncated>false</IsTruncated>{rows}")
+    return document(
+        "ListMultipartUploadsResult", f"{element('Bucket', bucket)}<IsTruncated>false</IsTruncated>{rows}"
+    )
 
 
 def list_parts(upload: Upload) -> str:

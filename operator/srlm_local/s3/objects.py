@@ -130,7 +130,12 @@ class ObjectStore:
         if name in self.buckets:
             raise S3Error("BucketAlreadyOwnedByYou", "The bucket exists already and you own it.")
         allowed = "abcdefghijklmnopqrstuvwxyz0123456789.-"
-        if not 3 <= len(name) <= 63 or name[0] in ".-" or name[-1] in ".-" or any(c not in allowed for c in name):
+        if (
+            not 3 <= len(name) <= 63
+            or name[0] in ".-"
+            or name[-1] in ".-"
+            or any(c not in allowed for c in name)
+        ):
             raise S3Error("InvalidBucketName", f"The specified bucket is not valid: {name!r}")
         path = self.root / "buckets" / name
         path.mkdir()

@@ -1,0 +1,110 @@
+"""The programs of the one-machine cluster that are processes of their own: S3 server and operator.
+
+They run under the pod runner's supervisor, so they end with the cluster, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srlm_local.podrunner.containers import Launch, Outcome, RunningContainer
+from srlm_local.processes import OWNER_VARIABLE
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = 10.0
+MIN_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 60.0
+
+
+@dataclass
+class Program:
+    """A program that is started again when it ends, as a Deployment would, unless `restart` is False."""
+
+    name: str
+    argv: list[str]
+    folder: Path
+    owner: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    restart: bool = True
+
+    def __post_init__(self) -> None:
+        self._running: RunningContainer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+
+    @property
+    def log(self) -> Path:
+        """Its output, a line each: `<seconds since the epoch> F <line>`."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._running.pid if self._running else None
+
+    async def start(self) -> None:
+        """Starts it and keeps it running; returns once its process is there."""
+        self._task = asyncio.create_task(self._keep(), name=self.name)
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL when it takes longer than ten seconds; no process is left after this."""
+        if self._task is None:
+            return
+        self.restart = False
+        if self._running is not None:
+            self._running.terminate()
+        done, _ = await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if not done:
+            if self._running is not None:
+                self._running.kill()
+            else:
+                self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _keep(self) -> None:
+        backoff = MIN_BACKOFF_SECONDS
+        while True:
+            begun = asyncio.get_running_loop().time()
+            outcome = await self._once()
+            if not self.restart:
+                return
+            if asyncio.get_running_loop().time() - begun > MAX_BACKOFF_SECONDS:
+                backoff = MIN_BACKOFF_SECONDS
+            log.warning(
+                "%s ended (exit code %s%s), starts again in %.0f s; its log: %s",
+                self.name, outcome.exit_code, f", {outcome.error}" if outcome.error else "", backoff, self.log,
+            )  # fmt: skip
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            if not self.restart:
+                return
+
+    async def _once(self) -> Outcome:
+        env = {**os.environ, **self.env, OWNER_VARIABLE: self.owner, "PYTHONUNBUFFERED": "1"}
+        result = self.folder / f"{self.name}.json"
+        with contextlib.suppress(FileNotFoundError):
+            result.unlink()
+        self._running = await RunningContainer.start(
+            Launch(self.argv, env, Path.cwd(), self.log, result, self.owner)
+        )
+        self._started.set()
+        try:
+            return await self._running.wait()
+        finally:
+            self._running.kill()
+            self._running = None
+
+
+def python(*arguments: str) -> list[str]:
+    """argv for a module of this environment."""
+    return [sys.executable, *arguments]

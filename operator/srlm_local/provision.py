@@ -1,0 +1,128 @@
+"""What `srlm local up` puts into a new cluster: node, CRD, the operator's account and rights, S3 access."""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+import srlm_contract
+from srlm_local.cluster import Cluster
+from srlm_local.errors import ApiError
+from srlm_local.podrunner.quantities import machine_cores
+from srlm_local.podrunner.status import NODE
+
+Object = dict[str, Any]
+SYSTEM_NAMESPACE = "self-rewarding-system"
+ACCOUNT = "self-rewarding-operator"
+SECRET = "s3-credentials"  # noqa: S105  (the name of an object)
+_RBAC = "rbac.authorization.k8s.io"
+
+OPERATOR_RULES: list[Object] = [
+    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns"],
+     "verbs": ["get", "list", "watch", "patch", "update"]},
+    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/status"], "verbs": ["get", "patch", "update"]},
+    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/finalizers"], "verbs": ["update"]},
+    {"apiGroups": ["batch"], "resources": ["jobs"],
+     "verbs": ["get", "list", "watch", "create", "patch", "update", "delete"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+     "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+     "verbs": ["get", "list", "watch", "create", "patch", "update"]},
+]  # fmt: skip
+"""What the operator may do, as in the chart: it sees no Secrets and never writes pods."""
+
+
+def crd_folder() -> Path:
+    """Where the CustomResourceDefinition lies: in the installed package, or in the checkout."""
+    package = Path(srlm_contract.__file__).parent
+    for folder in (package / "crds", package.parents[1] / "crds"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no folder crds in {package} nor in {package.parents[1]}: install the package again"
+    )
+
+
+def install(cluster: Cluster, s3_keys: tuple[str, str]) -> None:
+    """Creates or updates everything. `s3_keys` are access key and secret key of the S3 server."""
+    _ensure(cluster, "nodes", _node())
+    yaml = YAML(typ="safe")
+    for path in sorted(crd_folder().glob("*.yaml")):
+        _ensure(cluster, "customresourcedefinitions.apiextensions.k8s.io", yaml.load(path.read_text()))
+    _ensure(cluster, "namespaces", {"metadata": {"name": SYSTEM_NAMESPACE}})
+    _ensure(cluster, "serviceaccounts", {"metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}})
+    _ensure(cluster, f"clusterroles.{_RBAC}", {"metadata": {"name": ACCOUNT}, "rules": OPERATOR_RULES})
+    binding = {
+        "metadata": {"name": ACCOUNT},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
+    }
+    _ensure(cluster, f"clusterrolebindings.{_RBAC}", binding)
+    data = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), s3_keys, strict=True))
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    _ensure(cluster, "secrets", {"metadata": {"name": SECRET, "namespace": "default"}, "data": encoded})
+
+
+def _ensure(cluster: Cluster, resource: str, wanted: Object) -> None:
+    """Creates the object, or brings everything but metadata and status to what is wanted."""
+    metadata = wanted["metadata"]
+    namespace = metadata.get("namespace", "")
+    old = cluster.find(resource, metadata["name"], namespace)
+    if old is None:
+        cluster.create(resource, wanted, namespace)
+        return
+    changes = {
+        key: value for key, value in wanted.items() if key not in ("metadata", "status", "apiVersion", "kind")
+    }
+    if not changes:
+        return
+    try:
+        cluster.update(resource, {**old, **changes})
+    except ApiError as error:
+        raise RuntimeError(
+            f"{resource} {metadata['name']} cannot be brought up to date: {error.message}"
+        ) from error
+
+
+def _node() -> Object:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    capacity = {"cpu": str(machine_cores()), "memory": f"{memory // 1024}Ki", "pods": "110"}
+    return {
+        "metadata": {
+            "name": NODE,
+            "labels": {
+                "kubernetes.io/hostname": NODE,
+                "kubernetes.io/os": platform.system().lower(),
+                "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
+                    platform.machine(), platform.machine()
+                ),
+            },
+        },
+        "status": {
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "KubeletReady",
+                    "message": "the pod runner is ready",
+                }
+            ],
+            "addresses": [
+                {"type": "InternalIP", "address": "127.0.0.1"},
+                {"type": "Hostname", "address": NODE},
+            ],
+        },
+    }
