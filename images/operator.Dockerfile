@@ -1,0 +1,36 @@
+# The operator: Kopf, the Kubernetes client and the srlm command. No machine learning, no S3, no compiler.
+#
+#   docker build -f images/operator.Dockerfile -t self-rewarding-operator .
+ARG BASE=docker.io/library/python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
+
+FROM ${BASE} AS build
+WORKDIR /src
+COPY images/requirements/build.txt images/requirements/operator.txt images/requirements/
+RUN python -m venv /opt/srlm \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps -r images/requirements/operator.txt \
+ && python -m pip install --no-cache-dir --no-deps -r images/requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY crds crds
+COPY operator operator
+COPY stages stages
+RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
+ && /opt/srlm/bin/pip uninstall --yes pip
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Self-Rewarding Operator" \
+      org.opencontainers.image.description="Turns SelfRewardingRun resources into Jobs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/srlm /opt/srlm
+# Nothing is written outside /tmp, so the root file system can be read-only.
+ENV PATH=/opt/srlm/bin:${PATH} \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+ENTRYPOINT ["srlm"]
+CMD ["operator"]

