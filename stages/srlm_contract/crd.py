@@ -87,6 +87,7 @@ def run_schema() -> Schema:
                     "rule": "self.metadata.name.size() <= 63",
                     "message": "metadata.name may have at most 63 characters, since Jobs and Pods carry it as"
                     " a label: choose a shorter name",
+                    "fieldPath": ".metadata",
                 },
                 *(_immutable(field) for field in ("baseModel", "storage", "seedData")),
             ],

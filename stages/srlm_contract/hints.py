@@ -35,22 +35,23 @@ def unknown_field(schema: Schema, path: str) -> str:
     """What may have been meant by a field that the schema does not know."""
     parent, _, name = path.rpartition(".")
     siblings = (_at(schema, parent) or {}).get("properties", {})
-    close = nearest(name, siblings)
-    if close:
+    if close := nearest(name, siblings, cutoff=0.8):
         return "unknown field" + close
     elsewhere = [known for known in _paths(schema.get("properties", {}).get("spec", {}), "spec") if
                  known.rpartition(".")[2] == name]  # fmt: skip
     if elsewhere:
         return "unknown field here: did you mean " + " or ".join(elsewhere[:3]) + "?"
+    if close := nearest(name, siblings):
+        return "unknown field" + close
     if siblings:
         return "unknown field: remove it; known here: " + ", ".join(siblings)
     return "unknown field: remove it"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`: did you mean X?` for the closest of the known names, or nothing."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`: did you mean X?` for the closest of the known names, or nothing. cutoff: 0 (any) to 1 (equal)."""
     spelling = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), spelling, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), spelling, n=1, cutoff=cutoff)
     return f": did you mean {spelling[close[0]]}?" if close else ""
 
 
@@ -73,10 +74,10 @@ def _at(schema: Schema, path: str) -> Schema | None:
     for name, index in _STEP.findall(path):
         if node is None:
             return None
-        if name:
-            node = node.get("properties", {}).get(name)
-        elif index.isdigit() and "items" in node:
+        if index.isdigit() and "items" in node:
             node = node["items"]
+        elif name in node.get("properties", {}):
+            node = node["properties"][name]
         else:
             values = node.get("additionalProperties")
             node = values if isinstance(values, dict) else None

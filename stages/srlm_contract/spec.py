@@ -182,7 +182,8 @@ class RunSpec(Contract):
         ),
         (
             ".preferences.minYield.pairs",
-            "self.preferences.minYield.pairs <= self.prompts.count * self.preferences.minYield.maxRounds",
+            "self.preferences.minYield.pairs == 0"
+            " || self.preferences.minYield.pairs <= self.prompts.count * self.preferences.minYield.maxRounds",
             "a prompt gives at most one pair, so minYield.pairs can never be reached: lower it to"
             " prompts.count times minYield.maxRounds or less",
         ),

@@ -45,8 +45,11 @@ class ArtifactRef(Contract):
     """A committed artifact."""
 
     stage: StageName
-    key: str
-    content_digest: str
+    """Stage that made it."""
+    key: ShortText
+    """Its key."""
+    content_digest: ShortText
+    """Its content digest."""
 
 
 class SourceRef(Contract):

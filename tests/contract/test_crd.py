@@ -163,7 +163,7 @@ def sections(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tup
             yield from sections(annotation, here)
 
 
-@pytest.mark.parametrize("path", sections(RunSpec), ids=".".join)
+@pytest.mark.parametrize("path", list(sections(RunSpec)), ids=".".join)
 def test_an_empty_section_gets_the_same_defaults_as_an_absent_one(path: tuple[str, ...]) -> None:
     """Setting one field of a section must not change the defaults of the others."""
     obj = run()
