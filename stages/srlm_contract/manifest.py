@@ -5,6 +5,7 @@ Timings and producer are in the manifest only, so the same rows have the same co
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -108,8 +109,17 @@ class _Described(Contract):
         return self
 
     def to_bytes(self) -> bytes:
-        """As it lies in the store."""
-        return canonical_json(self.wire())
+        """As it lies in the store: with `checksum` over all the rest, since statistics decide over gates."""
+        body = self.wire()
+        return canonical_json({**body, "checksum": sha256(canonical_json(body))})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises ValueError when a byte of it was changed."""
+        body = json.loads(data)
+        if not isinstance(body, dict) or body.pop("checksum", None) != sha256(canonical_json(body)):
+            raise ValueError("its checksum does not fit: it was changed")
+        return cls.parse(body)
 
     def file(self, path: str) -> FileEntry:
         """The entry of `path`. Raises KeyError."""

@@ -16,8 +16,8 @@ from .manifest import CheckpointManifest, FileEntry, Manifest, ShardManifest
 from .store import FileDigest, Store
 from .tasks import ArtifactRef
 
-M = TypeVar("M", Manifest, ShardManifest, CheckpointManifest)
 Described = Manifest | ShardManifest | CheckpointManifest
+M = TypeVar("M", bound=Described)
 
 #: Files up to this size are fetched several at a time; a larger one is parallel in itself.
 SMALL_FILE_BYTES = 8 * 1024 * 1024
@@ -30,9 +30,11 @@ Damage = dict[str, str]
 def parse_manifest(data: bytes, model: type[M], stage: str, key: str, uri: str) -> M:
     """Raises ArtifactDamaged when it is not the manifest of `stage` and `key`."""
     try:
-        manifest = model.model_validate_json(data)
+        manifest = model.from_bytes(data)
     except ValidationError as error:
         raise damaged(stage, key, f"its manifest {uri} cannot be read: {_first(error)}") from error
+    except ValueError as error:
+        raise damaged(stage, key, f"its manifest {uri} cannot be read: {error}") from error
     if (manifest.stage, manifest.key) != (stage, key):
         raise damaged(stage, key, f"{uri} is the manifest of {manifest.stage}/{manifest.key}")
     return manifest

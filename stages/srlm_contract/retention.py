@@ -1,0 +1,198 @@
+"""What may be removed: only what a run produced itself and no other run's `refs.json` names.
+
+Each run records in `runs/<namespace>/<name>/refs.json` which artifacts it uses, before it uses them. Clean-up
+of a run reads all of them. A run that starts to use an artifact in the very moment it goes finds it missing,
+and its producer makes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from . import layout, reader
+from .base import Contract
+from .errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary
+from .keys import canonical_json
+from .manifest import CheckpointManifest, Manifest, ShardManifest
+from .store import Store
+from .tasks import ArtifactRef, RunIdentity
+
+Retention = Literal["Retain", "DeleteIntermediate", "DeleteAll"]
+
+#: What `DeleteIntermediate` keeps: models, their metrics and the report.
+RESULTS = frozenset({"sft", "train", "choose", "evaluate", "report"})
+
+
+class Refs(Contract):
+    """`refs.json`: artifacts by UID of the run; a re-created run of the same name has another UID."""
+
+    schema_version: Literal[1] = 1
+    runs: dict[str, tuple[ArtifactRef, ...]] = Field(default={})
+
+
+def read_refs(store: Store, namespace: str, name: str) -> Refs:
+    """Empty when the run recorded none. Raises Temporary when they cannot be read."""
+    try:
+        data = store.get(layout.refs_key(namespace, name)).data
+    except NotFound:
+        return Refs()
+    return _parse(data, store.uri(layout.refs_key(namespace, name)))
+
+
+def add_refs(store: Store, run: RunIdentity, artifacts: Iterable[ArtifactRef]) -> None:
+    """Records that `run` uses `artifacts`; stages may do so at the same time."""
+    new = tuple(artifacts)
+    _change(store, run, lambda old: (*old, *(ref for ref in dict.fromkeys(new) if ref not in old)))
+
+
+def drop_refs(store: Store, run: RunIdentity) -> None:
+    """Forgets what `run` used, once it is removed."""
+    _change(store, run, lambda old: ())
+
+
+def removable(store: Store, run: RunIdentity, retention: Retention) -> list[ArtifactRef]:
+    """Artifacts that clean-up of `run` removes, as committed now; damaged ones are left alone.
+
+    Raises Temporary when another run's references cannot be read: then nothing may go.
+    """
+    if retention == "Retain":
+        return []
+    named = _named_by_others(store, run)
+    found = []
+    for ref in dict.fromkeys(read_refs(store, run.namespace, run.name).runs.get(run.uid, ())):
+        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and ref.stage in RESULTS):
+            continue
+        manifest = _manifest(store, ref.stage, ref.key)
+        if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:
+            found.append(manifest.ref)
+    return found
+
+
+def delete_artifact(store: Store, stage: str, key: str) -> int:
+    """Removes an artifact with shards, resume points and parts; the manifest goes first. Returns objects."""
+    prefix = layout.artifact_prefix(stage, key)
+    store.delete([layout.manifest_key(stage, key)])
+    rest = [info.key for info in store.list_objects(prefix)]
+    manifests_first = sorted(rest, key=lambda name: (layout.part_of_key(name) is not None, name))
+    store.delete(manifests_first)
+    return len(rest) + 1
+
+
+def delete_orphans(store: Store, older_than: datetime) -> int:
+    """Removes data files that no manifest names, and unfinished uploads, from before `older_than`.
+
+    Choose the bound well above the longest attempt: files of a running stage are not named yet.
+    Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
+    """
+    removed = store.abort_uploads(layout.ARTIFACTS, older_than)
+    artifact: tuple[str, str] | None = None
+    keys: list[str] = []
+    old: set[str] = set()
+    for info in store.list_objects(layout.ARTIFACTS):
+        owner = layout.artifact_of(info.key)
+        if owner != artifact:
+            removed += _delete_unnamed(store, artifact, keys, old)
+            artifact, keys, old = owner, [], set()
+        keys.append(info.key)
+        if info.modified < older_than:
+            old.add(info.key)
+    return removed + _delete_unnamed(store, artifact, keys, old)
+
+
+def _delete_unnamed(
+    store: Store, artifact: tuple[str, str] | None, keys: Collection[str], old: Collection[str]
+) -> int:
+    """Removes old data files of one artifact that none of its manifests names; returns how many."""
+    candidates = {key for key in old if layout.part_of_key(key) is not None}
+    if artifact is None or not candidates:
+        return 0
+    try:
+        for key in keys:
+            candidates -= _names(store, *artifact, key)
+    except ArtifactDamaged:
+        return 0
+    store.delete(sorted(candidates))
+    return len(candidates)
+
+
+def _names(store: Store, stage: str, key: str, object_key: str) -> set[str]:
+    """Data files that the manifest at `object_key` names; nothing for other objects."""
+    model: type[Manifest] | type[ShardManifest] | type[CheckpointManifest]
+    if object_key == layout.manifest_key(stage, key):
+        model = Manifest
+    elif layout.shard_of_key(object_key) is not None and layout.part_of_key(object_key) is None:
+        model = ShardManifest
+    elif layout.step_of_key(object_key) is not None and layout.part_of_key(object_key) is None:
+        model = CheckpointManifest
+    else:
+        return set()
+    try:
+        data = store.get(object_key).data
+    except NotFound:
+        return set()
+    manifest = reader.parse_manifest(data, model, stage, key, store.uri(object_key))
+    return {reader.object_key(manifest, entry) for entry in manifest.files}
+
+
+def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
+    named: set[tuple[str, str]] = set()
+    for info in store.list_objects(layout.RUNS):
+        if not info.key.endswith("/refs.json"):
+            continue
+        try:
+            refs = _parse(store.get(info.key).data, store.uri(info.key))
+        except NotFound:
+            continue
+        for uid, artifacts in refs.runs.items():
+            if uid != run.uid:
+                named |= {(ref.stage, ref.key) for ref in artifacts}
+    return named
+
+
+def _manifest(store: Store, stage: str, key: str) -> Manifest | None:
+    object_key = layout.manifest_key(stage, key)
+    try:
+        return reader.parse_manifest(store.get(object_key).data, Manifest, stage, key, store.uri(object_key))
+    except (NotFound, ArtifactDamaged):
+        return None
+
+
+def _change(
+    store: Store,
+    run: RunIdentity,
+    change: Callable[[tuple[ArtifactRef, ...]], tuple[ArtifactRef, ...]],
+) -> None:
+    """Reads, changes and writes back, again when somebody else wrote meanwhile."""
+    object_key = layout.refs_key(run.namespace, run.name)
+    for _ in range(20):
+        try:
+            blob = store.get(object_key)
+            etag, refs = blob.info.etag, _parse(blob.data, store.uri(object_key))
+        except NotFound:
+            etag, refs = None, Refs()
+        old = refs.runs.get(run.uid, ())
+        new = change(old)
+        if new == old:
+            return
+        runs = {**refs.runs, run.uid: new}
+        data = canonical_json(Refs(runs={uid: named for uid, named in runs.items() if named}).wire())
+        try:
+            store.put(object_key, data, if_none_match=etag is None, if_match=etag)
+            return
+        except (PreconditionFailed, NotFound):
+            continue
+    raise Temporary(f"cannot write {store.uri(object_key)}: other stages keep changing it; try again")
+
+
+def _parse(data: bytes, uri: str) -> Refs:
+    try:
+        return Refs.model_validate_json(data)
+    except ValidationError as error:
+        raise Temporary(
+            f"{uri} cannot be read, so nothing can be removed safely; restore it, "
+            "or delete it if the run is gone"
+        ) from error
