@@ -1,0 +1,210 @@
+"""`srlm demo`: a whole run, M0 to M3, for real on this machine.
+
+Starts the one-machine cluster in a folder, applies `crds/samples/demo.yaml` with the model, seed data and
+storage of this machine, shows how it goes and ends with the table of results. An unfinished run in the folder
+goes on where it was; a finished one makes way for a new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from srlm_contract.status import RunStatus
+from srlm_local.demo_screen import Screen
+from srlm_local.machine import Machine, MachineError, up
+from srlm_local.programs import python
+from srlm_local.provision import crd_folder
+from srlm_operator.results import duration, results_table
+
+RUNS = "selfrewardingruns.selfrewarding.dev"
+NAMESPACE, NAME = "default", "demo"
+SEED = "srlm_stages/demo/seed.trees.jsonl"
+#: Answers of real data are longer than those written for the demo.
+REAL_ANSWER_TOKENS = 256
+ENDED = ("Succeeded", "Failed", "Held")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm demo`."""
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".srlm/demo"), help="state (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path(os.environ.get("MODEL") or ".cache/models/smollm2-135m-instruct"),
+        help="folder of the base model; made when it is not there (default: $MODEL or %(default)s)",
+    )
+    seed = os.environ.get("SEED_DATA")
+    parser.add_argument(
+        "--seed-data",
+        type=Path,
+        default=Path(seed) if seed else None,
+        help="Open Assistant trees instead of the demo's own (default: $SEED_DATA)",
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget an unfinished run in the folder")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the demo; 0 when the run succeeded."""
+    console = Console()
+    try:
+        run = manifest(args)
+        return asyncio.run(_demo(args, run, console))
+    except (DemoError, MachineError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False)
+        return 1
+
+
+class DemoError(Exception):
+    """The demo cannot start; the message says why and what to do."""
+
+
+def manifest(args: argparse.Namespace) -> dict[str, Any]:
+    """The demo run with the paths of this machine; fetches the model when it is not there."""
+    run: dict[str, Any] = YAML(typ="safe").load((crd_folder() / "samples" / "demo.yaml").read_text())
+    run["metadata"] = {"name": NAME, "namespace": NAMESPACE}
+    spec = run["spec"]
+    if args.seed_data is not None:
+        if not args.seed_data.is_file():
+            raise DemoError(
+                f"seed data {args.seed_data} is not a file: name Open Assistant trees (JSON lines)"
+            )
+        spec["seedData"]["ift"]["maxAnswerTokens"] = REAL_ANSWER_TOKENS
+    spec["seedData"]["uri"] = (args.seed_data or _seed()).resolve().as_uri()
+    spec["baseModel"]["uri"] = _model(args.model).as_uri()
+    if importlib.util.find_spec("vllm") is None:
+        for stage in ("judge", "prompts", "generate", "evaluate"):
+            spec["stages"][stage]["engine"] = {"name": "transformers"}
+    return run
+
+
+def _seed() -> Path:
+    spec = importlib.util.find_spec("srlm_stages")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]).parent / SEED
+
+
+def _model(folder: Path) -> Path:
+    if not (folder / "config.json").exists():
+        made = subprocess.run(python("-m", "srlm_stages.demo.model", str(folder)), check=False)
+        if made.returncode:
+            raise DemoError(f"the model could not be fetched into {folder}; see above")
+    return folder.resolve()
+
+
+async def _demo(args: argparse.Namespace, run: dict[str, Any], console: Console) -> int:
+    engine = "transformers" if importlib.util.find_spec("vllm") is None else "vLLM"
+    _make_room(args.folder, args.fresh)
+    console.print(f"Starting the one-machine cluster in {args.folder} (inference with {engine}).")
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    started = time.monotonic()
+    async with up(args.folder) as machine:
+        run["spec"]["storage"] = {**machine.storage, "uri": machine.storage["uri"] + "/demo"}
+        _apply(machine, run, console)
+        console.print(f"Watch along: [bold]kubectl --kubeconfig {machine.kubeconfig} get srr,jobs,pods[/]\n")
+        ended = await _watch(machine, console, stop)
+        status = _status(machine)
+    took = time.monotonic() - started
+    if not ended:
+        console.print("\nStopped; no process is left. `make demo` again goes on from here.")
+        return 130
+    _report(status, run, args.folder, took, console)
+    return 0 if status.phase == "Succeeded" else 1
+
+
+def _make_room(folder: Path, fresh: bool) -> None:
+    """Removes the state of a finished demo: a folder that has a marker of ours, and only that."""
+    finished = folder / "finished"
+    if folder.exists() and (folder / "settings.json").exists() and (fresh or finished.exists()):
+        shutil.rmtree(folder)
+
+
+def _apply(machine: Machine, run: dict[str, Any], console: Console) -> None:
+    old = machine.cluster.find(RUNS, NAME, NAMESPACE)
+    if old is None:
+        machine.cluster.create(RUNS, run, NAMESPACE)
+        console.print("Created SelfRewardingRun default/demo.")
+        return
+    if old["spec"]["seedData"]["uri"] != run["spec"]["seedData"]["uri"]:
+        raise DemoError(
+            f"an unfinished demo with seed data {old['spec']['seedData']['uri']} is in {machine.folder}: "
+            "run `make demo` with the same SEED_DATA, or `srlm demo --fresh` to forget it"
+        )
+    console.print("Going on with the unfinished run default/demo.")
+
+
+async def _watch(machine: Machine, console: Console, stop: asyncio.Event) -> bool:
+    """Shows the run until it ends (True) or the person stops it (False)."""
+    failed = asyncio.create_task(machine.wait())
+    try:
+        with Screen(console) as screen:
+            while not stop.is_set():
+                if failed.done():
+                    failed.result()
+                status = _status(machine)
+                screen.show(status)
+                if status.phase in ENDED:
+                    return True
+                await asyncio.sleep(0.5)
+        return False
+    finally:
+        failed.cancel()
+
+
+def _status(machine: Machine) -> RunStatus:
+    found = machine.cluster.get(RUNS, NAME, NAMESPACE)
+    return RunStatus.parse(found.get("status", {}))
+
+
+def _report(status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console) -> None:
+    console.print()
+    if status.phase != "Succeeded":
+        for condition in status.conditions:
+            console.print(
+                f"[red]{condition.type}={condition.status} {condition.reason}[/] {condition.message}"
+            )
+        console.print(f"Look around: `srlm local up --folder {folder}`, then kubectl describe srr demo.")
+        return
+    (folder / "finished").touch()
+    spec = run["spec"]
+    constrained = spec["judging"].get("constrain", "None") != "None"
+    title = f"Self-rewarding run default/demo, {duration(took)} on this machine"
+    console.print(results_table(status, title=title, constrained=constrained))
+    if spec["seedData"]["uri"].endswith(SEED):
+        console.print(
+            "[dim]The ranks of the demo's seed data were not given by annotators: see its README.[/]"
+        )
+    console.print("[dim]A judge of this size is noise: the table shows that the system works, no more.[/]\n")
+    for model in status.models:
+        console.print(
+            f"{model.name}  {model.uri}  {model.content_digest[:19]}", highlight=False, soft_wrap=True
+        )
+    console.print(
+        f"\nThe objects lie in {folder}/s3; every folder in them has a manifest.json with digests and inputs."
+    )
+    console.print(f"Look around:  srlm local up --folder {folder}      (Ctrl-C ends it)")
+    console.print(f"              export KUBECONFIG={folder}/kubeconfig")
+    console.print("              kubectl get srr,jobs,pods; kubectl describe srr demo; srlm status demo")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="srlm demo")
+    add_arguments(parser)
+    sys.exit(main(parser.parse_args()))
