@@ -27,6 +27,13 @@ def explain(schema: Schema, error: FieldError) -> str:
             given = re.search(r'"([^"]*)"', error.message)
             values = [str(value) for value in (field or {}).get("enum", [])]
             return error.message + (nearest(given[1], values) if given else "")
+        case "FieldValueInvalid" if " should match " in error.message:
+            about = field or {}
+            if "description" not in about:  # a value of a map: the map says what it holds
+                about = _at(schema, error.path.rpartition(".")[0]) or {}
+            return error.message + (
+                f" ({about['description'].rstrip('.')})" if "description" in about else ""
+            )
         case _:
             return error.message
 
@@ -59,6 +66,8 @@ def _type_hint(field: Schema | None, message: str) -> str:
     wanted = (field or {}).get("type")
     if wanted in ("integer", "number") and '"string"' in message:
         return ": write the number without quotes"
+    if wanted == "integer" and '"number"' in message:
+        return ": write a whole number"
     if wanted == "boolean":
         return ": write true or false, without quotes"
     if wanted == "string" and re.search(r'"(integer|number|boolean)"', message):

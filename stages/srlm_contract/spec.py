@@ -211,7 +211,7 @@ class RunSpec(Contract):
     )
 
     base_model: BaseModelSpec
-    """M0."""
+    """M0: the model everything starts from."""
     iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = 2
     """DPO rounds after M1: 2 gives M2 and M3. May be raised on a finished run."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
@@ -219,33 +219,33 @@ class RunSpec(Contract):
     suspend: bool = False
     """Stop the running Job and start nothing; what is committed stays."""
     storage: StorageSpec
-    """Where artifacts live."""
+    """The S3 location where artifacts live: every Job of the run reads and writes there."""
     seed_data: SeedDataSpec
-    """Human data."""
+    """Human-written and human-ranked data: what M1 learns from and what its judgement is measured by."""
     bootstrap: BootstrapSpec = BootstrapSpec()
     """How M1 comes to be."""
     branch_from: BranchSpec = BranchSpec()
-    """Start at another run's model."""
+    """Start at another run's model instead of a bootstrap."""
     prompts: PromptsSpec = PromptsSpec()
-    """New prompts."""
+    """How new prompts are written in every iteration."""
     generation: GenerationSpec = GenerationSpec()
-    """Candidate answers."""
+    """How candidate answers are generated in every iteration."""
     judging: JudgingSpec = JudgingSpec()
-    """LLM-as-a-Judge."""
+    """How answers are scored: LLM-as-a-Judge."""
     preferences: PreferencesSpec = PreferencesSpec()
-    """Preference data."""
+    """How judgements become preference pairs."""
     training: TrainingSpec = TrainingSpec()
-    """Training."""
+    """How models are trained on them."""
     evaluation: EvaluationSpec = EvaluationSpec()
-    """Evaluation."""
+    """What is measured after every iteration."""
     gates: GatesSpec = GatesSpec()
-    """Gates."""
+    """What must hold after an iteration for the run to go on."""
     budget: BudgetSpec = BudgetSpec()
-    """Budget."""
+    """What the run may spend; it stops when it is spent."""
     failure_policy: FailurePolicySpec = FailurePolicySpec()
-    """Retries."""
+    """How often and how patiently stages are tried again."""
     scheduling: SchedulingSpec = SchedulingSpec()
-    """Queue and priority."""
+    """Queue and priority of the Jobs."""
     service_account_name: Annotated[ObjectName, Field()] | None = None
     """Service account of the stage pods (workload identity); omit for the namespace's default."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000)] = 86400
@@ -253,4 +253,4 @@ class RunSpec(Contract):
     pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
     """Strategic merge patch for the pod template of all stages."""
     stages: StagesSpec = StagesSpec()
-    """Settings by stage."""
+    """How the pods of each stage look: image, resources, engine, pod template."""
