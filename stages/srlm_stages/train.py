@@ -1,0 +1,64 @@
+"""Preference training: M_t and its pairs → M_{t+1} (DPO), or supervised training on positives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from srlm_contract.rows import Positive, PreferencePair
+from srlm_contract.tasks import StageResult, TrainParams
+
+from .context import StageContext
+from .rowfiles import read_rows
+from .sft import seed_rows
+from .statistics import Statistics
+from .training.config import SupervisedRow
+from .training.entry import run_training
+
+
+def run(ctx: StageContext) -> Statistics | StageResult:
+    """Writes the model."""
+    params = ctx.params(TrainParams)
+    if params.strategy == "PositiveOnly":
+        sft = params.sft
+        return run_training(
+            ctx,
+            params,
+            _positive_rows(ctx, params),
+            kind="sft",
+            learning_rate=sft.learning_rate,
+            min_learning_rate=sft.min_learning_rate,
+            batch_size=sft.batch_size,
+            epochs=sft.epochs,
+            max_length=sft.max_length,
+            dropout=sft.dropout,
+            warmup_ratio=sft.warmup_ratio,
+            lora=params.lora,
+            keep_every=params.keep_checkpoints_every,
+        )
+    dpo = params.dpo
+    return run_training(
+        ctx,
+        params,
+        read_rows(ctx.input("pairs") / "pairs.jsonl", PreferencePair),
+        kind="dpo",
+        learning_rate=dpo.learning_rate,
+        min_learning_rate=dpo.min_learning_rate,
+        batch_size=dpo.batch_size,
+        epochs=dpo.epochs,
+        max_length=dpo.max_length,
+        dropout=dpo.dropout,
+        warmup_ratio=dpo.warmup_ratio,
+        beta=dpo.beta,
+        loss_type=dpo.loss_type,
+        label_smoothing=dpo.label_smoothing,
+        lora=params.lora,
+        keep_every=params.keep_checkpoints_every,
+    )
+
+
+def _positive_rows(ctx: StageContext, params: TrainParams) -> Iterator[SupervisedRow]:
+    """Positives, and the seed examples with them when asked for."""
+    if params.include_seed:
+        yield from seed_rows(ctx, params.system_prompt)
+    for row in read_rows(ctx.input("pairs") / "positives.jsonl", Positive):
+        yield SupervisedRow(prompt=row.prompt, answer=row.answer, system=params.system_prompt)

@@ -1,0 +1,104 @@
+"""The trainers' settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.sft_config import SFTConfig
+
+from ..errors import InvalidTask
+from .config import WorkerConfig
+
+
+def micro_batches(batch_size: int, micro_batch_size: int, processes: int) -> tuple[int, int]:
+    """(rows a process takes at once, gradient accumulation steps) so that a step has `batch_size` rows in all.
+
+    The micro-batch shrinks to the largest size that divides a process's share. Raises InvalidTask when the batch
+    cannot be split evenly over the processes.
+    """
+    if batch_size % processes:
+        raise InvalidTask(
+            "InvalidTask",
+            f"batchSize {batch_size} cannot be split evenly over {processes} processes "
+            "(training.nodes x training.processesPerNode): make it a multiple, or use fewer processes",
+        )
+    share = batch_size // processes
+    micro = max(size for size in range(1, min(micro_batch_size, share) + 1) if share % size == 0)
+    return micro, share // micro
+
+
+def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
+    """What SFTConfig and DPOConfig have in common."""
+    micro, accumulate = micro_batches(config.batch_size, config.micro_batch_size, processes)
+    cuda = torch.cuda.is_available()
+    fsdp = config.parallelism == "FSDP" and cuda and processes > 1
+    settings: dict[str, Any] = {
+        "output_dir": config.checkpoints,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulate,
+        "num_train_epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": config.min_learning_rate / config.learning_rate},
+        "warmup_steps": config.warmup_ratio,
+        "optim": "adamw_torch",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "max_length": config.max_length,
+        "bf16": config.precision == "BF16Mixed",
+        "fp16": False,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
+        "use_cpu": not cuda,
+        "ddp_backend": None if cuda else "gloo",
+        "dataloader_pin_memory": cuda,
+        "dataloader_num_workers": 0,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "steps" if config.checkpoint_every else "no",
+        "save_steps": config.checkpoint_every or 500,
+        "eval_strategy": "no",
+        "remove_unused_columns": True,
+    }
+    if fsdp:
+        settings |= {
+            "fsdp": True,
+            "gradient_checkpointing": False,
+            "fsdp_config": {
+                "activation_checkpointing": config.gradient_checkpointing,
+                "state_dict_type": "FULL_STATE_DICT",
+            },
+        }
+    return settings
+
+
+def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
+    """Settings of supervised training."""
+    return SFTConfig(
+        **trainer_settings(config, processes),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        packing=False,
+    )
+
+
+def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
+    """Settings of preference training."""
+    return DPOConfig(
+        **trainer_settings(config, processes),
+        beta=config.beta,
+        loss_type=list(config.loss_type),
+        label_smoothing=config.label_smoothing,
+        disable_dropout=config.dropout == 0,
+        # One pass of the reference over the rows, then its memory is free. With less than one epoch it would be
+        # a pass over rows that training never sees.
+        precompute_ref_log_probs=config.epochs >= 1,
+        precompute_ref_batch_size=max(4, config.micro_batch_size),
+    )

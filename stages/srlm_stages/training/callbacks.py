@@ -1,0 +1,84 @@
+"""What training says while it runs: progress lines, and the series of figures for the manifest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..progress import ProgressReporter
+from .checkpoints import MARK
+
+#: Figures of a step worth keeping, by the trainers' name.
+FIGURES = {
+    "loss": "loss",
+    "grad_norm": "gradientNorm",
+    "learning_rate": "learningRate",
+    "rewards/margins": "rewardMargin",
+    "rewards/accuracies": "rewardAccuracy",
+    "rewards/chosen": "rewardChosen",
+    "rewards/rejected": "rewardRejected",
+    "logps/chosen": "logpsChosen",
+    "logps/rejected": "logpsRejected",
+    "mean_token_accuracy": "tokenAccuracy",
+    "num_tokens": "tokens",
+}
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
+    """Prints a progress line a step and keeps the figures; on rank 0 only."""
+
+    def __init__(self, stage: str) -> None:
+        self.progress = ProgressReporter(stage)
+        self.series: list[dict[str, float]] = []
+        self._time, self._tokens = time.monotonic(), 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self.progress.update(state.global_step, state.max_steps, unit="steps")
+        self._time = time.monotonic()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        figures = {ours: float(logs[theirs]) for theirs, ours in FIGURES.items() if theirs in logs}
+        now, tokens = time.monotonic(), figures.get("tokens", 0.0)
+        seconds = now - self._time
+        figures |= {"step": float(state.global_step), "seconds": round(seconds, 3)}
+        if tokens > self._tokens and seconds > 0:
+            figures["tokensPerSecond"] = round((tokens - self._tokens) / seconds, 1)
+        self._time, self._tokens = now, tokens
+        self.series.append({name: _short(value) for name, value in figures.items()})
+        self.progress.update(
+            state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"]
+        )
+
+
+def last_steps(series: list[dict[str, float]], name: str) -> float | None:
+    """Mean of a figure over the last quarter of the steps, at least one; None when it was never measured."""
+    values = [row[name] for row in series if name in row]
+    last = values[-max(1, len(values) // 4) :]
+    return sum(last) / len(last) if last else None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+class ResumePoints(TrainerCallback):  # type: ignore[misc]
+    """Announces a resume point once every process has written its part."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            print(f"{MARK}{state.global_step}", flush=True)  # noqa: T201 - read by the entry

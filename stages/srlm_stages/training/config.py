@@ -1,0 +1,87 @@
+"""What the entry tells its workers, as one JSON file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from srlm_contract.base import Contract
+from srlm_contract.spec import LoraSpec
+
+
+class WorkerConfig(Contract):
+    """One training: paths are absolute, on a disk all workers of a node share."""
+
+    kind: Literal["sft", "dpo"]
+    model: str
+    """Folder of the model training starts from."""
+    reference: str | None = None
+    """Folder of the reference model; None for the start model."""
+    rows: str
+    """JSON lines: SupervisedRow for sft, PreferencePair for dpo."""
+    output: str
+    """Where the finished model goes."""
+    result: str
+    """Where rank 0 writes TrainingResult as JSON."""
+    failures: str
+    """Folder for the failures of workers."""
+    checkpoints: str
+    """Folder of resume points while training."""
+    resume_from: str | None = None
+    """Folder of the resume point to go on from."""
+    stage: str
+    """For progress lines."""
+
+    system_prompt: str = ""
+    """System prompt of preference pairs."""
+    chat_template: str | None = None
+    seed: int = 0
+    learning_rate: float
+    min_learning_rate: float
+    batch_size: int
+    epochs: float
+    max_length: int
+    dropout: float
+    warmup_ratio: float = 0
+    beta: float = 0.1
+    loss_type: tuple[str, ...] = ("sigmoid",)
+    label_smoothing: float = 0
+    lora: LoraSpec = LoraSpec()
+    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
+    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+
+    micro_batch_size: int = 1
+    parallelism: Literal["DDP", "FSDP"] = "FSDP"
+    gradient_checkpointing: bool = True
+    checkpoint_every: int = 0
+    """Steps between resume points; 0 for none."""
+    keep_every: int = 0
+    """Steps between models kept in the artifact; 0 for none."""
+
+
+class SupervisedRow(Contract):
+    """One example of supervised training."""
+
+    prompt: str
+    answer: str
+    system: str = ""
+    """System prompt; empty for judge tasks, which are asked without one."""
+
+
+class TrainingResult(Contract):
+    """What came out, written by rank 0."""
+
+    statistics: dict[str, float]
+    series: tuple[dict[str, float], ...] = ()
+    """Figures of every logged step."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class WorkerFailure(Contract):
+    """Why a worker failed."""
+
+    exit_code: int
+    reason: str
+    message: str
+    time: float
+    """Seconds since the epoch: the first failure is the cause, the others follow from it."""

@@ -1,0 +1,94 @@
+"""What sft and train share: model and rows in, torchrun, model files and statistics out. One process a pod."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from srlm_contract.base import Contract
+from srlm_contract.tasks import StageResult, TrainerParams
+
+from ..context import StageContext
+from ..errors import BadInput
+from ..rowfiles import write_rows
+from ..statistics import Statistics
+from .checkpoints import Uploader, step_of
+from .config import TrainingResult, WorkerConfig
+from .torchrun import Place, run_workers
+
+
+def run_training(
+    ctx: StageContext, params: TrainerParams, rows: Iterable[Contract], **settings: Any
+) -> Statistics | StageResult:
+    """Train on `rows` and leave the model in `ctx.output`.
+
+    settings: fields of WorkerConfig that belong to this kind of training. Only node 0 answers statistics and thereby
+    commits; other nodes answer a plain result.
+    """
+    task, folder = ctx.task, ctx.work / "training"
+    folder.mkdir()
+    count = write_rows(folder / "rows.jsonl", rows)
+    if not count:
+        raise BadInput("InputDamaged", "there is no row to train on; make the input artifacts again")
+    first = Place.here(task.process, ctx.environ).node_rank == 0
+    config = WorkerConfig(
+        model=str(ctx.model_path("model")),
+        reference=str(ctx.model_path("reference")) if ctx.has("reference") else None,
+        rows=str(folder / "rows.jsonl"),
+        output=str(ctx.output),
+        result=str(folder / "result.json"),
+        failures=str(folder / "failures"),
+        checkpoints=str(folder / "checkpoints"),
+        resume_from=_resume_point(ctx, folder / "resume"),
+        stage=task.stage,
+        system_prompt=params.system_prompt,
+        chat_template=ctx.chat_template(),
+        seed=task.seed,
+        precision=params.precision,
+        save_dtype=params.save_dtype,
+        micro_batch_size=task.process.micro_batch_size,
+        parallelism=task.process.parallelism,
+        gradient_checkpointing=task.process.gradient_checkpointing,
+        checkpoint_every=task.process.checkpoint_every_steps,
+        **settings,
+    )
+    ctx.progress.say(
+        f"{task.stage}: {count} rows, batch {config.batch_size}, "
+        f"{task.process.nodes} x {task.process.processes_per_node} processes"
+    )
+    uploader = Uploader(
+        Path(config.checkpoints),
+        lambda step, where: ctx.artifacts.commit_checkpoint(task.stage, task.key, step, where),
+        ctx.progress.say,
+    )
+
+    def on_line(line: str) -> None:
+        if step_of(line) is None:
+            ctx.progress.say(line)
+        else:
+            uploader.on_line(line)
+
+    run_workers(config, task.process, folder, ctx.environ, on_line)
+    uploader.close()
+    if not first:
+        shutil.rmtree(ctx.output)
+        return StageResult(stage=task.stage, key=task.key)
+    result = TrainingResult.model_validate_json(Path(config.result).read_bytes())
+    ctx.details["series"] = list(result.series)
+    ctx.versions.update(result.versions)
+    if result.statistics["rowsDropped"]:
+        ctx.warn(
+            f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out"
+        )
+    return result.statistics
+
+
+def _resume_point(ctx: StageContext, folder: Path) -> str | None:
+    """Folder of the newest resume point an earlier attempt of this training left, None to begin anew."""
+    step = ctx.artifacts.latest_checkpoint(ctx.task.stage, ctx.task.key, folder)
+    if step is None:
+        return None
+    ctx.progress.say(f"resuming after step {step}")
+    return str(folder)

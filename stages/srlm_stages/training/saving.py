@@ -1,0 +1,116 @@
+"""The finished model: safetensors with the start model's configuration, tokenizer and templates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..sources import TOKENIZER_FILES
+from .config import WorkerConfig
+
+DTYPES = {"Float32": torch.float32, "BFloat16": torch.bfloat16}
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+def save_model(trainer: Any, folder: Path, config: WorkerConfig) -> None:
+    """Write the trained weights. Every process must call it (sharded weights are gathered); rank 0 writes."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        if config.lora.rank is not None:
+            state = _merged(state, config)
+        dtype = DTYPES[config.save_dtype]
+        state = {name: _stored(tensor, dtype) for name, tensor in state.items()}
+        plain = _bare_model(config)
+        plain.save_pretrained(folder, state_dict=state, max_shard_size="4GB")
+        describe(Path(config.model), folder, config)
+    trainer.accelerator.wait_for_everyone()
+
+
+class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
+    """Keeps the model of every n-th step as `checkpoint-<step>/` beside the finished one, to choose from."""
+
+    def __init__(self, trainer: Any, config: WorkerConfig) -> None:
+        self._trainer, self._config = trainer, config
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step = state.global_step
+        if step % self._config.keep_every == 0 and step < state.max_steps:
+            save_model(self._trainer, Path(self._config.output) / f"checkpoint-{step}", self._config)
+
+
+def describe(start: Path, folder: Path, config: WorkerConfig) -> None:
+    """Everything but the weights: word for word the start model's, apart from the type and a given template."""
+    for path in sorted(start.iterdir()):
+        if path.name != WEIGHTS_INDEX and any(fnmatch(path.name, pattern) for pattern in TOKENIZER_FILES):
+            shutil.copyfile(path, folder / path.name)
+    settings = json.loads((start / "config.json").read_bytes())
+    settings.pop("torch_dtype", None)
+    settings["dtype"] = str(DTYPES[config.save_dtype]).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if config.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(config.chat_template)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def changed_weights(before: Path, after: Path, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Share of the weights that differ once both models are cast to the type they are served in.
+
+    Small updates vanish in bfloat16: a model with no changed weight answers exactly as the one before.
+    """
+    old = _tensor_files(before)
+    changed = total = 0
+    for name, path in _tensor_files(after).items():
+        if name not in old:
+            continue
+        with safe_open(path, "pt") as new_file, safe_open(old[name], "pt") as old_file:
+            new_weights, old_weights = new_file.get_tensor(name), old_file.get_tensor(name)
+        if new_weights.shape != old_weights.shape:
+            continue
+        changed += int((new_weights.to(dtype) != old_weights.to(dtype)).sum())
+        total += new_weights.numel()
+    return changed / total if total else 0.0
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
+
+
+def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    tensor = tensor.detach().cpu()
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _bare_model(config: WorkerConfig) -> Any:
+    """The model class without weights: it knows which weights are tied and how files are split."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config.model))
+
+
+def _merged(state: dict[str, torch.Tensor], config: WorkerConfig) -> dict[str, torch.Tensor]:
+    """Weights with the adapters merged in."""
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from .lora import lora_config
+
+    base = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32, trust_remote_code=False)
+    model = get_peft_model(base, lora_config(config.lora))
+    model.load_state_dict(state)
+    merged: dict[str, torch.Tensor] = model.merge_and_unload().state_dict()
+    return merged

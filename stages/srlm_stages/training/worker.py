@@ -1,0 +1,191 @@
+"""One training process: `torchrun ... -m srlm_stages.training.worker CONFIG.json`.
+
+Configuration → model → rows → TRL trainer → saved model. Failures go to a file, because torchrun hides exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, StageFailure
+from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
+from .launch import PARENT_VARIABLE
+from .processes import die_with_parent
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def train(config: WorkerConfig) -> None:
+    """Train as `config` says; rank 0 writes model and result."""
+    started = time.monotonic()
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from ..chat import load_tokenizer
+    from .callbacks import Reporter
+    from .dropout import dropout_fields
+    from .saving import KeptModels, changed_weights, save_model
+
+    logging.set_verbosity_error()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    tokenizer = load_tokenizer(Path(config.model), config.chat_template)
+    own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
+    config = config.model_copy(update={"max_length": longest(config, own)})
+    rows, lengths, rows_in = encoded_rows(config, tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(
+        config.model, dtype=torch.float32, trust_remote_code=False, **dropout_fields(own, config.dropout)
+    )
+    model.config.use_cache = False
+    reporter = Reporter(config.stage)
+    trainer = build_trainer(config, model, tokenizer, rows, lengths, processes, reporter)
+    if config.keep_every:
+        trainer.add_callback(KeptModels(trainer, config))
+    trainer.train(resume_from_checkpoint=config.resume_from)
+
+    save_model(trainer, Path(config.output), config)
+    if RANK == 0:
+        statistics = summary(reporter.series) | {
+            "rows": float(rows_in),
+            "rowsDropped": float(rows_in - len(rows)),
+            "steps": float(trainer.state.global_step),
+            "changedWeights": changed_weights(Path(config.model), Path(config.output)),
+            "seconds": round(time.monotonic() - started, 1),
+            "processes": float(processes),
+        }
+        result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions())
+        Path(config.result).write_text(result.model_dump_json(by_alias=True))
+
+
+def encoded_rows(config: WorkerConfig, tokenizer: Any) -> tuple[list[dict[str, list[int]]], list[int], int]:
+    """(rows as token ids, their lengths in tokens, number of rows before long ones were dropped)."""
+    from srlm_contract.rows import PreferencePair
+
+    from ..rowfiles import read_rows
+
+    if config.kind == "dpo":
+        from .dpo_data import encode_pairs
+
+        rows, dropped = encode_pairs(
+            tokenizer,
+            read_rows(Path(config.rows), PreferencePair),
+            system_prompt=config.system_prompt,
+            max_length=config.max_length,
+        )
+        lengths = [
+            len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows
+        ]
+    else:
+        from .sft_data import encode_rows
+
+        rows, dropped = encode_rows(
+            tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=config.max_length
+        )
+        lengths = [len(r["input_ids"]) for r in rows]
+    if not rows:
+        raise BadInput(
+            "InputTooLong",
+            f"none of {dropped} rows fits {config.max_length} tokens (maxLength, or the model's context); raise "
+            "maxLength, or shorten prompts and answers (sampling.maxTokens, prompts.filters.maxWords)",
+        )
+    return rows, lengths, len(rows) + dropped
+
+
+def longest(config: WorkerConfig, own: Any) -> int:
+    """Longest row in tokens: maxLength, or the model's context where that is shorter."""
+    context = getattr(own, "max_position_embeddings", None)
+    return min(config.max_length, context) if isinstance(context, int) else config.max_length
+
+
+def build_trainer(
+    config: WorkerConfig,
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, list[int]]],
+    lengths: list[int],
+    processes: int,
+    reporter: Any,
+) -> Any:
+    """TRL's trainer for supervised or preference training."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+
+    from .callbacks import ResumePoints
+    from .lora import lora_config
+
+    common: dict[str, Any] = {
+        "model": model,
+        "train_dataset": Dataset.from_list(rows),
+        "processing_class": tokenizer,
+        "callbacks": [reporter, ResumePoints()],
+        "peft_config": lora_config(config.lora) if config.lora.rank is not None else None,
+    }
+    from . import arguments, trainers
+
+    if config.kind == "sft":
+        trainers.SupervisedTrainer.row_lengths = lengths
+        return trainers.SupervisedTrainer(args=arguments.sft_arguments(config, processes), **common)
+    reference = None
+    if config.reference is not None:
+        reference = AutoModelForCausalLM.from_pretrained(
+            config.reference, dtype=torch.float32, trust_remote_code=False
+        )
+    trainers.PreferenceTrainer.row_lengths = lengths
+    trainer = trainers.PreferenceTrainer(
+        args=arguments.dpo_arguments(config, processes), ref_model=reference, **common
+    )
+    if trainer.precompute_ref_logps:
+        trainer.ref_model = None  # its log-probabilities are in the rows now
+    return trainer
+
+
+def summary(series: list[dict[str, float]]) -> dict[str, float]:
+    """Figures of the last steps, and tokens in all."""
+    from .callbacks import last_steps
+
+    names = ("loss", "rewardAccuracy", "rewardMargin", "gradientNorm")
+    found = {name: value for name in names if (value := last_steps(series, name)) is not None}
+    return found | {"tokens": max((row.get("tokens", 0.0) for row in series), default=0.0)}
+
+
+def versions() -> dict[str, str]:
+    """Libraries that shape the result."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")}
+
+
+def main() -> int:
+    die_with_parent(int(os.environ[PARENT_VARIABLE]))
+    config = WorkerConfig.model_validate_json(Path(sys.argv[1]).read_bytes())
+    try:
+        train(config)
+    except Exception as error:
+        traceback.print_exc()
+        failure = describe(error, config)
+        path = Path(config.failures) / f"rank-{RANK}.json"
+        path.write_text(failure.model_dump_json(by_alias=True))
+        return failure.exit_code
+    return 0
+
+
+def describe(error: Exception, config: WorkerConfig) -> WorkerFailure:
+    """An exception as what the entry can raise again."""
+    text, now = f"{type(error).__name__}: {error}", time.time()
+    if isinstance(error, StageFailure):
+        return WorkerFailure(exit_code=error.exit_code, reason=error.reason, message=str(error), time=now)
+    if type(error).__name__ == "OutOfMemoryError":
+        advice = "lower training.microBatchSize or maxLength, set training.gradientCheckpointing, or use more GPUs"
+        return WorkerFailure(exit_code=1, reason="OutOfMemory", message=f"{advice}: {text[:1500]}", time=now)
+    reason = "DiskFull" if isinstance(error, OSError) and error.errno == 28 else "Crashed"
+    return WorkerFailure(exit_code=1, reason=reason, message=text[:2500], time=now)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
