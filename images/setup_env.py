@@ -267,17 +267,16 @@ def install(python: Path, uv: Path | None, arguments: list[str], *, label: str, 
 
 
 def pip_settings(python: Path) -> dict[str, list[str]]:
-    """pip's own settings for indexes and certificates, wherever they are written down."""
-    done = subprocess.run(
-        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    found: dict[str, list[str]] = {}
+    """pip's settings for indexes and certificates; as in pip, later files win, and the environment over all."""
+    command = [str(python), "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    written: dict[str, dict[str, list[str]]] = {"file": {}, ":env:": {}}
     for line in done.stdout.splitlines():
-        match = re.fullmatch(r"(?::env:|global|install)\.([a-z-]+)='(.*)'", line.strip())
+        match = re.fullmatch(r"(:env:|global|install)\.([a-z-]+)='(.*)'", line.strip())
         if match:
-            values = found.setdefault(match.group(1), [])
-            values += [value for value in match.group(2).replace("\\n", " ").split() if value not in values]
-    return found
+            kind = ":env:" if match.group(1) == ":env:" else "file"
+            written[kind][match.group(2)] = match.group(3).replace("\\n", " ").split()
+    return written["file"] | written[":env:"]
 
 
 def uv_index_options(python: Path) -> list[str]:
