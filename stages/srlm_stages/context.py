@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.base import Contract
 from srlm_contract.cache import ModelCache
-from srlm_contract.keys import sha256, shard_of
+from srlm_contract.keys import row_seed, sha256, shard_of
 from srlm_contract.layout import shard_file
 from srlm_contract.store import Store
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
@@ -19,7 +21,7 @@ from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 from .errors import BadInput, InvalidTask
 from .progress import ProgressReporter
 from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
-from .sources import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source
+from .sources import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source, matching
 
 ParamsT = TypeVar("ParamsT", bound=Contract)
 
@@ -58,6 +60,11 @@ class StageContext:
         self.warnings: list[str] = []
         self._open_store, self._cache = open_store, cache
         self._fetched: dict[str, Path] = {}
+        self._open = ExitStack()
+
+    def close(self) -> None:
+        """Give cached models free again."""
+        self._open.close()
 
     # What is asked for
 
@@ -79,8 +86,6 @@ class StageContext:
 
     def seed(self, purpose: str, row: str, sample: int) -> int:
         """Seed of one sample of one row, independent of shards and batches."""
-        from srlm_contract.keys import row_seed
-
         return row_seed(self.task.seed, purpose, self.task.iteration, self.task.round, row, sample)
 
     # Inputs
@@ -115,7 +120,8 @@ class StageContext:
         if key not in self._fetched:
             if name in self.task.inputs:
                 folder = self.work / "models" / name
-                self._fetched[key] = self.artifacts.fetch_model(self._ref(name), self._cache, folder)
+                model = self.artifacts.model(self._ref(name), self._cache, folder)
+                self._fetched[key] = self._open.enter_context(model)
             else:
                 self._fetched[key] = self._source(name, "model", MODEL_FILES)
         return self._fetched[key]
@@ -143,8 +149,22 @@ class StageContext:
         key = f"source {name} {','.join(files)}"
         if key not in self._fetched:
             into = self.work / "sources" / name / str(len(self._fetched))
-            self._fetched[key] = fetch_source(source, kind, into, self._open_store, files)
+            if self._cache is not None and files is MODEL_FILES and not source.uri.startswith("file://"):
+                self._fetched[key] = self._cached_source(self._cache, source, kind, files)
+            else:
+                self._fetched[key] = fetch_source(source, kind, into, self._open_store, files)
         return self._fetched[key]
+
+    def _cached_source(self, cache: ModelCache, source: SourceRef, kind: Kind, files: Sequence[str]) -> Path:
+        """An outside model in the node's cache, under the digest of its place and revision."""
+
+        def fill(folder: Path) -> None:
+            found = fetch_source(source, kind, self.work / "fill", self._open_store, files)
+            for path in matching(found, files):
+                shutil.move(path, folder / path.name)
+
+        place = sha256(f"{source.uri}@{source.revision}".encode())
+        return self._open.enter_context(cache.get(place, fill))
 
     # Templates
 

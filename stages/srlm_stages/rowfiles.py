@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
-from srlm_contract.artifacts import write_rows as _write_rows
 from srlm_contract.base import Contract
+from srlm_contract.jsonl import write_rows as _write_rows
 
 from .errors import BadInput
 

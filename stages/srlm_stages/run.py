@@ -169,7 +169,10 @@ def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str
         task, artifacts, store, work, ProgressReporter(task.stage), open_store(task, environ), shard, environ, cache
     )
     started = datetime.now(UTC)
-    outcome = stage_function(task.stage)(ctx)
+    try:
+        outcome = stage_function(task.stage)(ctx)
+    finally:
+        ctx.close()
     if isinstance(outcome, StageResult):
         return outcome.model_copy(update={"warnings": (*outcome.warnings, *ctx.warnings)})
     manifest = _commit(ctx, outcome, started)

@@ -1,0 +1,88 @@
+"""N candidate answers a prompt from M_t."""
+
+from __future__ import annotations
+
+from srlm_contract.keys import row_id
+from srlm_contract.rows import Candidate, PromptRow
+from srlm_contract.tasks import GenerateParams
+
+from .chat import encode_chat, load_tokenizer, messages
+from .context import StageContext
+from .engines import Request, context_length, open_engine, rounded_length
+from .errors import BadInput
+from .rowfiles import read_all, write_rows
+from .statistics import Statistics
+
+
+def run(ctx: StageContext) -> Statistics:
+    """Writes candidates.jsonl (or this shard's part of it): prompts in input order, samples 0 .. N-1 each."""
+    params = ctx.params(GenerateParams)
+    sampling = params.sampling
+    prompts = [row for row in read_all(ctx.input("prompts"), "prompts", PromptRow) if ctx.mine(row.id)]
+    model = ctx.model_path("model")
+    tokenizer = load_tokenizer(model, ctx.chat_template())
+    encoded = {row.id: encode_chat(tokenizer, messages(row.prompt, params.system_prompt)) for row in prompts}
+    limit = context_length(model)
+    fitting = [row for row in prompts if len(encoded[row.id]) + sampling.max_tokens <= limit]
+    if prompts and not fitting:
+        raise BadInput(
+            "InputTooLong",
+            f"none of {len(prompts)} prompts fits the model's context of {limit} tokens beside "
+            f"generation.sampling.maxTokens {sampling.max_tokens}; lower it or shorten the prompts",
+        )
+    if len(fitting) < len(prompts):
+        ctx.warn(f"{len(prompts) - len(fitting)} of {len(prompts)} prompts are too long for the model's context")
+
+    asked = [(row, sample) for row in fitting for sample in range(params.candidates)]
+    requests = [
+        Request(
+            encoded[row.id],
+            seed=ctx.seed("generate", row.id, sample),
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+        )
+        for row, sample in asked
+    ]
+    completions = []
+    if requests:
+        needed = max(len(r.prompt) for r in requests) + sampling.max_tokens
+        engine = open_engine(params.engine, model, rounded_length(needed, limit))
+        ctx.versions[engine.name] = engine.version
+        ctx.progress.update(0, len(requests), unit="candidates")
+        try:
+            completions = engine.generate(
+                requests,
+                lambda done, tokens: ctx.progress.update(done, len(requests), unit="candidates", tokens=tokens),
+            )
+        finally:
+            engine.close()
+
+    candidates = []
+    for (row, sample), request, completion in zip(asked, requests, completions, strict=True):
+        answer = completion.text.strip()
+        candidates.append(
+            Candidate(
+                id=row_id(row.prompt, answer, str(sample)),
+                prompt_id=row.id,
+                prompt=row.prompt,
+                answer=answer,
+                sample=sample,
+                tokens=completion.tokens,
+                truncated=completion.truncated,
+                seed=request.seed,
+            )
+        )
+    write_rows(ctx.rows_file("candidates"), candidates)
+    return {
+        "rows": len(candidates),
+        "candidates": len(candidates),
+        "prompts": len(fitting),
+        "tooLong": len(prompts) - len(fitting),
+        "truncated": sum(c.truncated for c in candidates),
+        "empty": sum(not c.answer for c in candidates),
+        "tokens": sum(c.tokens for c in candidates),
+        "answers": len(candidates),
+        "answerTokens": sum(c.tokens for c in candidates),
+        "characters": sum(len(c.answer) for c in candidates),
+    }
