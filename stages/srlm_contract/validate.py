@@ -96,12 +96,12 @@ def validate_text(text: str, file: str = "-") -> Report:
 def validate_run(document: Mapping[str, Any], file: str = "-") -> list[Problem]:
     """Check one SelfRewardingRun as it would be created; `document` stays as it is."""
     run = copy.deepcopy(dict(document))
-    run.pop("status", None)  # the API server drops it on creation
     schema = _schema()
     found = _metadata_problems(run.get("metadata"))
     if not isinstance(run.get("metadata"), dict):
         run["metadata"] = {}
     found += [(path, unknown_field(schema, path)) for path in structural.prune(schema, run)]
+    run.pop("status", None)  # the API server drops it on creation
     structural.apply_defaults(schema, run)
     rules = run
     if not isinstance(run["metadata"].get("name"), str):
