@@ -18,7 +18,7 @@ from srlm_local.cluster import Cluster
 
 MANIFESTS = Path(__file__).parent / "manifests"
 #: What never reaches an API server as a SelfRewardingRun: clients refuse it or send it elsewhere.
-NOT_SENT = {"a-list-of-values", "no-run-at-all", "missing-api-version", "missing-kind"}
+NOT_SENT = {"a-list-of-values", "no-run-at-all", "missing-api-version", "missing-kind", "wrong-kind"}
 
 
 def runs(path: Path) -> list[Any] | None:
