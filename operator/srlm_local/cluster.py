@@ -89,6 +89,16 @@ class Cluster:
         """The newest resourceVersion: `list` and then `watch(since=version)`, without awaiting in between."""
         return self.storage.version
 
+    def timestamp(self) -> str:
+        """The time as it is written into objects."""
+        return to_seconds(self.clock.now())
+
+    def bind(self, name: str, namespace: str, node: str) -> Object:
+        """Assigns a pod to a node, as the scheduler does. Raises ApiError 409 if it has one."""
+        from srlm_local.pods import bind
+
+        return bind(self, name, namespace, node)
+
     def predicate(self, rt: ResourceType, labels: str = "", fields: str = "") -> Predicate:
         extra = tuple(f["jsonPath"].lstrip(".") for f in (rt.crd or {}).get("selectableFields", ()))
         return both(
@@ -228,7 +238,7 @@ class Cluster:
             raise errors.bad_request(
                 f"the name of the object ({wrong}) does not match the name on the URL ({name})"
             )
-        self.strategy(rt).decode(self, rt, new, request)
+        self.strategy(rt).decode(self, rt, new, request, old)
         return self._replace(rt, old, new, subresource, request, patched=True)
 
     def _apply(

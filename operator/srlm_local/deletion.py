@@ -71,6 +71,9 @@ def delete(cluster: Cluster, rt: ResourceType, obj: Object, options: DeleteOptio
     strategy = cluster.strategy(rt)
     obj = copy(obj)
     meta = obj["metadata"]
+    if strategy.begin_deletion(cluster, obj):
+        changed = obj != cluster.get(rt, meta["name"], meta.get("namespace", ""))
+        return (cluster.write(rt, obj, request) if changed else obj), False
     graceful, period = False, 0
     if "deletionTimestamp" in meta:
         current = meta.get("deletionGracePeriodSeconds") or 0
@@ -137,7 +140,7 @@ def gone_after_update(new: Object, old: Object) -> bool:
     """Whether an update took the last finalizer of an object that only waited for that."""
     if new["metadata"].get("finalizers"):
         return False
-    return old["metadata"].get("deletionGracePeriodSeconds") == 0
+    return "deletionTimestamp" in old["metadata"] and not old["metadata"].get("deletionGracePeriodSeconds")
 
 
 __all__ = ["ApiError", "DeleteOptions", "check_preconditions", "delete", "gone_after_update"]

@@ -25,6 +25,7 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details
+        self.warnings: list[str] = []
 
     def body(self) -> dict[str, Any]:
         """The Status object that goes over the wire."""

@@ -10,6 +10,7 @@ from srlm_local.jsontools import go_json, go_quote
 from srlm_local.request import Request
 from srlm_local.resources import ResourceType
 from srlm_local.strategy import Strategy
+from srlm_local.strictness import unknown_fields
 
 Object = dict[str, Any]
 _KNOWN: dict[str, type] = {
@@ -97,24 +98,6 @@ def _go(value: Any) -> str:
 
 def _undecodable(rt: ResourceType, why: str) -> errors.ApiError:
     return errors.bad_request(f'{rt.kind} in version "{rt.version}" cannot be handled as a {rt.kind}: {why}')
-
-
-def unknown_fields(
-    rt: ResourceType, paths: list[str], request: Request, patched: Object | None, obj: Object, what: str = "unknown"
-) -> None:
-    """Warns about fields or refuses them, as the request's fieldValidation says."""
-    if not paths or request.validation == "Ignore":
-        return
-    problems = [f'{what} field "{path}"' for path in paths]
-    if request.validation == "Warn":
-        for problem in problems:
-            request.warn(problem)
-        return
-    message = f"strict decoding error: {', '.join(problems)}"
-    if patched is not None:
-        shown = f"Invalid value: {go_quote(go_json(obj))}: {message}"
-        raise errors.invalid("", "", "", [FieldError("patch", shown, "FieldValueInvalid")])
-    raise _undecodable(rt, message)
 
 
 def _invalid(path: str, value: Any, message: str) -> FieldError:

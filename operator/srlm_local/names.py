@@ -86,4 +86,9 @@ def label_value(value: str) -> list[str]:
     return found if re.fullmatch(_LABEL_VALUE, value) else [*found, _LABEL_VALUE_MESSAGE]
 
 
-RULES = {"subdomain": subdomain, "dns_label": dns_label, "dns_1035": dns_1035, "path_segment": path_segment}
+def namespace(name: str) -> list[str]:
+    """As a DNS label, with a message of its own for dots."""
+    return ["must not contain dots"] if "." in name else dns_label(name)
+
+
+RULES = {"namespace": namespace, "subdomain": subdomain, "dns_label": dns_label, "dns_1035": dns_1035, "path_segment": path_segment}

@@ -173,10 +173,10 @@ class Watcher:
         self.version = max(self.version, self._storage.version)
         return changes
 
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Returns True once there may be something to poll, False after `timeout` seconds."""
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Returns True once there may be something to poll, False after so many `seconds`."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout)
+            await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:
             return False
         return True

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from srlm_contract.schema import FieldError
+from srlm_local.builtin_decode import decode
 from srlm_local.request import Request
+from srlm_local.strictness import unknown_fields
 
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
@@ -29,8 +31,11 @@ class Strategy:
     """Longest name; `dns_label` and `path_segment` choose the alphabet."""
     name_rule = "subdomain"
 
-    def decode(self, cluster: Cluster, rt: ResourceType, obj: Object, request: Request) -> None:
-        """Checks types and unknown fields before anything else. Raises ApiError 400."""
+    def decode(
+        self, cluster: Cluster, rt: ResourceType, obj: Object, request: Request, patched: Object | None = None
+    ) -> None:
+        """Checks types and unknown fields before anything else. Raises ApiError 400, for patches 422."""
+        unknown_fields(rt, decode(rt, obj, patched), request, patched, obj)
 
     def default(self, obj: Object) -> None:
         """Fills in defaults."""
@@ -50,6 +55,10 @@ class Strategy:
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
         """Seconds to wait before the object goes; None for kinds without graceful deletion."""
         return None
+
+    def begin_deletion(self, cluster: Cluster, obj: Object) -> bool:
+        """True if the object stays until a controller lets it go; then it is marked here, in place."""
+        return False
 
     def after(self, cluster: Cluster, obj: Object | None, old: Object | None) -> None:
         """Called after a write, with obj None after a removal."""
