@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from srlm_local.machine import MachineError, up
+from srlm_local.provision import SECRET
 
 DEFAULT_FOLDER = Path(".srlm")
 
@@ -20,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = commands.add_parser(
         "up",
         help="start the one-machine cluster and print its kubeconfig",
-        description="Starts a Kubernetes API server, a Job controller, a pod runner, an S3 server and the operator"
-        " on this machine, without containers, until Ctrl-C. State stays in the folder.",
+        description="Starts a Kubernetes API server, a Job controller, a pod runner, an S3 server and the"
+        " operator on this machine, without containers, until Ctrl-C. State stays in the folder.",
     )
     start.add_argument(
         "--folder", type=Path, default=DEFAULT_FOLDER, help="keeps the state (default: %(default)s)"
@@ -57,9 +58,8 @@ async def _up(args: argparse.Namespace) -> None:
         args.folder, operator=not args.no_operator, port=args.port, s3_port=args.s3_port, cores=args.cores
     ) as machine:
         _say(f"API server   {machine.server.url}")
-        _say(
-            f"S3 server    {machine.storage['endpointUrl']}  bucket {machine.storage['uri']}, keys in Secret s3-credentials"
-        )
+        storage = machine.storage
+        _say(f"S3 server    {storage['endpointUrl']}  {storage['uri']}, keys in Secret {SECRET}")
         _say(f"operator     {machine.operator.log if machine.operator else 'not started (--no-operator)'}")
         _say("")
         _say(f"export KUBECONFIG={machine.kubeconfig}")

@@ -113,8 +113,7 @@ async def up(
     port, s3_port: None keeps those of the last start, or takes free ones. cores: CPU slots for pods.
     Raises MachineError when another instance has the folder or a port is taken.
     """
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _made(folder)
     async with AsyncExitStack() as stack:
         stack.enter_context(_lock(folder))
         owner = f"{folder}:"
@@ -201,6 +200,11 @@ async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack
     stack.push_async_callback(machine.operator.stop)
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
 def _lock(folder: Path) -> TextIO:
     """Holds the folder until closed, or until this process ends in any way."""
     file = (folder / "lock").open("a+")
@@ -211,7 +215,8 @@ def _lock(folder: Path) -> TextIO:
         holder = file.read().strip() or "unknown"
         file.close()
         raise MachineError(
-            f"a cluster already runs on {folder} (process {holder}): stop it, or choose another folder with --folder"
+            f"a cluster already runs on {folder} (process {holder}): "
+            "stop it, or choose another folder with --folder"
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))

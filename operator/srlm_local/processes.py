@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import psutil
+import psutil  # type: ignore[import-untyped,unused-ignore]
 
 OWNER_VARIABLE = "SRLM_LOCAL_OWNER"
 """Environment variable that marks every process of a pod, whatever becomes of its parents."""

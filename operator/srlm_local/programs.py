@@ -80,10 +80,8 @@ class Program:
                 return
             if asyncio.get_running_loop().time() - begun > MAX_BACKOFF_SECONDS:
                 backoff = MIN_BACKOFF_SECONDS
-            log.warning(
-                "%s ended (exit code %s%s), starts again in %.0f s; its log: %s",
-                self.name, outcome.exit_code, f", {outcome.error}" if outcome.error else "", backoff, self.log,
-            )  # fmt: skip
+            why = outcome.error or f"exit code {outcome.exit_code}"
+            log.warning("%s ended (%s), starts again in %.0f s; log: %s", self.name, why, backoff, self.log)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             if not self.restart:
@@ -101,7 +99,7 @@ class Program:
         try:
             return await self._running.wait()
         finally:
-            self._running.kill()
+            await self._running.close()
             self._running = None
 
 

@@ -22,16 +22,19 @@ ACCOUNT = "self-rewarding-operator"
 SECRET = "s3-credentials"  # noqa: S105  (the name of an object)
 _RBAC = "rbac.authorization.k8s.io"
 
+# fmt: off
 OPERATOR_RULES: list[Object] = [
     {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns"],
      "verbs": ["get", "list", "watch", "patch", "update"]},
-    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/status"], "verbs": ["get", "patch", "update"]},
+    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/status"],
+     "verbs": ["get", "patch", "update"]},
     {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/finalizers"], "verbs": ["update"]},
     {"apiGroups": ["batch"], "resources": ["jobs"],
      "verbs": ["get", "list", "watch", "create", "patch", "update", "delete"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["services"],
+     "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
@@ -39,7 +42,8 @@ OPERATOR_RULES: list[Object] = [
      "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
      "verbs": ["get", "list", "watch", "create", "patch", "update"]},
-]  # fmt: skip
+]
+# fmt: on
 """What the operator may do, as in the chart: it sees no Secrets and never writes pods."""
 
 

@@ -136,7 +136,7 @@ def index_failed(job: Object, pod: Object) -> bool:
         match = match_failure(job, pod)
         if match.action in ("FailIndex", "Ignore"):
             return match.action == "FailIndex"
-    return failure_count(pod) >= job["spec"]["backoffLimitPerIndex"]
+    return failure_count(pod) >= int(job["spec"]["backoffLimitPerIndex"])
 
 
 def index_failure(job: Object, failed_indexes: set[int], succeeded: set[int]) -> Object | None:

@@ -55,12 +55,12 @@ class Pass:
         self.succeeded_indexes: set[int] = set(self.counted_indexes)
         self.failed_indexes: set[int] | None = None
         self.delayed: dict[int, Object] = {}
-        """With backoffLimitPerIndex: the failed pod to be replaced, by index. It is counted only after that."""
+        """With backoffLimitPerIndex: the failed pod to be replaced, by index; counted only after that."""
 
     # ---- the pass
 
     def run(self) -> Backoff:
-        """Does everything; returns the back-off to go on with. `again` says when time alone changes something."""
+        """Does everything; returns the back-off to go on with. `again` says when to look again."""
         if "startTime" not in self.status and not self.job["spec"].get("suspend"):
             self.status["startTime"] = to_seconds(self.now)
         before = {key: self.status.get(key) for key in ("active", "ready", "terminating", "conditions")}
@@ -145,14 +145,14 @@ class Pass:
             done = self.succeeded >= completions and self.active_count == 0
         if done:
             return policies.COMPLETE
-        if self.job["spec"].get("suspend"):
-            if self._set_condition("Suspended", "True", "JobSuspended", "Job suspended"):
-                self.status.pop("startTime", None)
-                self._event("Normal", "Suspended", "Job suspended")
-        elif any(c["type"] == "Suspended" for c in self.status.get("conditions") or []):
-            if self._set_condition("Suspended", "False", "JobResumed", "Job resumed"):
+        known = any(c["type"] == "Suspended" for c in self.status.get("conditions") or [])
+        if not self.job["spec"].get("suspend"):
+            if known and self._set_condition("Suspended", "False", "JobResumed", "Job resumed"):
                 self.status["startTime"] = to_seconds(self.now)
                 self._event("Normal", "Resumed", "Job resumed")
+        elif self._set_condition("Suspended", "True", "JobSuspended", "Job suspended"):
+            self.status.pop("startTime", None)
+            self._event("Normal", "Suspended", "Job suspended")
         return None
 
     # ---- pods

@@ -83,6 +83,15 @@ class RunningContainer:
         """SIGKILL to all its processes."""
         self._command(b"kill\n")
 
+    async def close(self) -> None:
+        """Ends what may still run and waits for it; for use in `finally`."""
+        self.kill()
+        await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await self._process.stdin.wait_closed()
+
     def _command(self, text: bytes) -> None:
         stdin = self._process.stdin
         if stdin is not None and not stdin.is_closing():

@@ -22,12 +22,14 @@ Object = dict[str, Any]
 Lookup = Callable[[str, str], Object | None]
 """(resource, name) → the object in the pod's namespace, or None."""
 
+# fmt: off
 INHERITED = {
-    "CUDA_VISIBLE_DEVICES", "CURL_CA_BUNDLE", "DYLD_LIBRARY_PATH", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HOME",
-    "HTTPS_PROXY", "HTTP_PROXY", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME", "NO_PROXY", "PYTHONPATH",
-    "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TRANSFORMERS_OFFLINE", "TZ", "USER",
-    "VIRTUAL_ENV", "http_proxy", "https_proxy", "no_proxy",
-}  # fmt: skip
+    "CUDA_VISIBLE_DEVICES", "CURL_CA_BUNDLE", "DYLD_LIBRARY_PATH", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE",
+    "HOME", "HTTPS_PROXY", "HTTP_PROXY", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME",
+    "NO_PROXY", "PYTHONPATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR",
+    "TRANSFORMERS_OFFLINE", "TZ", "USER", "VIRTUAL_ENV", "http_proxy", "https_proxy", "no_proxy",
+}
+# fmt: on
 """What a container gets of the cluster's own environment: what an image would bring, and no credentials."""
 
 
@@ -141,7 +143,7 @@ def field_value(pod: Object, path: str) -> str:
     }
     if path not in simple:
         raise ConfigError(f"field label not supported: {path}")
-    return simple[path]
+    return str(simple[path])
 
 
 def resource_value(pod: Object, container: Object, field: Object) -> str:
@@ -158,7 +160,7 @@ def resource_value(pod: Object, container: Object, field: Object) -> str:
 
 
 def argv(container: Object, values: Mapping[str, str]) -> list[str]:
-    """Command and arguments with $(NAME) expanded. Raises ConfigError without a command: images have none here."""
+    """Command and arguments with $(NAME) expanded. Raises ConfigError without a command."""
     if not container.get("command"):
         raise ConfigError("no command specified")
     return [expand(word, values) for word in container["command"] + (container.get("args") or [])]
@@ -186,7 +188,7 @@ def process_environment(
 
 
 def local_names(pod: Object) -> Callable[[str], str]:
-    """A function that replaces names `<pod hostname>.<subdomain>[.namespace[.svc...]]` by the loopback address.
+    """A function that replaces `<pod hostname>.<subdomain>[.namespace[.svc...]]` by the loopback address.
 
     There is no cluster DNS; the pods of a headless Service all run on this machine.
     """

@@ -10,4 +10,5 @@ def pull_error(image: str) -> str | None:
     """Why the image cannot be pulled, in the words of a container runtime, or None."""
     if UNPULLABLE not in image:
         return None
-    return f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
+    resolving = f'failed to resolve reference "{image}": {image}: not found'
+    return f'failed to pull and unpack image "{image}": {resolving}'

@@ -108,6 +108,16 @@ def _shown(lines: list[bytes], since: float, stamps: bool) -> Iterator[bytes]:
         yield text[:-1] if kind == b"P" else text
 
 
+def _whole_lines(path: Path, position: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            data = file.read(4 * 1024 * 1024)
+    except FileNotFoundError:
+        return b""
+    return data[: data.rfind(b"\n") + 1]
+
+
 async def _follow(
     path: Path, first: bytes, position: int, stamps: bool, limit: int | None, done: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
@@ -116,12 +126,7 @@ async def _follow(
     ended = False
     while limit is None or limit > 0:
         ended = done()  # looked at before reading: what is written in between is read in the next round
-        data = b""
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(position)
-                data = file.read(4 * 1024 * 1024)
-        data = data[: data.rfind(b"\n") + 1]
+        data = _whole_lines(path, position)
         position += len(data)
         shown = b"".join(_shown(data.splitlines(keepends=True), 0.0, stamps))
         if shown:

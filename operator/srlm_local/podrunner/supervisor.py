@@ -35,7 +35,8 @@ def main() -> None:
     if LINUX:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C in the terminal is the cluster's to handle
+        # The cluster decides when this ends. Not SIG_IGN, which the container would inherit.
+        signal.signal(number, lambda *_: None)
     wakeup, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write)
@@ -65,19 +66,18 @@ def main() -> None:
         sys.stdout.write(f"{child.pid}\n")
         sys.stdout.flush()
         status = run(child.pid, wakeup, tree, log)
-        while tree.kill_descendants():
-            reap()
+        while tree.kill_descendants() or not collect({}):
             log.pump(0.01)
         log.close()
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     write_result(
         config["result"],
         {
-            "exitCode": 128 + number if number else os.WEXITSTATUS(status),
-            "signal": number,
+            "exitCode": 128 + killed_by if killed_by else os.WEXITSTATUS(status),
+            "signal": killed_by,
             "startedAt": started,
             "finishedAt": time.time(),
-            "oomKilled": number == signal.SIGKILL and oom_kills() > ooms_before,
+            "oomKilled": killed_by == signal.SIGKILL and oom_kills() > ooms_before,
         },
     )
 
@@ -87,6 +87,7 @@ def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
     stdin = sys.stdin.fileno()
     sources = [stdin, wakeup, log.source]
     pending = b""
+    statuses: dict[int, int] = {}
     while True:
         # Elsewhere than on Linux descendants are only found while their parents live: look often.
         ready, _, _ = select.select(sources, [], [], None if LINUX else 0.2)
@@ -95,8 +96,9 @@ def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
             sources.remove(log.source)
         if wakeup in ready:
             os.read(wakeup, 4096)
-            if (status := reap(child)) is not None:
-                return status
+            collect(statuses)
+            if child in statuses:
+                return statuses[child]
         if stdin in ready:
             piece = os.read(stdin, 4096)
             if not piece:
@@ -112,18 +114,16 @@ def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
                     tree.kill_descendants()
 
 
-def reap(child: int = 0) -> int | None:
-    """Collects ended children; returns the wait status of `child` if it was among them."""
-    found = None
+def collect(statuses: dict[int, int]) -> bool:
+    """Notes the wait statuses of ended children; True when no child is left, not even a zombie."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return found
+            return True
         if pid == 0:
-            return found
-        if pid == child:
-            found = status
+            return False
+        statuses[pid] = status
 
 
 class Log:

@@ -49,8 +49,8 @@ def _make(pod: Object, volume: Object, folder: Path, claims: Path, lookup: Looku
     if (projected := volume.get("projected")) is not None:
         sources = projected.get("sources") or []
     for source in sources:
-        for path, content in _files(pod, source, lookup).items():
-            _write(folder, path, content)
+        for name, content in _files(pod, source, lookup).items():
+            _write(folder, name, content)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,16 +89,14 @@ class PodWorker:
 
     async def run(self) -> None:
         """Runs the pod to its end."""
-        self._start_time = (self.pod.get("status") or {}).get("startTime") or to_seconds(
-            self.cluster.clock.now()
-        )
-        deadline = asyncio.create_task(self._watch_deadline())
+        known = (self.pod.get("status") or {}).get("startTime")
+        started = parse_time(known) if known else self.cluster.clock.now()
+        self._start_time = to_seconds(started)
+        deadline = asyncio.create_task(self._watch_deadline(started))
         try:
             await self._live()
         finally:
             deadline.cancel()
-            for container in self._running.values():
-                container.kill()
             if self._killer is not None:
                 self._killer.cancel()
         self._publish(ended=True)
@@ -164,7 +163,8 @@ class PodWorker:
                 return outcome.exit_code
             restarts += 1
             last = {"terminated": terminated}
-            message = f"back-off {backoff:.0f}s restarting failed container={name} pod={self.pod['metadata']['name']}"
+            pod_name = self.pod["metadata"]["name"]
+            message = f"back-off {backoff:.0f}s restarting failed container={name} pod={pod_name}"
             state = statuses.waiting("CrashLoopBackOff", message)
             self._states[name] = statuses.container_status(container, state, restarts, last)
             self._publish()
@@ -249,7 +249,7 @@ class PodWorker:
                     running.kill()
             return await running.wait()
         finally:
-            self._running.pop(name).kill()
+            await self._running.pop(name).close()
 
     def _terminated(self, container: Object, launch: Launch, outcome: Outcome) -> Object:
         if outcome.error:
@@ -274,11 +274,10 @@ class PodWorker:
 
     # ---- deadline and status
 
-    async def _watch_deadline(self) -> None:
+    async def _watch_deadline(self, started: datetime) -> None:
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None:
             return
-        started = parse_time(self._start_time)
         await self.cluster.clock.sleep(seconds - (self.cluster.clock.now() - started).total_seconds())
         self._deadline = {
             "reason": "DeadlineExceeded",

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,11 @@ async def receive(request: web.Request, path: Path) -> Received:
 
     Raises S3Error and removes the file when the body is short or a digest differs.
     """
-    try:
-        return await _receive(request, path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        stack.callback(path.unlink, missing_ok=True)
+        received = await _receive(request, path)
+        stack.pop_all()
+        return received
 
 
 async def _receive(request: web.Request, path: Path) -> Received:

@@ -46,7 +46,7 @@ MESSAGE = {
     "NotImplemented": "The one-machine S3 server does not implement a header or operation you asked for.",
     "PreconditionFailed": "At least one of the pre-conditions you specified did not hold",
     "SignatureDoesNotMatch": "The request signature we calculated does not match the signature you provided.",
-    "XAmzContentSHA256Mismatch": "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    "XAmzContentSHA256Mismatch": "The 'x-amz-content-sha256' header does not match what was computed.",
 }
 
 
