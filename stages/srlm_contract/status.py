@@ -11,7 +11,7 @@ from pydantic import Field
 
 from .base import Contract, ShortText
 from .spec import MAX_ITERATIONS
-from .tasks import Pins
+from .tasks import ArtifactRef, Pins
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 Message = Annotated[str, Field(max_length=1024)]
@@ -71,6 +71,8 @@ class StageStatus(Contract):
     """Figures of the result."""
     started_at: Time | None = None
     """Start of the first attempt."""
+    attempt_started_at: Time | None = None
+    """Start of the last attempt."""
     finished_at: Time | None = None
     """When it was committed or given up."""
     gpu_seconds: float = 0
@@ -197,6 +199,10 @@ class PreflightStatus(Contract):
     """When."""
     pins: Pins | None = None
     """Revisions and digests of everything outside."""
+    branch_from: ShortText = ""
+    """The `run/model` of branchFrom that `branch` was resolved from."""
+    branch: ArtifactRef | None = None
+    """The artifact of branchFrom, pinned: the other run may change or go."""
     warnings: Annotated[tuple[Message, ...], Field(max_length=16)] = ()
     """Such as a store without conditional puts."""
 

@@ -1,0 +1,1 @@
+"""The operator: turns a SelfRewardingRun into Jobs, one reconcile at a time."""

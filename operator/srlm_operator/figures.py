@@ -1,0 +1,101 @@
+"""Figures of an iteration from the statistics of its stages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from srlm_contract.status import IterationMetrics, StageStatus
+
+from .times import parse
+
+Statistics = Mapping[str, float]
+
+
+def iteration_metrics(stages: Sequence[StageStatus], previous: Sequence[StageStatus]) -> IterationMetrics:
+    """Metrics of one iteration.
+
+    stages, previous: records of this iteration and of the one before. Rounds are summed; rates are ratios of
+    sums, not means of rates.
+    """
+    done = [s for s in stages if s.state == "Succeeded"]
+    asked = _of(done, "judge", but="judge-heldout")
+    verdicts, parsed = _sum(asked, "verdicts"), _sum(asked, "parsed")
+    free, free_parsed = _sum(asked, "freeVerdicts"), _sum(asked, "freeParsed")
+    judged = _sum(asked, "judged")
+    generated, evaluated = _of(done, "generate"), _of(done, "evaluate")
+    candidates = _sum(generated, "candidates")
+    pairs = _of(done, "pairs")[-1:]
+    trained = [*_of(done, "sft"), *_of(done, "train")][-1:]
+    tokens = _sum([s.statistics for s in done], "tokens")
+    return IterationMetrics(
+        prompts=_whole(_sum(_of(done, "prompts"), "prompts")),
+        candidates=_whole(candidates),
+        judged=_whole(judged),
+        parse_rate=_ratio(parsed, verdicts),
+        free_parse_rate=_ratio(free_parsed, free),
+        tie_rate=_last(pairs, "tieRate"),
+        pairs=_whole(_last(pairs, "pairs")),
+        mean_score=_ratio(_weighted(asked, "meanScore", "judged"), judged),
+        mean_length=mean_length(done),
+        length_growth=length_growth(done, previous),
+        judge_accuracy=_last(evaluated, "judgeAccuracy"),
+        judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
+        length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
+        win_rate=_last(evaluated, "winRate"),
+        loss=_last(trained, "loss"),
+        reward_accuracy=_last(trained, "rewardAccuracy"),
+        reward_margin=_last(trained, "rewardMargin"),
+        seconds=_seconds(done),
+        gpu_seconds=sum(s.gpu_seconds for s in stages) or None,
+        tokens=_whole(tokens),
+    )
+
+
+def mean_length(stages: Sequence[StageStatus]) -> float | None:
+    """Mean length in characters of the candidates; of the evaluated answers where none were generated."""
+    generated = _of(stages, "generate")
+    lengths = _ratio(_weighted(generated, "meanLength", "candidates"), _sum(generated, "candidates"))
+    return lengths if lengths is not None else _last(_of(stages, "evaluate"), "meanLength")
+
+
+def length_growth(stages: Sequence[StageStatus], previous: Sequence[StageStatus]) -> float | None:
+    """Mean answer length relative to the model before: on the evaluation prompts, else over the candidates."""
+    for stage in ("evaluate", "generate"):
+        now, before = _last(_of(stages, stage), "meanLength"), _last(_of(previous, stage), "meanLength")
+        if now is not None and before:
+            return now / before
+    return None
+
+
+def _of(stages: Sequence[StageStatus], stage: str, but: str = "") -> list[Statistics]:
+    return [s.statistics for s in stages if s.stage == stage and s.name != but and s.state == "Succeeded"]
+
+
+def _sum(rows: Sequence[Statistics], name: str) -> float | None:
+    values = [row[name] for row in rows if name in row]
+    return sum(values) if values else None
+
+
+def _weighted(rows: Sequence[Statistics], name: str, weight: str) -> float | None:
+    values = [row[name] * row.get(weight, 0) for row in rows if name in row]
+    return sum(values) if values else None
+
+
+def _last(rows: Sequence[Statistics], name: str) -> float | None:
+    return next((row[name] for row in reversed(rows) if name in row), None)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _seconds(stages: Sequence[StageStatus]) -> float | None:
+    """From the first start to the last end: reused stages took no time."""
+    ran = [s for s in stages if s.started_at and s.finished_at]
+    starts = [t for s in ran if (t := parse(s.started_at)) is not None]
+    ends = [t for s in ran if (t := parse(s.finished_at)) is not None]
+    return (max(ends) - min(starts)).total_seconds() if starts and ends else None

@@ -1,0 +1,154 @@
+"""What became of an attempt: a finished Job and its pods → committed, failed and why, or not known. Pure.
+
+The order of the checks matters. A pod that says 64, 65 or 77 explains the whole Job, whatever happened to its
+peers when they were stopped; a disruption explains crashes of peers; a crash outweighs a temporary failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+
+from srlm_contract.reasons import FAILURES, STALLED, WAITING
+from srlm_contract.tasks import (
+    EXIT_BAD_INPUT,
+    EXIT_INVALID_TASK,
+    EXIT_NOT_PERMITTED,
+    EXIT_TEMPORARY,
+    ArtifactRef,
+    StageError,
+    StageResult,
+)
+
+from .values import JobView, PodView
+
+Kind = Literal["free", "temporary", "counted", "person", "hopeless", "damaged"]
+"""How an attempt counts: not; against the time budget; against maxAttempts; a person must act (checked again
+slowly); the same again would end the same; an input artifact must be made again."""
+
+#: Exit 65 that no second try of the same task can change.
+HOPELESS = frozenset({"JudgeNotUsable", "NoPairs", "InputTooLong"})
+_NODE_LOSS = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"})
+_DISK = ("ephemeral", "emptydir", "disk", "no space left")
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The stage has committed; this is its answer."""
+
+    result: StageResult
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The attempt failed."""
+
+    kind: Kind
+    reason: str
+    message: str
+    exit_code: int | None = None
+    artifact: ArtifactRef | None = None
+
+
+def committed(job: JobView, pods: Sequence[PodView], *, needs_answer: bool) -> Committed | Failed:
+    """Outcome of a Job that is Complete.
+
+    The pod that put the top manifest carries the content digest; `preflight` answers with pins instead.
+    """
+    results = [r for p in pods if p.phase == "Succeeded" and (r := parse_result(p.message)) is not None]
+    for result in results:
+        if result.content_digest or result.pins or not needs_answer:
+            return Committed(result)
+    if len(results) >= job.completions:
+        return Failed(
+            "counted", "Crashed", f"Job {job.name}: all its pods ended, none of them said what it committed"
+        )
+    return Failed("free", "JobGone", f"Job {job.name}: its pods were removed before their result was read")
+
+
+def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
+    """Why a Job failed."""
+    failed = [p for p in pods if p.phase == "Failed"]
+    for code in (EXIT_INVALID_TASK, EXIT_NOT_PERMITTED, EXIT_BAD_INPUT):
+        for pod in failed:
+            if pod.exit_code == code:
+                return _stated(pod, code)
+    if job.failure_reason == "DeadlineExceeded":
+        return Failed("counted", "DeadlineExceeded", f"Job {job.name}: {job.failure_message}")
+    for pod in failed:
+        if _disk_full(pod):
+            text = pod.pod_message or parse_error(pod).message
+            return Failed("counted", "DiskFull", f"pod {pod.name}: {text}", pod.exit_code)
+    for pod in pods:
+        if pod.disrupted or pod.deleting or pod.pod_reason in _NODE_LOSS:
+            text = pod.pod_message or pod.pod_reason or "evicted, preempted or deleted"
+            return Failed("free", "Disrupted", f"pod {pod.name}: {text}", pod.exit_code)
+    crashed = [p for p in failed if p.exit_code != EXIT_TEMPORARY]
+    if crashed:
+        return _crash(crashed[0], stage)
+    if failed:
+        error = parse_error(failed[0])
+        reason = error.reason if error.reason in WAITING else "Temporary"
+        return Failed("temporary", reason, f"pod {failed[0].name}: {error.message}", EXIT_TEMPORARY)
+    return Failed("free", "Disrupted", f"Job {job.name} failed and its pods are gone: {job.failure_message}")
+
+
+def _stated(pod: PodView, code: int) -> Failed:
+    """Exit 64, 65 or 77: the stage says what is wrong."""
+    error = parse_error(pod)
+    if code == EXIT_INVALID_TASK:
+        return Failed("hopeless", "InvalidTask", error.message, code)
+    if code == EXIT_NOT_PERMITTED:
+        reason = error.reason if error.reason in STALLED else "StorageNotPermitted"
+        return Failed("person", reason, error.message, code)
+    if error.artifact is not None:
+        return Failed("damaged", "InputDamaged", error.message, code, error.artifact)
+    reason = error.reason if error.reason in STALLED else "InvalidSeedData"
+    return Failed("hopeless" if reason in HOPELESS else "person", reason, error.message, code)
+
+
+def _crash(pod: PodView, stage: str) -> Failed:
+    error = parse_error(pod)
+    if pod.terminated_reason == "OOMKilled" or error.reason == "OutOfMemory":
+        text = f"pod {pod.name} was killed for memory: raise stages.{stage}.resources.limits.memory"
+        return Failed("counted", "OutOfMemory", text, pod.exit_code)
+    reason = error.reason if error.reason in FAILURES else "Crashed"
+    return Failed("counted", reason, f"pod {pod.name}: {error.message}", pod.exit_code)
+
+
+def _disk_full(pod: PodView) -> bool:
+    if pod.pod_reason == "Evicted":
+        return any(word in pod.pod_message.lower() for word in _DISK)
+    return parse_error(pod).reason == "DiskFull"
+
+
+def parse_result(message: str) -> StageResult | None:
+    """The termination message of a pod that exited 0; None when it is no StageResult."""
+    try:
+        return StageResult.model_validate_json(message)
+    except ValidationError:
+        return None
+
+
+def parse_error(pod: PodView) -> StageError:
+    """What the pod says about its failure; a made-up answer when it says nothing usable."""
+    result = parse_result(pod.message)
+    if result is not None and result.error is not None:
+        return result.error
+    try:
+        return _Envelope.model_validate_json(pod.message).error
+    except ValidationError:
+        tail = pod.message.strip()[-500:]
+        code = "no exit code" if pod.exit_code is None else f"exit code {pod.exit_code}"
+        text = ": ".join(part for part in (code, pod.terminated_reason, tail) if part)
+        return StageError(reason="", message=text)
+
+
+class _Envelope(StageResult):
+    """`{"error": {...}}` alone, as a stage that cannot even read its task writes it."""
+
+    stage: Literal["preflight"] = "preflight"  # type: ignore[assignment]  # not stated in this form
+    error: StageError

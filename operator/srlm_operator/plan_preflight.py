@@ -1,0 +1,149 @@
+"""Preflight: what is outside, and what is committed already. Pure.
+
+It runs at the start, after a spec change that matters and after lost status. It reports committed artifacts in
+portions of one termination message each; while there are more it runs again with those known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from srlm_contract.graph import Outcome
+from srlm_contract.keys import canonical_json, sha256
+from srlm_contract.spec import RunSpec
+from srlm_contract.status import PreflightStatus, StageStatus
+from srlm_contract.tasks import ArtifactRef, Committed, PreflightParams, StageName
+
+from .draft import PREFLIGHT, Draft
+from .jobs import Work
+from .plan_stage import drive, new_record
+from .times import stamp
+
+#: Parts of the spec that neither change what is computed nor what preflight looks at.
+_IGNORED = (
+    "suspend", "gates", "budget", "failurePolicy", "scheduling", "ttlSecondsAfterFinished", "podTemplate",
+)  # fmt: skip
+_IGNORED_TRAINING = (
+    "nodes", "processesPerNode", "parallelism", "microBatchSize", "gradientCheckpointing", "checkpointEverySteps",
+)  # fmt: skip
+
+
+def preflight_key(spec: RunSpec, branch: ArtifactRef | None) -> str:
+    """Hash of the part of the spec that preflight checks."""
+    body: dict[str, Any] = spec.wire(defaults=False)
+    for name in _IGNORED:
+        body.pop(name, None)
+    for section, ignored in {
+        "storage": ("retention",),
+        "generation": ("shards",),
+        "judging": ("shards",),
+        "training": _IGNORED_TRAINING,
+    }.items():
+        body[section] = {k: v for k, v in body.get(section, {}).items() if k not in ignored}
+    stages: Mapping[str, Any] = body.pop("stages", {})
+    kept = {n: {k: s[k] for k in ("image", "engine") if s.get(k)} for n, s in stages.items()}
+    body["stages"] = {name: settings for name, settings in kept.items() if settings}
+    # An empty section and a missing one are the same.
+    body = {k: v for k, v in body.items() if v not in ({}, None)}
+    body["branch"] = branch.wire() if branch else {}
+    return sha256(canonical_json(body))[7:31]
+
+
+def resolve_branch(draft: Draft) -> bool:
+    """Pin the model of branchFrom. False while it cannot be found."""
+    source = draft.spec.branch_from
+    if not source.run:
+        draft.preflight = draft.preflight.model_copy(update={"branch_from": "", "branch": None})
+        return True
+    wanted = f"{source.run}/{source.model}"
+    if draft.preflight.branch is not None and draft.preflight.branch_from == wanted:
+        return True
+    found = draft.observed.branch
+    if found is None:
+        draft.stall("BranchNotFound", draft.observed.branch_error or f"branchFrom: {wanted} does not exist")
+        return False
+    stage: StageName = found.stage  # type: ignore[assignment]  # written by this operator
+    branch = ArtifactRef(stage=stage, key=found.key, content_digest=found.content_digest)
+    draft.preflight = draft.preflight.model_copy(update={"branch_from": wanted, "branch": branch})
+    return True
+
+
+def take_result(draft: Draft) -> bool:
+    """Take over the answer of a preflight that has just ended. True when there was one."""
+    result = draft.results.get(PREFLIGHT)
+    if result is None or result.pins is None:
+        return False
+    before = draft.preflight
+    grown = _merge(draft, result.committed)
+    draft.preflight = PreflightStatus(
+        key=before.key,
+        done=not (result.more and grown),
+        checked_at=stamp(draft.now),
+        pins=result.pins,
+        warnings=tuple(w[:1024] for w in result.warnings[:16]),
+        branch_from=before.branch_from,
+        branch=before.branch,
+    )
+    for warning in result.warnings if before.warnings != draft.preflight.warnings else ():
+        draft.warn("PreflightWarning", warning)
+    return True
+
+
+def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
+    """Records for artifacts that exist already. True when one was new."""
+    grown = False
+    for item in committed:
+        record = draft.records.get(item.node)
+        if record is not None and record.key == item.key and (record.state == "Succeeded" or record.repair):
+            continue
+        grown = True
+        iteration, _, name = item.node.partition("/")
+        stage = name.split("-")[0]
+        draft.records[item.node] = StageStatus(
+            name=name,
+            stage=stage,
+            state="Succeeded",
+            key=item.key,
+            reused=True,
+            attempt=record.attempt if record else draft.last_attempt(f"{iteration}/{name}"),
+            content_digest=item.content_digest,
+            statistics=dict(list(item.statistics.items())[:48]),
+        )
+    if grown:
+        draft.normal("ArtifactsReused", f"{len(committed)} committed artifacts found")
+    return grown
+
+
+def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
+    """Bring preflight one step on. True when it is done for the present spec.
+
+    known: committed nodes of the present spec, from which a search in portions goes on.
+    """
+    key = preflight_key(draft.spec, draft.preflight.branch)
+    if draft.preflight.key == key and draft.preflight.done and draft.preflight.pins is not None:
+        return True
+    going_on = draft.preflight.key == key and draft.preflight.pins is not None
+    digests = {node: outcome.content_digest for node, outcome in sorted(known.items())} if going_on else {}
+    draft.preflight = draft.preflight.model_copy(update={"key": key, "done": False})
+    pins = draft.preflight.pins
+    work = Work(
+        iteration=0,
+        name="preflight",
+        stage="preflight",
+        key=sha256(canonical_json([key, digests]))[7:31],
+        params=PreflightParams(spec=draft.spec, branch=draft.preflight.branch, known=digests),
+        conditional_puts=pins.conditional_puts if pins else True,
+    )
+    record = draft.records.get(PREFLIGHT)
+    if record is None or record.key != work.key:
+        if record is not None and record.state == "Running":
+            job = draft.job(record.job)
+            if job is not None:
+                draft.delete(job)
+        draft.records[PREFLIGHT] = new_record(record, work)
+    elif record.state == "Succeeded":
+        # Its answer is gone (status was edited or lost in part): ask again.
+        draft.records[PREFLIGHT] = new_record(record, work)
+    drive(draft, work, start=True)
+    return False

@@ -1,0 +1,230 @@
+"""Draft → status: iterations, models, figures, progress, within 64 KiB. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from srlm_contract.graph import model_name
+from srlm_contract.status import (
+    DETAILED_ITERATIONS,
+    IterationMetrics,
+    IterationStatus,
+    ModelStatus,
+    ProgressStatus,
+    RunStatus,
+    StageStatus,
+)
+
+from .conditions import conditions, phase
+from .draft import CLEANUP, PREFLIGHT, Draft
+from .figures import iteration_metrics
+from .progress import run_progress
+from .resolve import Resolved, model_node
+from .times import stamp
+
+MAX_STATUS_BYTES = 64 * 1024
+#: Of closed iterations these records stay: later stages read them, or the graph's rounds depend on them.
+_KEPT = ("prompts", "pairs", "evaluate")
+_KEPT_STATISTICS = ("pairs", "meanLength")
+
+
+def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]]) -> RunStatus:
+    """The status that says what `draft` found and decided."""
+    old = draft.run.status
+    models = _models(draft, resolved)
+    total = len(resolved.nodes)
+    done = sum(resolved.done(node) for node in resolved.nodes)
+    ready = total > 0 and done == total and not draft.stalls and draft.preflight.done
+    suspended = draft.spec.suspend and not ready
+    order = {node.id: n for n, node in enumerate(resolved.nodes)}
+    active = [i for i, r in draft.records.items() if r.state == "Running" and i in order]
+    running = sorted(active, key=lambda node_id: order[node_id])
+    busy = bool(active) or _running(draft, PREFLIGHT)
+    started = old.started_at or (stamp(draft.now) if busy else None)
+    current = _iteration(draft, resolved)
+    status = RunStatus(
+        observed_generation=draft.run.generation,
+        phase=phase(
+            stalls=draft.stalls, ready=ready, suspended=suspended, started=started is not None, active=busy
+        ),
+        current_model=models[-1].name if models else "",
+        iteration=current,
+        stage=draft.records[running[0]].name if running else ("preflight" if busy else ""),
+        started_at=started,
+        finished_at=(old.finished_at or stamp(draft.now)) if ready else None,
+        progress=_progress(draft, total, done, running),
+        preflight=draft.preflight,
+        preflight_stage=draft.records.get(PREFLIGHT),
+        report_stage=old.report_stage,
+        cleanup_stage=draft.records.get(CLEANUP),
+        models=tuple(models),
+        iterations=_iterations(draft, resolved, order, missed, current),
+        gpu_seconds=round(draft.gpu_seconds, 1),
+        tokens=draft.tokens,
+        conditions=conditions(
+            waits=draft.waits,
+            stalls=draft.stalls,
+            ready=ready,
+            suspended=suspended,
+            generation=draft.run.generation,
+            previous=old.conditions,
+            now=draft.now,
+        ),
+    )
+    return fit(status)
+
+
+def _running(draft: Draft, node_id: str) -> bool:
+    record = draft.records.get(node_id)
+    return record is not None and record.state == "Running"
+
+
+def _progress(draft: Draft, total: int, done: int, running: list[str]) -> ProgressStatus:
+    if not running and _running(draft, PREFLIGHT):
+        running = [PREFLIGHT]
+    return run_progress(draft, total, done, running)
+
+
+def _iteration(draft: Draft, resolved: Resolved) -> int:
+    """The first iteration with something left to do; the last one when all is done."""
+    for node in resolved.nodes:
+        if not resolved.done(node):
+            return node.iteration
+    return draft.spec.iterations if resolved.nodes else draft.run.status.iteration
+
+
+def _models(draft: Draft, resolved: Resolved) -> list[ModelStatus]:
+    """Finished models. Those of iterations that were cut off stay."""
+    known = {model.name: model for model in draft.run.status.models}
+    found: list[ModelStatus] = []
+    for t in range(draft.spec.iterations + 1):
+        model = _model(draft, resolved, t, known.get(model_name(t)))
+        if model is None:
+            break
+        found.append(model)
+    cut = [m for m in draft.run.status.models if int(m.name[1:]) > draft.spec.iterations + 1]
+    new = [m for m in found if known.get(m.name) is None or known[m.name].key != m.key]
+    for model in new:
+        draft.normal("ModelReady", f"{model.name} is at {model.uri}")
+    return found + cut if not found or len(found) == draft.spec.iterations + 1 else found
+
+
+def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) -> ModelStatus | None:
+    node_id = model_node(draft.spec, t)
+    moment = stamp(draft.now)
+    if not node_id:
+        return _outside(draft, known)
+    outcome = resolved.outcome(node_id)
+    if outcome is None:
+        return None
+    if known is not None and known.key == outcome.key and known.content_digest == outcome.content_digest:
+        return known
+    record = draft.records.get(node_id)
+    stage = record.stage if record is not None else node_id.partition("/")[2]
+    uri = f"{draft.spec.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
+    created = (record.finished_at if record is not None else None) or moment
+    return ModelStatus(
+        name=model_name(t),
+        uri=uri,
+        key=outcome.key,
+        stage=stage,
+        content_digest=outcome.content_digest,
+        created_at=created,
+    )
+
+
+def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
+    """M1 that no stage of this run makes: the base model itself, or another run's model."""
+    pins, branch = draft.preflight.pins, draft.preflight.branch
+    if pins is None:
+        return None
+    created = known.created_at if known is not None else stamp(draft.now)
+    if branch is not None:
+        uri = f"{draft.spec.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
+        return ModelStatus(
+            name="M1", uri=uri, key=branch.key, stage=branch.stage,
+            content_digest=branch.content_digest, created_at=created,
+        )  # fmt: skip
+    base = pins.base_model
+    uri = f"{base.uri}@{base.revision}" if base.uri.startswith("hf://") else base.uri
+    return ModelStatus(name="M1", uri=uri, content_digest=base.revision, created_at=created)
+
+
+def _iterations(
+    draft: Draft,
+    resolved: Resolved,
+    order: Mapping[str, int],
+    missed: Mapping[int, tuple[str, ...]],
+    current: int,
+) -> tuple[IterationStatus, ...]:
+    old = draft.run.status.iterations
+    groups: dict[int, list[tuple[str, StageStatus]]] = {}
+    for node_id, record in draft.records.items():
+        if node_id not in (PREFLIGHT, CLEANUP):
+            groups.setdefault(int(node_id.partition("/")[0]), []).append((node_id, record))
+    found: list[IterationStatus] = []
+    for t in range(max([*groups, len(old) - 1, -1]) + 1):
+        rows = sorted(groups.get(t, []), key=lambda row: order.get(row[0], len(order)))
+        stages = [record for _, record in rows]
+        if t in resolved.closed and t < len(old):
+            found.append(old[t].model_copy(update={"stages": tuple(stages)}))
+            continue
+        before = [record for _, record in groups.get(t - 1, [])]
+        closing = 0 < t <= current - DETAILED_ITERATIONS and draft.preflight.done
+        found.append(
+            IterationStatus(
+                name=model_name(t),
+                stages=tuple(_short(s) for s in stages if s.stage in _KEPT) if closing else tuple(stages),
+                metrics=iteration_metrics(stages, before),
+                gates=tuple(text[:1024] for text in missed.get(t, ())),
+            )
+        )
+    while found and not found[-1].stages and found[-1].metrics == IterationMetrics():
+        found.pop()
+    return tuple(found)
+
+
+def _short(record: StageStatus) -> StageStatus:
+    return StageStatus(
+        name=record.name,
+        stage=record.stage,
+        state=record.state,
+        key=record.key,
+        revision=record.revision,
+        attempt=record.attempt,
+        content_digest=record.content_digest,
+        statistics={k: v for k, v in record.statistics.items() if k in _KEPT_STATISTICS},
+    )
+
+
+def size(status: RunStatus) -> int:
+    """Bytes of the status as it is written."""
+    return len(json.dumps(status.wire(defaults=False), separators=(",", ":")).encode())
+
+
+def fit(status: RunStatus) -> RunStatus:
+    """Shorten what is for people only, until the status fits: failures' messages, then old statistics."""
+    if size(status) <= MAX_STATUS_BYTES:
+        return status
+
+    def shortened(stage: StageStatus, keep: int) -> StageStatus:
+        failure = stage.last_failure
+        if failure is not None and len(failure.message) > keep:
+            failure = failure.model_copy(update={"message": failure.message[:keep]})
+        return stage.model_copy(update={"last_failure": failure})
+
+    for keep in (200, 0):
+        iterations = tuple(
+            it.model_copy(update={"stages": tuple(shortened(s, keep) for s in it.stages)})
+            for it in status.iterations
+        )
+        status = status.model_copy(update={"iterations": iterations})
+        if size(status) <= MAX_STATUS_BYTES:
+            return status
+    last = len(status.iterations) - 2
+    iterations = tuple(
+        it if n >= last else it.model_copy(update={"stages": tuple(_short(s) for s in it.stages)})
+        for n, it in enumerate(status.iterations)
+    )
+    return status.model_copy(update={"iterations": iterations})

@@ -1,0 +1,190 @@
+"""What the planner reads and what it answers: plain values without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from srlm_contract.progress import Progress
+from srlm_contract.spec import RunSpec
+from srlm_contract.status import RunStatus
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A SelfRewardingRun as last seen."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: RunSpec | None
+    """None when it does not fit the schema; then `spec_error` says why."""
+    spec_error: str
+    status: RunStatus
+    stored_status: Mapping[str, Any]
+    """Status as it lies in the API, to see whether a patch changes anything."""
+    finalizers: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A Job of the run."""
+
+    name: str
+    uid: str
+    iteration: int
+    node: str
+    stage: str
+    key: str
+    attempt: int
+    state: Literal["Active", "Suspended", "Complete", "Failed"]
+    owned: bool = True
+    settings_digest: str = ""
+    shards: int = 1
+    """Shards of the artifact."""
+    shard_indexes: tuple[int, ...] = ()
+    """Those this Job covers; empty for all."""
+    completions: int = 1
+    completed: tuple[int, ...] = ()
+    """Completion indexes that succeeded."""
+    active: int = 0
+    failure_reason: str = ""
+    failure_message: str = ""
+    create_error: str = ""
+    """Why the Job controller cannot create pods (quota, admission webhook)."""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    has_ttl: bool = False
+    deleting: bool = False
+
+    @property
+    def node_id(self) -> str:
+        return f"{self.iteration}/{self.node}"
+
+
+@dataclass(frozen=True)
+class PodView:
+    """A pod of one of the run's Jobs."""
+
+    name: str
+    uid: str
+    job: str
+    index: int
+    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+    exit_code: int | None = None
+    terminated_reason: str = ""
+    """Such as OOMKilled."""
+    message: str = ""
+    """Termination message of the stage's container."""
+    pod_reason: str = ""
+    """Such as Evicted or DeadlineExceeded."""
+    pod_message: str = ""
+    disrupted: bool = False
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    unschedulable: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    gpus: float = 0
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server refused to create an object."""
+
+    reason: str
+    """Constant of srlm_contract.reasons."""
+    message: str
+    at: datetime
+    terminating: bool = False
+    """The namespace is being deleted."""
+
+
+@dataclass(frozen=True)
+class BranchModel:
+    """What `branchFrom` names: the stage, key and content digest of another run's model."""
+
+    stage: str
+    key: str
+    content_digest: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything the planner may know beside the run itself."""
+
+    jobs: tuple[JobView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """Last progress line by pod name."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """By name of the Job that could not be created."""
+    branch: BranchModel | None = None
+    branch_error: str = ""
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Create a Job, with a headless Service when its pods must find each other."""
+
+    name: str
+    manifest: Manifest
+    service: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job and its pods (background propagation)."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class SetFinalizer:
+    """Add or remove our finalizer."""
+
+    present: bool
+
+
+@dataclass(frozen=True)
+class PatchJobTTL:
+    """Let the API remove a finished Job after a while: its outcome is in status."""
+
+    name: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes event on the run, for people."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+Action = CreateJob | DeleteJob | SetFinalizer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, in the order it is done: actions, status, TTLs, events."""
+
+    actions: tuple[Action, ...] = ()
+    status: RunStatus | None = None
+    """None leaves the status alone."""
+    ttls: tuple[PatchJobTTL, ...] = ()
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+    """Seconds until the run is looked at again without any event."""
