@@ -267,7 +267,7 @@ def install(python: Path, uv: Path | None, arguments: list[str], *, label: str, 
 
 
 def pip_settings(python: Path) -> dict[str, list[str]]:
-    """pip's settings for indexes and certificates; as in pip, later files win, and the environment over all."""
+    """pip's settings for indexes and certificates; later files win, the environment over all."""
     command = [str(python), "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     written: dict[str, dict[str, list[str]]] = {"file": {}, ":env:": {}}

@@ -22,7 +22,17 @@ OWN = {"srlm_contract", "srlm_stages", "srlm_operator", "srlm_local"}
 # Installed by images/setup_env.py or a base image, in the build that fits the machine.
 NOT_PINNED_IN = {"dev": {"torch"}, "cpu": {"torch"}, "train": {"torch"}}
 FROM_BASE_IMAGE = {
-    "inference": {"vllm", "transformers", "numpy", "pydantic", "huggingface-hub", "httpx2", "urllib3"},
+    "inference": {
+        "vllm",
+        "transformers",
+        "numpy",
+        "pydantic",
+        "huggingface-hub",
+        "httpx",
+        "httpx2",
+        "urllib3",
+        "pyyaml",
+    },
 }
 
 
