@@ -42,7 +42,7 @@ class Contract(BaseModel):
     @classmethod
     def parse(cls, value: Any) -> Self:
         """Read plain JSON data (dicts, lists, numbers). Raises pydantic.ValidationError."""
-        return cls.model_validate_json(json.dumps(value))
+        return cls.model_validate_json(json.dumps(_integral(value)))
 
     def wire(self, *, defaults: bool = True) -> dict[str, Any]:
         """Plain JSON data, camelCase, without nulls; `defaults=False` leaves out fields at their default."""
@@ -50,3 +50,14 @@ class Contract(BaseModel):
             mode="json", by_alias=True, exclude_none=True, exclude_defaults=not defaults
         )
         return data
+
+
+def _integral(value: Any) -> Any:
+    """JSON has one kind of number: 1e3 is a valid count, as API servers see it too."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _integral(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_integral(item) for item in value]
+    return value
