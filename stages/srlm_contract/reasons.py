@@ -30,6 +30,7 @@ STALLED: Mapping[str, str] = {
     "ModelNotUsable": "The base model cannot be used. Correct baseModel.",
     "TemplateNotUsable": "A chat template or rubric cannot be used. Correct the ConfigMap.",
     "JudgeNotUsable": "The judge never gave a readable score. Use judging.constrain, another scorer or another model.",
+    "TooFewPrompts": "Too few new prompts passed the filters. Look at the dropped counts; widen prompts.filters.",
     "NoPairs": "No preference pair is left. Look at tie rate, truncated answers and minMargin.",
     "InputTooLong": "Rows do not fit the model's context. Raise maxLength or shorten the prompts.",
     "GateFailed": "A gate of spec.gates was missed and onFailure is Stop. Change gates or the recipe.",

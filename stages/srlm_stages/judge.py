@@ -39,17 +39,18 @@ def run(ctx: StageContext) -> Statistics:
     rubric = Rubric.parse(ctx.rubric())
     everything = _read(ctx, params)
     rows = [row for row in everything if ctx.mine(row.prompt_id)]
-    tasks = {row.id: Task(row.id, rubric.fill(row.prompt, row.answer)) for row in rows}
+    tasks = [Task(row.id, rubric.fill(row.prompt, row.answer)) for row in rows]
+    by_id = {task.id: task for task in tasks}
     tally, free, shadow = Tally(), Tally(), Tally()
     free_rows = _sample(ctx, everything, params.unconstrained_sample if params.constrain != "None" else 0, "free")
     shadow_wanted = params.shadow_scorer.sample if params.shadow_scorer.scorer != "None" else 0
     shadow_rows = _sample(ctx, everything, shadow_wanted, "shadow")
 
-    judge = _open(ctx, params, [task.prompt for task in tasks.values()])
+    judge = _open(ctx, params, [task.prompt for task in tasks])
     try:
-        scores = judge.score(params.scorer, list(tasks.values()), tally, _progress(ctx, params, len(tasks)))
-        judge.ask_freely([tasks[row] for row in free_rows], free)
-        seconds = judge.score(params.shadow_scorer.scorer, [tasks[row] for row in shadow_rows], shadow, None)
+        scores = judge.score(params.scorer, tasks, tally, _progress(ctx, params, len(tasks)))
+        judge.ask_freely([by_id[row] for row in free_rows], free)
+        seconds = judge.score(params.shadow_scorer.scorer, [by_id[row] for row in shadow_rows], shadow, None)
     finally:
         judge.close()
 

@@ -1,0 +1,57 @@
+"""One answer of a model to each validation prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from srlm_contract.rows import PromptRow, ValidationAnswer
+from srlm_contract.tasks import ChooseParams, EvaluateParams
+
+from .chat import encode_chat, load_tokenizer, messages
+from .context import StageContext
+from .engines import Request, context_length, open_engine, rounded_length
+
+
+
+def answer_prompts(
+    ctx: StageContext,
+    params: EvaluateParams | ChooseParams,
+    prompts: Sequence[PromptRow],
+    model: Path | None = None,
+) -> tuple[list[ValidationAnswer], int]:
+    """(answers in the order of the prompts that fit the context, tokens generated)."""
+    if not prompts:
+        return [], 0
+    model = model or ctx.model_path("model")
+    tokenizer = load_tokenizer(model, ctx.chat_template())
+    sampling, limit = params.sampling, context_length(model)
+    encoded = [
+        (row, ids)
+        for row in prompts
+        if len(ids := encode_chat(tokenizer, messages(row.prompt, params.system_prompt))) + sampling.max_tokens <= limit
+    ]
+    if len(encoded) < len(prompts):
+        ctx.warn(f"{len(prompts) - len(encoded)} of {len(prompts)} validation prompts are too long for the context")
+    if not encoded:
+        return [], 0
+    needed = max(len(ids) for _, ids in encoded) + sampling.max_tokens
+    engine = open_engine(params.engine, model, rounded_length(needed, limit))
+    ctx.versions[engine.name] = engine.version
+    try:
+        completions = engine.generate(
+            [
+                Request(ids, ctx.seed("evaluate", row.id, 0), sampling.max_tokens, sampling.temperature, sampling.top_p)
+                for row, ids in encoded
+            ],
+            lambda done, tokens: ctx.progress.update(done, len(encoded), unit="answers", tokens=tokens),
+        )
+    finally:
+        engine.close()
+    answers = [
+        ValidationAnswer(
+            id=row.id, prompt=row.prompt, answer=c.text.strip(), tokens=c.tokens, truncated=c.truncated
+        )
+        for (row, _), c in zip(encoded, completions, strict=True)
+    ]
+    return answers, sum(c.tokens for c in completions)

@@ -1,0 +1,248 @@
+"""New prompts by self-instruct: few-shot from human and earlier prompts, filtered against everything the run has seen."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from srlm_contract.keys import row_id
+from srlm_contract.rows import PromptRow, SeedExample
+from srlm_contract.tasks import PromptsParams
+
+from .chat import encode_chat, encode_text, load_tokenizer, messages
+from .context import StageContext
+from .engines import Request, context_length, open_engine, rounded_length
+from .errors import BadInput
+from .prompt_filters import PromptFilter, cleaned
+from .rowfiles import read_all, read_rows, write_rows
+from .statistics import Statistics
+
+#: At most this many requests for each wanted prompt.
+MAX_ASKS_A_PROMPT = 12
+#: Smallest share of prompts.count to go on with.
+MIN_SHARE = 0.5
+
+CHAT_INSTRUCTION = (
+    "Below are tasks that people gave to an AI assistant. Write one new task of the same kind on a different subject. "
+    "It must make sense by itself and be answerable in text. Reply with the new task only."
+)
+COMPLETION_LEAD = "A list of varied tasks and questions that people gave to an AI assistant, one a line:\n\n"
+
+
+def run(ctx: StageContext) -> Statistics:
+    """Writes prompts.jsonl: at most `count` accepted prompts, in the order in which they were accepted."""
+    params = ctx.params(PromptsParams)
+    data = ctx.input("data")
+    human = [row.prompt for row in read_rows(data / "ift.jsonl", SeedExample)]
+    earlier = [
+        row.prompt
+        for name in ctx.names("earlier-")
+        for row in read_all(ctx.input(name), "prompts", PromptRow)
+    ]
+    accept = PromptFilter(params.filters, params.language)
+    for prompt in [*human, *earlier, *_kept_aside(data)]:
+        accept.remember(prompt)
+
+    if params.source == "Pool":
+        rows, counts = _from_pool(ctx, params, accept)
+    else:
+        rows, counts = _written(ctx, params, accept, human, earlier)
+    _check(params, rows, counts)
+    if len(rows) < params.count:
+        ctx.warn(f"{len(rows)} of {params.count} prompts after {counts['asked']} tries ({_causes(counts)})")
+    write_rows(ctx.output / "prompts.jsonl", rows)
+    dropped = {name: float(n) for name, n in sorted(counts.items()) if name.startswith("dropped")}
+    return {
+        "rows": len(rows), "prompts": len(rows), "asked": counts["asked"], "tokens": counts["tokens"], **dropped,
+    }  # fmt: skip
+
+
+def _kept_aside(data: Path) -> Iterator[str]:
+    """Validation and held-out prompts: a new prompt that is close to one of them would leak it into training."""
+    yield from (row.prompt for row in read_rows(data / "validation.jsonl", PromptRow))
+    for name in ("ranked-train.jsonl", "ranked-heldout.jsonl"):
+        if (data / name).is_file():
+            # Only the prompts are of interest, and each once.
+            lines = (data / name).read_text().splitlines()
+            yield from dict.fromkeys(str(json.loads(line)["prompt"]) for line in lines)
+
+
+def _written(
+    ctx: StageContext, params: PromptsParams, accept: PromptFilter, human: Sequence[str], earlier: Sequence[str]
+) -> tuple[list[PromptRow], Counter[str]]:
+    """Prompts by a model, in batches until there are enough."""
+    if not human:
+        raise BadInput("InvalidSeedData", "there are no seed prompts to show as examples; seedData gives no IFT rows")
+    model = ctx.model_path("model")
+    tokenizer = load_tokenizer(model, ctx.chat_template())
+    limit = context_length(model)
+    sampling = params.sampling
+    longest = limit - sampling.max_tokens - 1
+    examples = _short_enough(tokenizer, human, params), _short_enough(tokenizer, earlier, params)
+    needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
+    engine = open_engine(params.engine, model, rounded_length(needed, limit))
+    ctx.versions[engine.name] = engine.version
+    rows: list[PromptRow] = []
+    counts: Counter[str] = Counter()
+    try:
+        while len(rows) < params.count and counts["asked"] < params.count * MAX_ASKS_A_PROMPT:
+            requests = [
+                _request(ctx, tokenizer, params, examples, number, longest)
+                for number in range(counts["asked"], counts["asked"] + _batch(params, len(rows), counts))
+            ]
+            counts["asked"] += len(requests)
+            tokens = counts["tokens"]
+            done = len(rows)
+            answers = engine.generate(
+                requests,
+                # Rows not looked at yet are counted at the rate of acceptance so far.
+                lambda n, t, done=done, tokens=tokens, asked=len(requests): ctx.progress.update(  # type: ignore[misc]
+                    min(done + n * (params.count - done) // asked, params.count),
+                    params.count, unit="prompts", tokens=tokens + t,
+                ),
+            )  # fmt: skip
+            for answer in answers:
+                counts["tokens"] += answer.tokens
+                text = cleaned(answer.text)
+                refusal = "droppedTruncated" if answer.truncated else accept.refusal(text)
+                if len(rows) >= params.count:
+                    counts["surplus"] += 1
+                elif refusal is not None:
+                    counts[refusal] += 1
+                else:
+                    accept.remember(text)
+                    rows.append(PromptRow(id=row_id(text), prompt=text, source="generated"))
+    finally:
+        engine.close()
+    return rows, counts
+
+
+def _batch(params: PromptsParams, accepted: int, counts: Counter[str]) -> int:
+    """How many to ask for next: what is missing, at the share accepted so far (two thirds before any is known)."""
+    share = max(accepted / counts["asked"], 0.1) if counts["asked"] else 0.66
+    return int((params.count - accepted) / share) + 2
+
+
+def _short_enough(tokenizer: Any, prompts: Sequence[str], params: PromptsParams) -> list[str]:
+    """Prompts fit to be shown: not longer than what is asked for, on one line in a list."""
+    lines = [" ".join(p.split()) if params.style == "Completion" else p for p in prompts]
+    short = [p for p in lines if len(p.split()) <= params.filters.max_words]
+    fitting = [p for p in short if len(encode_text(tokenizer, p)) <= params.sampling.max_tokens]
+    return fitting or lines[:1]
+
+
+def _longest_prompt(tokenizer: Any, params: PromptsParams, examples: tuple[list[str], list[str]]) -> int:
+    """Tokens of the request with the longest examples there are."""
+    few = params.few_shot
+    shown = [
+        p
+        for pool, count in zip(examples, (few.seed + few.generated, few.generated), strict=True)
+        for p in sorted(pool, key=len)[-count or len(pool) :]
+    ][: 2 * few.generated + few.seed]
+    return len(_encode(tokenizer, params, shown)) + 32
+
+
+def _request(
+    ctx: StageContext,
+    tokenizer: Any,
+    params: PromptsParams,
+    examples: tuple[list[str], list[str]],
+    number: int,
+    longest: int,
+) -> Request:
+    """Request `number`, with examples drawn by its own seed; examples are left out until it fits."""
+    seed = ctx.seed("prompts", "", number)
+    draw = random.Random(seed)  # noqa: S311 - a choice of examples, not a secret
+    human, earlier = examples
+    generated = draw.sample(earlier, min(params.few_shot.generated, len(earlier)))
+    wanted = params.few_shot.seed + params.few_shot.generated - len(generated)
+    shown = draw.sample(human, min(wanted, len(human))) + generated
+    draw.shuffle(shown)
+    prompt = _encode(tokenizer, params, shown)
+    while len(prompt) > longest and len(shown) > 1:
+        shown.pop()
+        prompt = _encode(tokenizer, params, shown)
+    if len(prompt) > longest:
+        raise BadInput("InputTooLong", "not even one example prompt fits the model's context; shorten prompts.sampling")
+    stop = ("\n",) if params.style == "Completion" else ()
+    sampling = params.sampling
+    return Request(prompt, seed, sampling.max_tokens, sampling.temperature, sampling.top_p, stop)
+
+
+def _encode(tokenizer: Any, params: PromptsParams, shown: Sequence[str]) -> tuple[int, ...]:
+    if params.style == "Completion":
+        lines = "".join(f"{i}. {text}\n" for i, text in enumerate(shown, 1))
+        return encode_text(tokenizer, f"{COMPLETION_LEAD}{lines}{len(shown) + 1}.", special=True)
+    tasks = "\n\n".join(f"Task {i}: {text}" for i, text in enumerate(shown, 1))
+    return encode_chat(tokenizer, messages(f"{CHAT_INSTRUCTION}\n\n{tasks}"))
+
+
+def _from_pool(
+    ctx: StageContext, params: PromptsParams, accept: PromptFilter
+) -> tuple[list[PromptRow], Counter[str]]:
+    """Prompts of a file, in an order drawn by the seed."""
+    pool = read_pool(ctx.source_path("pool"))
+    random.Random(ctx.seed("prompts", "", 0)).shuffle(pool)  # noqa: S311 - an order, not a secret
+    rows: list[PromptRow] = []
+    counts: Counter[str] = Counter()
+    for text in map(cleaned, pool):
+        if len(rows) >= params.count:
+            break
+        counts["asked"] += 1
+        refusal = accept.refusal(text)
+        if refusal is not None:
+            counts[refusal] += 1
+            continue
+        accept.remember(text)
+        rows.append(PromptRow(id=row_id(text), prompt=text, source="pool"))
+        ctx.progress.update(len(rows), params.count, unit="prompts")
+    return rows, counts
+
+
+def read_pool(path: Path) -> list[str]:
+    """Prompts of a pool file, plain or gzip: JSON lines (`{"prompt": ...}` or strings), or plain text, one a line.
+
+    Raises BadInput InvalidSeedData naming the line that is none of these.
+    """
+    if path.is_dir():
+        raise BadInput("InvalidSeedData", f"{path.name} is a folder; prompts.generator.uri must name a prompt file")
+    data = path.read_bytes()
+    try:
+        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().splitlines()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise BadInput("InvalidSeedData", f"the prompt pool {path.name} cannot be read: {error}") from error
+    prompts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if line.lstrip()[0] not in '{"':
+            prompts.append(line.strip())
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise BadInput("InvalidSeedData", f"{path.name}:{number}: not JSON: {error}") from error
+        text = value.get("prompt") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise BadInput("InvalidSeedData", f"{path.name}:{number}: no \"prompt\" with a text")
+        prompts.append(text)
+    return prompts
+
+
+def _check(params: PromptsParams, rows: Sequence[PromptRow], counts: Counter[str]) -> None:
+    if len(rows) < params.count * MIN_SHARE:
+        raise BadInput(
+            "TooFewPrompts",
+            f"only {len(rows)} of {params.count} new prompts after {counts['asked']} tries ({_causes(counts)}); "
+            "try prompts.style Completion, other sampling, wider prompts.filters or more seed data",
+        )
+
+
+def _causes(counts: Counter[str]) -> str:
+    dropped = [(n, name.removeprefix("dropped").lower()) for name, n in counts.items() if name.startswith("dropped")]
+    return ", ".join(f"{n} {cause}" for n, cause in sorted(dropped, reverse=True)) or "none dropped"
