@@ -19,16 +19,28 @@ LIMIT_SECONDS = 60
 
 def pod(name: str = "p", script: str = "pass", *, container: Object | None = None, **spec: Any) -> Object:
     """A pod whose container `main` runs a Python script."""
-    main = {"name": "main", "image": "example.com/image:1", "command": ["python", "-c", script], **(container or {})}
+    main = {
+        "name": "main",
+        "image": "example.com/image:1",
+        "command": ["python", "-c", script],
+        **(container or {}),
+    }
     return {
         "metadata": {"name": name},
-        "spec": {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [main], **spec},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "containers": [main],
+            **spec,
+        },
     }
 
 
 def job(name: str, **spec: Any) -> Object:
     """A Job of one pod that nobody runs."""
-    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/image:1"}]}}
+    template = {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/image:1"}]}
+    }
     return {"metadata": {"name": name}, "spec": {"template": template, **spec}}
 
 

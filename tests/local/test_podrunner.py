@@ -65,7 +65,9 @@ async def test_message_falls_back_to_the_log_only_on_error(tmp_path: Path) -> No
     cluster = new_cluster()
     policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
     async with node(cluster, tmp_path):
-        cluster.create("pods", pod("bad", "print('last words'); raise SystemExit(3)", container=policy), "default")
+        cluster.create(
+            "pods", pod("bad", "print('last words'); raise SystemExit(3)", container=policy), "default"
+        )
         cluster.create("pods", pod("good", "print('last words')", container=policy), "default")
         bad = await until(cluster, lambda: ended(cluster, "bad"))
         good = await until(cluster, lambda: ended(cluster, "good"))
@@ -244,7 +246,9 @@ async def test_pods_share_the_cores_first_come_first_served(tmp_path: Path) -> N
         await until(cluster, lambda: cluster.get("pods", "a", "default")["status"]["phase"] == "Running")
         cluster.create("pods", pod("wide", container=wide), "default")
         cluster.create("pods", pod("late"), "default")
-        unbound = [p["metadata"]["name"] for p in cluster.list("pods", "default") if not p["spec"].get("nodeName")]
+        unbound = [
+            p["metadata"]["name"] for p in cluster.list("pods", "default") if not p["spec"].get("nodeName")
+        ]
         assert unbound == ["late", "wide"]
         await asyncio.to_thread(gate.write_text, "go")
         await until(cluster, lambda: ended(cluster, "late"))
@@ -263,7 +267,9 @@ async def test_pod_held_as_unschedulable(tmp_path: Path) -> None:
         made = pod()
         made["metadata"]["annotations"] = {"local.selfrewarding.dev/unschedulable": "0/1 nodes are available"}
         cluster.create("pods", made, "default")
-        found = await until(cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling"))
+        found = await until(
+            cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling")
+        )
         assert found[0]["message"] == "0/1 nodes are available"
         status = cluster.get("pods", "p", "default")["status"]
         assert status["phase"] == "Pending"

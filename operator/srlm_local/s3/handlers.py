@@ -82,13 +82,13 @@ async def get_object(store: ObjectStore, request: web.Request, bucket: str, key:
         "ETag": f'"{record.etag}"',
         "Last-Modified": formatdate(record.modified, usegmt=True),
         "Accept-Ranges": "bytes",
-        "Content-Type": "binary/octet-stream",
+        "content-type": "binary/octet-stream",
     }
     kept = record.headers
     start, stop, partial = _range(request.headers.get("Range"), record.size)
     if partial or request.headers.get("x-amz-checksum-mode", "").upper() != "ENABLED":
         kept = {k: v for k, v in kept.items() if not k.startswith("x-amz-checksum-")}
-    headers.update({k.title(): v for k, v in kept.items()})
+    headers.update(kept)
     headers["Content-Length"] = str(stop - start)
     if partial:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{record.size}"
