@@ -130,6 +130,20 @@ def validate(schema: Schema, obj: Value, old: Value = None, before: Sequence[Fie
     return [*found, *evaluate_rules(schema, obj, old)]
 
 
+def find_problems(schema: Schema, value: Value) -> list[FieldError]:
+    """Violations of the OpenAPI rules alone, without CEL; paths are relative to `value`."""
+    found: list[FieldError] = []
+    _check(schema, value, None, "", found)
+    return found
+
+
+def check_schema(schema: Schema) -> list[FieldError]:
+    """Why a real API server would refuse this schema in a CustomResourceDefinition; empty if it would not."""
+    from srlm_contract.schema_check import check
+
+    return check(schema)
+
+
 def _shown(value: Value) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
