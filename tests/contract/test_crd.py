@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,18 @@ def test_rules_say_what_to_do_and_name_existing_fields() -> None:
             assert len(rule["message"]) >= 20, rule
             if "fieldPath" in rule:
                 assert f"{path}{rule['fieldPath']}".lstrip(".") in NODES
+
+
+def test_rules_read_existing_fields() -> None:
+    """The one-machine cluster evaluates rules untyped; a real API server refuses a field it cannot find."""
+    for path, node in NODES.items():
+        for rule in node.get("x-kubernetes-validations", []):
+            read = re.findall(r"\b(?:self|oldSelf)((?:\.\w+)+)(\()?", rule["rule"])
+            assert read, rule
+            for chain, call in read:
+                field = chain.rpartition(".")[0] if call else chain  # without the method at the end
+                known = f"{path}{field}".lstrip(".")
+                assert known in NODES or known == "metadata.name", rule
 
 
 def test_every_spec_field_is_camel_case_and_every_enum_value_too() -> None:
