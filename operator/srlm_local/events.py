@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from srlm_local.clock import to_seconds
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
 
 Object = dict[str, Any]
+_serial = itertools.count()
 
 
 def record(
@@ -28,11 +30,10 @@ def record(
             changed = {"count": event.get("count", 1) + 1, "lastTimestamp": now}
             cluster.patch("events", event["metadata"]["name"], changed, namespace)
             return
+    # By time, as client-go does: a list of events, ordered by name, is in the order of writing.
+    stamp = (int(cluster.clock.now().timestamp() * 1e6) << 12) + next(_serial) % 4096
     event = {
-        "metadata": {
-            "name": f"{metadata['name']}.{cluster.random.getrandbits(64):016x}",
-            "namespace": namespace,
-        },
+        "metadata": {"name": f"{metadata['name']}.{stamp:016x}", "namespace": namespace},
         "involvedObject": {
             "kind": about["kind"],
             "namespace": namespace,
