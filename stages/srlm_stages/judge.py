@@ -54,7 +54,7 @@ def run(ctx: StageContext) -> Statistics:
     finally:
         judge.close()
 
-    _check(params, rows, tally)
+    _check(rows, tally, HOPELESS if ctx.shards > 1 else 1)
     shadow_scores = {row: score.score for row, score in zip(shadow_rows, seconds, strict=True)}
     judgements = [
         row.model_copy(
@@ -180,15 +180,15 @@ def _progress(ctx: StageContext, params: JudgeParams, rows: int) -> OnProgress:
     return lambda done, tokens: ctx.progress.update(done, total, unit="verdicts", tokens=tokens)
 
 
-def _check(params: JudgeParams, rows: Sequence[Judgement], tally: Tally) -> None:
-    """Raises what makes going on pointless."""
+def _check(rows: Sequence[Judgement], tally: Tally, hopeless: int) -> None:
+    """Raises what makes going on pointless; `hopeless` verdicts and none readable is enough."""
     if rows and tally.too_long == len(rows):
         raise BadInput(
             "InputTooLong",
             f"none of {len(rows)} judge prompts fits the model's context; use a model with a longer context, "
             "shorter answers (generation.sampling.maxTokens) or a shorter rubric",
         )
-    if tally.asked >= HOPELESS and not tally.parsed:
+    if tally.asked >= hopeless and not tally.parsed:
         raise not_usable(tally.asked, f"; the first was: {tally.example[:200]!r}")
 
 
