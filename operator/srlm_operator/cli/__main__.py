@@ -1,0 +1,7 @@
+"""`python -m srlm_operator.cli`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,134 @@
+"""All reads of a reconcile: from the indexes, and from the API only where an index cannot know enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from srlm_contract.status import StageStatus
+
+from .client import EVENTS, JOBS, PODS, Client
+from .errors import ApiError, NotFound
+from .values import BranchModel, JobView, Observed, PodView, Run
+from .views import job_view, parse_run, pod_view
+from .world import World
+
+#: A Job without pods, and a pod that stays without a container, are explained by events after this long.
+_PATIENCE = timedelta(seconds=3)
+_ASK_AGAIN = timedelta(seconds=10)
+
+
+class Observer:
+    """Gathers what the planner may know about a run."""
+
+    def __init__(self, client: Client, world: World, clock: Callable[[], datetime]) -> None:
+        self._client, self._world, self._clock = client, world, clock
+        self._explained: dict[str, tuple[datetime, str]] = {}
+
+    async def observe(self, run: Run) -> Observed:
+        """Raises ApiError when a needed read fails."""
+        await self._look_for_missing(run)
+        jobs = [job_view(obj, run.uid) for obj in self._world.owned("jobs", run.uid)]
+        await self._complete_pods(run, jobs)
+        pods = [pod_view(obj) for obj in self._world.owned("pods", run.uid)]
+        jobs = [await self._explain_job(run, job, pods) for job in jobs]
+        pods = [await self._explain_pod(run, pod) for pod in pods]
+        branch, error = self._branch(run)
+        return Observed(
+            jobs=tuple(jobs),
+            pods=tuple(pods),
+            progress=dict(self._world.progress.get(run.uid, {})),
+            refusals=dict(self._world.refusals.get(run.uid, {})),
+            branch=branch,
+            branch_error=error,
+        )
+
+    async def _look_for_missing(self, run: Run) -> None:
+        """A Job that status calls running and no index knows: gone, or only not seen yet?"""
+        for record in records(run):
+            key = (run.namespace, record.job)
+            if record.state != "Running" or self._world.get("jobs", key) is not None:
+                continue
+            try:
+                self._world.feed("jobs", await self._client.get(JOBS, *key))
+            except NotFound:
+                continue
+
+    async def _complete_pods(self, run: Run, jobs: list[JobView]) -> None:
+        """Before an outcome is judged all pods must be known as they ended: pod events may come later."""
+        open_ = {record.job: record for record in records(run) if record.state == "Running"}
+        attempts = {(r.stage, r.name): r.attempt for r in records(run)}
+        for job in jobs:
+            unknown = job.attempt > attempts.get((job.stage, job.node), 0)
+            if job.state not in ("Complete", "Failed") or not (job.name in open_ or unknown):
+                continue
+            pods = [p for o in self._world.owned("pods", run.uid) if (p := pod_view(o)).job == job.name]
+            ended = [p for p in pods if p.phase in ("Succeeded", "Failed")]
+            succeeded = [p for p in ended if p.phase == "Succeeded"]
+            enough = len(succeeded) >= job.completions if job.state == "Complete" else len(ended) == len(pods) > 0
+            if enough:
+                continue
+            listed = await self._client.list(PODS, run.namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
+            for obj in listed.items:
+                self._world.feed("pods", obj)
+
+    async def _explain_job(self, run: Run, job: JobView, pods: list[PodView]) -> JobView:
+        """Why the Job controller makes no pods: only an event on the Job says so."""
+        if job.state != "Active" or job.deleting or any(pod.job == job.name for pod in pods):
+            return job
+        text = await self._events(run, job.uid, job.created_at, ("FailedCreate",))
+        return replace(job, create_error=text) if text else job
+
+    async def _explain_pod(self, run: Run, pod: PodView) -> PodView:
+        """Why a scheduled pod gets no container: only an event on the pod says so."""
+        if pod.phase != "Pending" or pod.waiting_reason not in ("", "ContainerCreating", "PodInitializing"):
+            return pod
+        if pod.unschedulable or pod.deleting:
+            return pod
+        text = await self._events(run, pod.uid, pod.started_at, ("FailedMount", "FailedCreatePodSandBox"))
+        return replace(pod, waiting_reason="FailedMount", waiting_message=text) if text else pod
+
+    async def _events(self, run: Run, uid: str, since: datetime | None, reasons: tuple[str, ...]) -> str:
+        now = self._clock()
+        if since is None or now - since < _PATIENCE:
+            return ""
+        asked, text = self._explained.get(uid, (None, ""))
+        if asked is not None and now - asked < _ASK_AGAIN:
+            return text
+        try:
+            listed = await self._client.list(EVENTS, run.namespace, fields=f"involvedObject.uid={uid}")
+        except ApiError:
+            return text
+        found = [event for event in listed.items if event.get("reason") in reasons]
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        text = str(found[-1].get("message") or "") if found else ""
+        if len(self._explained) > 10_000:
+            self._explained.clear()
+        self._explained[uid] = (now, text)
+        return text
+
+    def _branch(self, run: Run) -> tuple[BranchModel | None, str]:
+        """The model that branchFrom names, from the other run's status."""
+        if run.spec is None or not run.spec.branch_from.run:
+            return None, ""
+        source = run.spec.branch_from
+        obj = self._world.run((run.namespace, source.run or ""))
+        if obj is None:
+            return None, f"branchFrom: run {source.run} does not exist in namespace {run.namespace}"
+        other = parse_run(obj)
+        if other.spec is None or other.spec.storage.uri != run.spec.storage.uri:
+            return None, f"branchFrom: run {source.run} must have the same storage.uri"
+        for model in other.status.models:
+            if model.name == source.model and model.key:
+                return BranchModel(model.stage, model.key, model.content_digest), ""
+        if any(model.name == source.model for model in other.status.models):
+            return None, f"branchFrom: {source.model} of run {source.run} is its base model: name it as baseModel"
+        return None, f"branchFrom: run {source.run} has no finished model {source.model}"
+
+
+def records(run: Run) -> list[StageStatus]:
+    """All stage records of a run's status."""
+    status = run.status
+    single = (status.preflight_stage, status.report_stage, status.cleanup_stage)
+    return [s for s in single if s is not None] + [s for i in status.iterations for s in i.stages]

@@ -1,0 +1,56 @@
+"""Reads the last progress line of running pods, every few seconds at most."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from srlm_contract.progress import parse_progress
+
+from . import names
+from .client import Client
+from .errors import ApiError
+from .views import pod_view
+from .world import Key, World
+
+log = logging.getLogger(__name__)
+#: Pods of one run that are looked at; more would cost more than the figure is worth.
+_MOST_PODS = 16
+
+
+class ProgressPoll:
+    """Keeps `world.progress` up to date and asks for a reconcile when a figure moved."""
+
+    def __init__(self, client: Client, world: World, seconds: float, touch: Callable[[Key], None]) -> None:
+        self._client, self._world, self._seconds, self._touch = client, world, seconds, touch
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """One look at all running pods."""
+        await asyncio.gather(*(self._run(obj["metadata"]) for obj in self._world.runs()))
+
+    async def _run(self, meta: dict[str, str]) -> None:
+        uid, namespace = meta["uid"], meta["namespace"]
+        pods = [pod_view(obj) for obj in self._world.owned("pods", uid)]
+        running = [pod.name for pod in pods if pod.phase == "Running" and not pod.deleting][:_MOST_PODS]
+        found = await asyncio.gather(*(self._pod(uid, namespace, pod) for pod in running))
+        if any(found):
+            self._touch((namespace, meta["name"]))
+
+    async def _pod(self, uid: str, namespace: str, pod: str) -> bool:
+        try:
+            text = await self._client.log_tail(namespace, pod, names.CONTAINER)
+        except ApiError as problem:
+            log.debug("log of %s/%s: %s", namespace, pod, problem)
+            return False
+        line = parse_progress(text.splitlines())
+        if line is None or self._world.progress[uid].get(pod) == line:
+            return False
+        self._world.progress[uid][pod] = line
+        return True

@@ -1,0 +1,62 @@
+"""Full listings: at the start, and from time to time to find what a lost watch event hid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from . import names
+from .client import JOBS, PODS, RUNS, Client, Resource
+from .world import Key, Kind, Obj, World
+
+log = logging.getLogger(__name__)
+_KINDS: tuple[tuple[Kind, Resource, str], ...] = (
+    ("runs", RUNS, ""),
+    ("jobs", JOBS, names.LABEL_RUN_UID),
+    ("pods", PODS, names.LABEL_RUN_UID),
+)
+
+
+class Resync:
+    """Compares what the API has with what the watches told."""
+
+    def __init__(self, client: Client, world: World, namespaces: tuple[str, ...], touch: Callable[[Key], None]) -> None:
+        self._client, self._world, self._touch = client, world, touch
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._suspects: set[tuple[Kind, str, str]] = set()
+
+    async def fill(self) -> None:
+        """First listing: nothing is planned before it is there."""
+        for kind, resource, labels in _KINDS:
+            for namespace in self._namespaces:
+                for obj in (await self._client.list(resource, namespace, labels)).items:
+                    self._world.feed(kind, obj)
+        for run in self._world.runs():
+            self._touch((run["metadata"]["namespace"], run["metadata"]["name"]))
+
+    async def compare(self) -> int:
+        """Repair the indexes. Returns the number of changes that no watch had told in two looks in a row.
+
+        One look does not prove anything: an event may just be on its way.
+        """
+        suspects: set[tuple[Kind, str, str]] = set()
+        for kind, resource, labels in _KINDS:
+            for namespace in self._namespaces:
+                listing = await self._client.list(resource, namespace, labels)
+                version = int(listing.resource_version) if listing.resource_version.isdigit() else 0
+                for obj in self._world.missing(kind, listing.items):
+                    suspects.add(self._repair(kind, obj, deleted=False))
+                for obj in self._world.vanished(kind, listing.items, version):
+                    if namespace in (None, obj["metadata"].get("namespace")):
+                        suspects.add(self._repair(kind, obj, deleted=True))
+        lost = len(suspects) if self._suspects and suspects else 0
+        self._suspects = suspects
+        return lost
+
+    def _repair(self, kind: Kind, obj: Obj, *, deleted: bool) -> tuple[Kind, str, str]:
+        meta = obj["metadata"]
+        log.info("no event told of %s %s/%s", kind, meta.get("namespace"), meta["name"])
+        key = self._world.feed(kind, obj, deleted=deleted)
+        if key is not None:
+            self._touch(key)
+        return (kind, meta["uid"], str(meta.get("resourceVersion")))
