@@ -70,6 +70,11 @@ def options_of(request: web.Request, user: User, kind: str, rt: ResourceType) ->
     )
 
 
+def body_type(http: web.Request) -> str:
+    """The media type that was sent; empty without one, where aiohttp would say application/octet-stream."""
+    return http.content_type if "Content-Type" in http.headers else ""
+
+
 def decode(body: bytes, content_type: str, rt: ResourceType, request: Request | None = None) -> Object:
     """The object in a body. Raises 400 for what is none, 415 for other media types."""
     kind = content_type or "application/json"
@@ -134,7 +139,7 @@ async def create(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     body = await read_body(http)
     request = options_of(http, user, "CreateOptions", rt)
     try:
-        obj = inward(rt, decode(body, http.content_type, rt, request))
+        obj = inward(rt, decode(body, body_type(http), rt, request))
         made = cluster.create(rt, _stored_form(rt, obj), route.namespace, request=request)
     except ApiError as error:
         raise with_warnings(error, request) from None
@@ -158,7 +163,7 @@ async def update(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     request = options_of(http, user, "UpdateOptions", rt)
     existed = cluster.find(rt, route.name, route.namespace) is not None
     try:
-        obj = inward(rt, decode(body, http.content_type, rt, request))
+        obj = inward(rt, decode(body, body_type(http), rt, request))
         done = cluster.update(
             rt, obj, name=route.name, namespace=route.namespace, subresource=route.subresource, request=request
         )

@@ -35,7 +35,7 @@ from srlm_local.apiserver import ApiServer
 from srlm_local.clock import Clock, SystemClock
 from srlm_local.cluster import Cluster
 from srlm_local.jobcontroller.controller import JobController
-from srlm_local.journal import Journal
+from srlm_local.journal import Journal, JournalDamaged
 from srlm_local.podrunner.runner import PodRunner
 from srlm_local.processes import kill_marked
 from srlm_local.programs import Program, python
@@ -132,7 +132,10 @@ async def _assemble(
     (folder / "logs").mkdir(exist_ok=True)
     s3 = await _start_s3(folder, settings, stack)
     cluster = Cluster(clock=clock)
-    journal = Journal.open(folder / "state", cluster)
+    try:
+        journal = Journal.open(folder / "state", cluster)
+    except JournalDamaged as error:
+        raise MachineError(str(error)) from error
     stack.callback(journal.close)
     server = ApiServer(cluster, admin_token=settings.admin_token)
     try:

@@ -33,6 +33,7 @@ class Program:
     owner: str
     env: Mapping[str, str] = field(default_factory=dict)
     restart: bool = True
+    min_backoff: float = MIN_BACKOFF_SECONDS
 
     def __post_init__(self) -> None:
         self._running: RunningContainer | None = None
@@ -72,14 +73,14 @@ class Program:
             await asyncio.wait({self._task})
 
     async def _keep(self) -> None:
-        backoff = MIN_BACKOFF_SECONDS
+        backoff = self.min_backoff
         while True:
             begun = asyncio.get_running_loop().time()
             outcome = await self._once()
             if not self.restart:
                 return
             if asyncio.get_running_loop().time() - begun > MAX_BACKOFF_SECONDS:
-                backoff = MIN_BACKOFF_SECONDS
+                backoff = self.min_backoff
             why = outcome.error or f"exit code {outcome.exit_code}"
             log.warning("%s ended (%s), starts again in %.0f s; log: %s", self.name, why, backoff, self.log)
             await asyncio.sleep(backoff)
