@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-import srlm_contract
+from srlm_contract.crd import custom_resource_definition
 from srlm_local.cluster import Cluster
 from srlm_local.errors import ApiError
 from srlm_local.podrunner.quantities import machine_cores
@@ -47,23 +44,10 @@ OPERATOR_RULES: list[Object] = [
 """What the operator may do, as in the chart: it sees no Secrets and never writes pods."""
 
 
-def crd_folder() -> Path:
-    """Where the CustomResourceDefinition lies: in the installed package, or in the checkout."""
-    package = Path(srlm_contract.__file__).parent
-    for folder in (package / "crds", package.parents[1] / "crds"):
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"no folder crds in {package} nor in {package.parents[1]}: install the package again"
-    )
-
-
 def install(cluster: Cluster, s3_keys: tuple[str, str]) -> None:
     """Creates or updates everything. `s3_keys` are access key and secret key of the S3 server."""
     _ensure(cluster, "nodes", _node())
-    yaml = YAML(typ="safe")
-    for path in sorted(crd_folder().glob("*.yaml")):
-        _ensure(cluster, "customresourcedefinitions.apiextensions.k8s.io", yaml.load(path.read_text()))
+    _ensure(cluster, "customresourcedefinitions.apiextensions.k8s.io", custom_resource_definition())
     _ensure(cluster, "namespaces", {"metadata": {"name": SYSTEM_NAMESPACE}})
     _ensure(cluster, "serviceaccounts", {"metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}})
     _ensure(cluster, f"clusterroles.{_RBAC}", {"metadata": {"name": ACCOUNT}, "rules": OPERATOR_RULES})
