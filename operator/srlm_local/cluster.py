@@ -28,7 +28,7 @@ from srlm_local.clock import Clock, SystemClock, to_seconds
 from srlm_local.deletion import DeleteOptions, delete, gone_after_update
 from srlm_local.jsontools import copy
 from srlm_local.managed_fields import apply_configuration, track
-from srlm_local.metadata import check_decoded, validate_metadata
+from srlm_local.metadata import check_decoded, validate_metadata, warn_about_finalizers
 from srlm_local.patching import PatchFailed, json_patch, merge_patch, strategic_merge
 from srlm_local.request import Request
 from srlm_local.resources import Registry, ResourceType
@@ -163,11 +163,14 @@ class Cluster:
         if rt.namespaced:
             self._check_namespace(rt, obj)
         strategy.admit(self, obj, None, request)
-        self._refuse(rt, obj, validate_metadata(obj, rt, strategy) + strategy.validate(obj, None))
+        found = validate_metadata(obj, rt, strategy)
+        self._refuse(rt, obj, found + strategy.problems(obj, None, found))
         if existing is not None:
             deleted = "deletionTimestamp" in existing["metadata"]
             prefix = "object is being deleted: " if deleted else ""
             raise errors.already_exists(rt.plural, rt.group, meta["name"], prefix)
+        strategy.complete(self, obj, None, request)
+        warn_about_finalizers(obj, request)
         track(self, rt, obj, None, request)
         return self.write(rt, obj, request)
 
@@ -342,8 +345,11 @@ class Cluster:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         strategy.admit(self, new, old, request)
         found = validate_metadata(new, rt, strategy, old)
-        found += strategy.validate_status(new, old) if subresource else strategy.validate(new, old)
+        found += strategy.validate_status(new, old) if subresource else strategy.problems(new, old, found)
         self._refuse(rt, new, found)
+        strategy.complete(self, new, old, request)
+        if new["metadata"].get("finalizers") != old["metadata"].get("finalizers"):
+            warn_about_finalizers(new, request)
         if gone_after_update(new, old):
             if not request.dry_run:
                 self.erase(rt, new)
@@ -424,6 +430,8 @@ class Cluster:
             return obj
         meta = obj["metadata"]
         old = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"])
+        if old == obj:
+            return copy(old)
         stored = self.storage.put(rt.storage, meta.get("namespace", ""), meta["name"], copy(obj))
         self.strategy(rt).after(self, stored, old)
         return copy(stored)

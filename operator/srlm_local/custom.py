@@ -31,14 +31,21 @@ class CustomStrategy(Strategy):
     def decode(
         self, cluster: Cluster, rt: ResourceType, obj: Object, request: Request, patched: Object | None = None
     ) -> None:
+        if obj["kind"] != self._rt.kind:
+            return
         whole = copy(obj) if patched is not None else obj
         unknown_fields(rt, schemas.prune(self._schema, obj), request, patched, whole)
 
     def default(self, obj: Object) -> None:
-        schemas.apply_defaults(self._schema, obj)
+        if obj["kind"] == self._rt.kind:
+            schemas.apply_defaults(self._schema, obj)
 
-    def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
-        return schemas.validate(self._schema, obj, old)
+    def problems(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        found = list(before)
+        if obj["kind"] != self._rt.kind:
+            message = f'Invalid value: "{obj["kind"]}": must be {self._rt.kind}'
+            found.append(FieldError("kind", message, "FieldValueInvalid"))
+        return found[len(before):] + schemas.validate(self._schema, obj, old, found)
 
     def validate_status(self, obj: Object, old: Object) -> list[FieldError]:
         return schemas.validate(self._schema, obj, old)
@@ -61,6 +68,26 @@ def types_of(crd: Object) -> list[ResourceType]:
     return found
 
 
+def _check_versions(spec: Object, old: Object | None) -> list[FieldError]:
+    """One storage version, and a structural schema in each."""
+    versions = spec.get("versions") or []
+    found = []
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        message = "Invalid value: must have exactly one version marked as storage version"
+        found.append(FieldError("spec.versions", message, "FieldValueInvalid"))
+    before = {v["name"]: v.get("schema") for v in (old or {"spec": {}})["spec"].get("versions") or []}
+    for index, version in enumerate(versions):
+        # A single version is shown at the place where the first API version of CRDs kept the schema.
+        prefix = "spec.validation" if len(versions) == 1 else f"spec.versions[{index}].schema"
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if schema is None:
+            message = "Required value: schemas are required"
+            found.append(FieldError(f"spec.versions[{index}].schema.openAPIV3Schema", message, "FieldValueRequired"))
+        elif before.get(version["name"]) != version["schema"]:
+            found += [FieldError(f"{prefix}.{e.path}", e.message, e.reason) for e in schemas.check_schema(schema)]
+    return found
+
+
 class CrdStrategy(Strategy):
     """A CustomResourceDefinition. Its names are accepted and its resources served in the same instant."""
 
@@ -70,6 +97,23 @@ class CrdStrategy(Strategy):
         names.setdefault("singular", str(names.get("kind", "")).lower())
         names.setdefault("listKind", f"{names.get('kind', '')}List")
         spec.setdefault("conversion", {"strategy": "None"})
+
+    def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
+        spec = obj["spec"]
+        names = spec.get("names") or {}
+        expected = f"{names.get('plural', '')}.{spec.get('group', '')}"
+        found = []
+        if obj["metadata"].get("name") != expected:
+            message = f'Invalid value: "{obj["metadata"].get("name", "")}": must be spec.names.plural+"."+spec.group'
+            found.append(FieldError("metadata.name", message, "FieldValueInvalid"))
+        if spec.get("scope") not in ("Cluster", "Namespaced"):
+            message = f'Unsupported value: "{spec.get("scope", "")}": supported values: "Cluster", "Namespaced"'
+            found.append(FieldError("spec.scope", message, "FieldValueNotSupported"))
+        for key in ("group", "scope") if old is not None else ():
+            if spec.get(key) != old["spec"].get(key):  # type: ignore[index]
+                message = f'Invalid value: "{spec.get(key)}": field is immutable'
+                found.append(FieldError(f"spec.{key}", message, "FieldValueInvalid"))
+        return found + _check_versions(spec, old)
 
     def begin_deletion(self, cluster: Cluster, obj: Object) -> bool:
         """The definition stays until the controller has deleted its instances."""

@@ -111,6 +111,8 @@ def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> A
         ({"reason": e.reason, "message": e.message, "field": e.path} for e in errors),
         key=lambda cause: (cause["field"], cause["message"]),
     )
-    lines = sorted(f"{e.path}: {e.message}" for e in errors)
+    # The real server lists what is about the whole object last.
+    ordered = sorted(errors, key=lambda e: (e.path == "<nil>", e.path, e.message))
+    lines = [f"{e.path}: {e.message}" for e in ordered]
     message = f'{qualified(kind, group)} "{name}" is invalid: {aggregate(lines)}'
     return ApiError(422, "Invalid", message, details(name, group, kind, causes=causes))

@@ -40,31 +40,37 @@ class JobStrategy(Strategy):
                 condition.setdefault("status", "True")
         template = spec.setdefault("template", {})
         template.setdefault("metadata", {})
-        pod = template.setdefault("spec", {})
-        default_pod_spec(pod)
+        if template["metadata"].get("labels") and not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(template["metadata"]["labels"])
+        default_pod_spec(template.setdefault("spec", {}))
 
     def prepare(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         if old is not None:
             return
         meta, spec = obj["metadata"], obj["spec"]
-        if names.subdomain(meta.get("name", "")) == [] and names.dns_label(meta["name"]):
-            problems = [p for p in names.dns_label(meta["name"]) if "63" in p]
-            if "." in meta["name"]:
-                problems = ["must not contain dots", *problems]
-            if problems:
-                request.warn(
-                    "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
-                    f"a DNS label is recommended: [{', '.join(problems)}]"
-                )
         obj["status"] = {}
         labels = {_UID: meta["uid"], _NAME: meta.get("name", ""), "controller-uid": meta["uid"],
                   "job-name": meta.get("name", "")}
         template = spec["template"]["metadata"]
         if not spec.get("manualSelector"):
-            if not spec.get("selector"):
-                spec["selector"] = {"matchLabels": {_UID: meta["uid"]}}
+            selector = spec.setdefault("selector", {})
+            selector.setdefault("matchLabels", {}).setdefault(_UID, meta["uid"])
             template["labels"] = {**(template.get("labels") or {}), **labels}
-            meta["labels"] = {**labels, **(meta.get("labels") or {})} if not meta.get("labels") else meta["labels"]
+
+    def complete(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
+        if old is not None:
+            return
+        meta = obj["metadata"]
+        if not meta.get("labels") and obj["spec"]["template"]["metadata"].get("labels"):
+            meta["labels"] = dict(obj["spec"]["template"]["metadata"]["labels"])
+        problems = [p for p in names.dns_label(meta["name"]) if "63" in p]
+        if "." in meta["name"]:
+            problems = ["must not contain dots", *problems]
+        if problems:
+            request.warn(
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
+                f"a DNS label is recommended: [{', '.join(problems)}]"
+            )
 
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         return validate_job(obj) if old is None else validate_job_update(obj, old)

@@ -63,6 +63,9 @@ def validate_pod_spec(spec: Object, path: str) -> list[FieldError]:
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 2147483647:
         found.append(invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
+    for key in ("hostname", "subdomain"):
+        if value := spec.get(key):
+            found += [invalid(f"{path}.{key}", value, why) for why in names.dns_label(value)]
     for key in ("serviceAccountName", "nodeName", "priorityClassName"):
         if value := spec.get(key):
             found += [invalid(f"{path}.{key}", value, why) for why in names.subdomain(value)]
@@ -118,6 +121,8 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
         for name, amount in amounts.items():
             if parse_quantity(amount) is not None and parse_quantity(amount) < 0:  # type: ignore[operator]
                 found.append(invalid(f"{path}.{key}[{name}]", str(amount), "must be greater than or equal to 0"))
+            elif "/" in name and (number := parse_quantity(amount)) is not None and number % 1:
+                found.append(invalid(f"{path}.{key}[{name}]", f"{int(number * 1000)}m", "must be an integer"))
     for name, amount in requests.items():
         limit = limits.get(name)
         have, most = parse_quantity(amount), parse_quantity(limit) if limit is not None else None
@@ -126,7 +131,7 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
             why = f"must be equal to {name} limit of {limit}" if extended else f"must be less than or equal to {name} limit of {limit}"
             found.append(invalid(f"{path}.requests", str(amount), why))
         if extended and limit is None:
-            found.append(required(f"{path}.limits", f"Limit must be set for non overcommitable resources"))
+            found.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
     return found
 
 
@@ -166,7 +171,7 @@ def validate_pod_update(new: Object, old: Object) -> list[FieldError]:
     if "activeDeadlineSeconds" in munged:
         before, after = have.get("activeDeadlineSeconds"), munged["activeDeadlineSeconds"]
         if before is not None and after > before:
-            found.append(invalid("spec.activeDeadlineSeconds", after, f"must be less than or equal to previous value"))
+            found.append(invalid("spec.activeDeadlineSeconds", after, "must be less than or equal to previous value"))
         elif not 1 <= after <= 2147483647:
             found.append(invalid("spec.activeDeadlineSeconds", after, "must be between 1 and 2147483647, inclusive"))
     elif have.get("activeDeadlineSeconds") is not None:

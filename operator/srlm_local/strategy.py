@@ -46,6 +46,13 @@ class Strategy:
     def admit(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         """Refuses with an ApiError, or changes the object, as admission plugins do."""
 
+    def complete(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
+        """Last additions and warnings, once the object is known to be valid."""
+
+    def problems(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        """As `validate`, for kinds that need to know what is wrong with the metadata (`before`)."""
+        return self.validate(obj, old)
+
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         return []
 

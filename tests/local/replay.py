@@ -1,0 +1,204 @@
+"""Replays recordings of a real Kubernetes API server over HTTP and tells every difference.
+
+    differences = await replay("05-finalizers")
+
+The recordings lie in ../shared/data/kubernetes-1.36 beside the checkout (RECORDINGS in the environment names
+another place); their README explains the format. Placeholders (`<uid-3>`, `<rv-7>`, `<rand-1>`, ...) are bound
+where they first appear in an answer and put into later requests. What is not compared, and why, is in
+replay_exceptions.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from local.replay_exceptions import LOOSE, NOT_SENT
+from local.replay_match import Bindings, compare, expand, fits
+
+from srlm_local import bootstrap, controllers
+from srlm_local.apiserver import ApiServer
+from srlm_local.clock import Clock, VirtualClock
+from srlm_local.cluster import Cluster
+from srlm_local.jobcontroller.controller import JobController
+
+Object = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+RECORDINGS = Path(os.environ.get("RECORDINGS") or ROOT.parent / "shared" / "data" / "kubernetes-1.36")
+TRIES = 600
+LIMIT_SECONDS = 60
+
+
+def load(name: str) -> Object:
+    """A recording by the stem of its file."""
+    found: Object = json.loads((RECORDINGS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def default_controllers(cluster: Cluster) -> list[Coroutine[Any, Any, None]]:
+    return [JobController(cluster).run()]
+
+
+async def replay(
+    name: str, *, clock: Clock | None = None,
+    more: Callable[[Cluster], list[Coroutine[Any, Any, None]]] = default_controllers,
+) -> list[str]:
+    """All differences between the recording and a fresh cluster, one line each.
+
+    `more` gives the controllers that run beside the API server's own; with a VirtualClock (the default) time
+    moves only while a step waits for something.
+    """
+    recording = load(name)
+    cluster = Cluster(clock=clock or VirtualClock(), seed=7)
+    bootstrap.prepare(cluster)
+    server = await ApiServer(cluster, tls=False).start()
+    tasks = [*controllers.start(cluster), *(asyncio.create_task(run) for run in more(cluster))]
+    try:
+        if recording["scenario"] != "02-crd":
+            crd = load("02-crd")["steps"][0]["request"]["body"]
+            cluster.create("customresourcedefinitions.apiextensions.k8s.io", crd)
+        cluster.create("namespaces", {"metadata": {"name": f"rec-{recording['scenario']}"}})
+        await settle()
+        async with aiohttp.ClientSession(server.url, skip_auto_headers=["User-Agent"]) as session:
+            player = Player(name, cluster, server, session)
+            for number, step in enumerate(recording["steps"]):
+                await player.step(number, step)
+            return player.finish()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.stop()
+
+
+async def settle() -> None:
+    """Lets everything run that can run now."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class Player:
+    """Sends the steps of one recording and collects differences."""
+
+    def __init__(self, name: str, cluster: Cluster, server: ApiServer, session: aiohttp.ClientSession) -> None:
+        self._name = name
+        self._cluster = cluster
+        self._server = server
+        self._session = session
+        self._bindings = Bindings()
+        self._differences: list[str] = []
+
+    def finish(self) -> list[str]:
+        if ("*", "ranks") not in LOOSE.get(self._name, {}):
+            self._differences += self._bindings.disorder()
+        return self._differences
+
+    async def step(self, number: int, step: Object) -> None:
+        if number in NOT_SENT.get(self._name, {}):
+            return
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                found = await (self._watch(step) if "watch" in step else self._request(step))
+        except KeyError as unbound:
+            found = [f"not sent, as {unbound} was never seen in an answer"]
+        except TimeoutError:
+            found = [f"no such answer within {LIMIT_SECONDS} s; until {step.get('until')}"]
+        loose = LOOSE.get(self._name, {})
+        allowed = {what for key, what in loose if key in (number, "*")}
+        kept = [line for line in found if not any(line.startswith(what) for what in allowed)]
+        sent = step.get("request") or step["watch"]
+        self._differences += [
+            f"step {number} {sent.get('method', 'WATCH')} {sent['path']}: {line}" for line in kept
+        ]
+
+    def _headers(self, sent: Object) -> dict[str, str]:
+        headers = {"Accept": sent.get("accept") or "application/json", "User-Agent": "python-httpx/1"}
+        user = sent.get("user")
+        token = self._server.tokens.admin
+        if user == "bad token":
+            token = "nobody"
+        elif user not in (None, "anonymous"):
+            token = str(self._bindings.value("<token-1>"))
+        if user != "anonymous":
+            headers["Authorization"] = f"Bearer {token}"
+        if sent.get("content_type"):
+            headers["Content-Type"] = sent["content_type"]
+        return headers
+
+    def _body(self, sent: Object) -> bytes | None:
+        body = sent.get("body")
+        if body is None:
+            return None
+        filled = self._bindings.fill(expand(body), self._cluster.timestamp())
+        if isinstance(filled, str):
+            return filled.encode()
+        if "yaml" in sent.get("content_type", ""):
+            return yaml.safe_dump(filled, sort_keys=False).encode()
+        return json.dumps(filled).encode()
+
+    async def _request(self, step: Object) -> list[str]:
+        sent, wanted, until = step["request"], step["response"], step.get("until")
+        path = self._bindings.fill(expand(sent["path"]), "")
+        query = self._bindings.fill(sent.get("query") or {}, "")
+        for _ in range(TRIES):
+            async with self._session.request(
+                sent["method"], path, params=query, data=self._body(sent), headers=self._headers(sent)
+            ) as response:
+                text = await response.text()
+                got = _parse(text, response.content_type)
+                if until is None or fits(until, got):
+                    return self._compare(wanted, got, response)
+            await self._pass_time()
+        return [f"never matched {until}; the last answer was {text[:600]}"]
+
+    async def _pass_time(self) -> None:
+        await settle()
+        clock = self._cluster.clock
+        if isinstance(clock, VirtualClock):
+            await clock.advance(1)
+            await settle()
+
+    def _compare(self, wanted: Object, got: Any, response: aiohttp.ClientResponse) -> list[str]:
+        if response.status != wanted["status"]:
+            return [f"status {response.status}, not {wanted['status']}: {json.dumps(got)[:600]}"]
+        found = []
+        kind = wanted.get("content_type", "application/json")
+        have = response.headers.get("Content-Type", "")
+        if kind is not None and have != kind:
+            found.append(f"content type {have!r}, not {kind!r}")
+        headers = wanted.get("headers") or {}
+        for name in ("warning", "retry-after", "www-authenticate", "allow"):
+            given = response.headers.getall(name, [])
+            if given != headers.get(name, []):
+                found.append(f"header {name} {given}, not {headers.get(name, [])}")
+        return found + compare(expand(wanted.get("body")), got, self._bindings)
+
+    async def _watch(self, step: Object) -> list[str]:
+        watch = step["watch"]
+        path = self._bindings.fill(watch["path"], "")
+        query = self._bindings.fill(watch.get("query") or {}, "")
+        events: list[Any] = []
+        async with self._session.get(path, params=query, headers=self._headers(watch)) as response:
+            if response.status != 200:
+                return [f"status {response.status}: {await response.text()}"]
+            while line := await response.content.readline():
+                event = json.loads(line)
+                events.append(event)
+                enough = len(events) >= len(watch["events"])
+                if watch["ended_by"] == "client" and (fits(step["until"], event) or enough):
+                    break
+        return compare(expand(watch["events"]), events, self._bindings, "events")
+
+
+def _parse(text: str, content_type: str) -> Any:
+    if content_type == "application/json":
+        return json.loads(text)
+    if content_type == "application/yaml":
+        return yaml.safe_load(text)
+    return text
