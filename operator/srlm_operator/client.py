@@ -183,7 +183,7 @@ class Client:
     ) -> str:
         assert self._session is not None, "use the client as an async context manager"
         headers = {"Accept": "application/json", "User-Agent": names.MANAGER}
-        token = self.configuration.get_api_key_with_prefix("authorization")
+        token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         if token:
             headers["Authorization"] = token
         data = None
