@@ -49,7 +49,7 @@ def run(ctx: StageContext) -> Statistics:
 
 def checkpoints(folder: Path) -> dict[str, Path]:
     """The models of a training artifact by step, the finished one last."""
-    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-*")}
+    steps = {int(path.name): path for path in folder.glob("steps/*")}
     return {**{str(step): steps[step] for step in sorted(steps)}, FINAL: folder}
 
 

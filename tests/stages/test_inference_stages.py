@@ -217,7 +217,7 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
 def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path: Path) -> None:
     other = build_tiny_model(tmp_path / "other", seed=1)
     folder = tmp_path / "training"
-    for source, target in ((model, folder), (other, folder / "checkpoint-4")):
+    for source, target in ((model, folder), (other, folder / "steps" / "4")):
         target.mkdir(parents=True)
         for path in source.iterdir():
             (target / path.name).write_bytes(path.read_bytes())
@@ -230,9 +230,9 @@ def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path
     chosen = {entry.path: entry.sha256 for entry in world.manifest(result).files}
     offered = {
         step: trained.manifest.file(f"{prefix}model.safetensors").sha256
-        for step, prefix in ((-1, ""), (4, "checkpoint-4/"))
+        for step, prefix in ((-1, ""), (4, "steps/4/"))
     }
     assert chosen["model.safetensors"] == offered[int(result.statistics["chosenStep"])]
-    assert "checkpoint-4/model.safetensors" not in chosen
+    assert "steps/4/model.safetensors" not in chosen
 
 

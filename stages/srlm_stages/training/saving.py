@@ -34,7 +34,7 @@ def save_model(trainer: Any, folder: Path, config: WorkerConfig) -> None:
 
 
 class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
-    """Keeps the model of every n-th step as `checkpoint-<step>/` beside the finished one, to choose from."""
+    """Keeps the model of every n-th step as `steps/<step>/` beside the finished one, to choose from."""
 
     def __init__(self, trainer: Any, config: WorkerConfig) -> None:
         self._trainer, self._config = trainer, config
@@ -44,7 +44,7 @@ class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no 
     ) -> None:
         step = state.global_step
         if step % self._config.keep_every == 0 and step < state.max_steps:
-            save_model(self._trainer, Path(self._config.output) / f"checkpoint-{step}", self._config)
+            save_model(self._trainer, Path(self._config.output) / "steps" / str(step), self._config)
 
 
 def describe(start: Path, folder: Path, config: WorkerConfig) -> None:
