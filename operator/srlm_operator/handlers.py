@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import threading
 import time
 from typing import Any
 
@@ -77,7 +79,7 @@ class Operator:
             return
         poll = ProgressPoll(self.client, self.world, self.settings.progress_seconds, self.queue.add)
         stopping = asyncio.Event()
-        self._kopf = asyncio.create_task(self._watch(stopping), name="kopf")
+        self._kopf = asyncio.create_task(self._watch(stopping, stop), name="kopf")
         tasks = [
             self._kopf,
             asyncio.create_task(self.queue.run(), name="queue"),
@@ -128,9 +130,18 @@ class Operator:
             return "the watches have ended"
         return f"the watches are silent: {self._lost} changes came without an event" if self._lost else ""
 
-    async def _watch(self, stopping: asyncio.Event) -> None:
+    async def _watch(self, stopping: asyncio.Event, stop: asyncio.Event) -> None:
         registry = kopf.OperatorRegistry()
         self._register(registry)
+
+        @kopf.on.startup(registry=registry)
+        async def own_signals(**_: Any) -> None:
+            # Kopf has taken them for itself by now, and would stop without telling the rest.
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, stop.set)
+
+        loop = asyncio.get_running_loop()
         await kopf.operator(
             registry=registry,
             settings=kopf_settings(self.settings),
@@ -145,7 +156,7 @@ class Operator:
 
         @kopf.on.login(registry=registry)
         def login(**_: Any) -> kopf.ConnectionInfo:
-            token = c.get_api_key_with_prefix("authorization") or ""
+            token = c.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
             scheme, _, secret = token.partition(" ")
             return kopf.ConnectionInfo(
                 server=c.host,

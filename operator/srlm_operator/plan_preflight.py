@@ -123,9 +123,11 @@ def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
     key = preflight_key(draft.spec, draft.preflight.branch)
     if draft.preflight.key == key and draft.preflight.done and draft.preflight.pins is not None:
         return True
-    going_on = draft.preflight.key == key and draft.preflight.pins is not None
+    # An answer has come for this key, and it was only a portion.
+    going_on = draft.preflight.key == key and draft.preflight.checked_at is not None
     digests = {node: outcome.content_digest for node, outcome in sorted(known.items())} if going_on else {}
-    draft.preflight = draft.preflight.model_copy(update={"key": key, "done": False})
+    checked_at = draft.preflight.checked_at if going_on else None
+    draft.preflight = draft.preflight.model_copy(update={"key": key, "done": False, "checked_at": checked_at})
     pins = draft.preflight.pins
     work = Work(
         iteration=0,

@@ -27,6 +27,8 @@ from .waiting import look_at_pods
 def adopt_jobs(draft: Draft) -> None:
     """Records for Jobs that status does not know yet: the operator died between creating and writing."""
     for job in draft.jobs():
+        if job.has_ttl:
+            continue  # its outcome has been in status, and may have been shortened away since
         record = draft.records.get(job.node_id)
         if record is not None and job.attempt <= record.attempt:
             continue

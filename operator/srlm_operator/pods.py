@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,10 +63,17 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> di
     return pod
 
 
+def task_text(task: StageTask) -> str:
+    """`SRLM_TASK`: fields at their default are left out, so that an older stage image can read a newer task."""
+    body = task.wire(defaults=False)
+    body["params"]["kind"] = task.params.kind  # the discriminator is a default too
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+
+
 def _environment(
     task: StageTask, job: str, chosen: str, spec: RunSpec, settings: Settings
 ) -> list[dict[str, Any]]:
-    text = task.model_dump_json(by_alias=True, exclude_defaults=True, exclude_none=True)
+    text = task_text(task)
     if len(text.encode()) > MAX_TASK_BYTES:
         raise InvalidPodTemplate(
             f"the task of {task.stage} is {len(text.encode())} bytes, more than {MAX_TASK_BYTES}: shorten the spec"

@@ -62,7 +62,8 @@ def resolve(
     while True:
         nodes = graph(spec, pins, outcomes, branch)
         found, keys, revisions = _walk(spec, nodes, records, models, closed)
-        if len(graph(spec, pins, found, branch)) == len(nodes):
+        fixed = spec.preferences.min_yield.max_rounds == 1
+        if fixed or len(graph(spec, pins, found, branch)) == len(nodes):
             return Resolved(nodes, keys, revisions, found, closed)
         outcomes = found
 

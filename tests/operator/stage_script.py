@@ -1,0 +1,141 @@
+"""Stages without models: what a stage's pod would answer, with faults on request.
+
+Real keys and the real search of `preflight` over what was committed, digests made from keys.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from srlm_contract.graph import Outcome, graph, node_key
+from srlm_contract.keys import sha256
+from srlm_contract.tasks import (
+    ArtifactRef,
+    Committed,
+    Pins,
+    PreflightParams,
+    SourceRef,
+    StageError,
+    StageResult,
+    StageTask,
+)
+
+STATISTICS: dict[str, dict[str, float]] = {
+    "data": {"ift": 40, "rankedTrain": 20, "rankedHeldout": 10, "validation": 8},
+    "sft": {"rows": 40, "steps": 10, "loss": 1.5, "tokens": 4000, "seconds": 10},
+    "judge": {"rows": 8, "judged": 8, "verdicts": 16, "parsed": 16, "meanScore": 3.0, "tokens": 800},
+    "select": {"kept": 12, "keptPrompts": 6},
+    "prompts": {"prompts": 1000, "asked": 1400, "tokens": 900},
+    "generate": {"candidates": 4000, "truncated": 3, "tokens": 9000, "meanLength": 100.0},
+    "pairs": {"prompts": 1000, "pairs": 600, "ties": 100, "tieRate": 0.1},
+    "train": {"rows": 600, "steps": 30, "loss": 0.6, "rewardAccuracy": 0.7, "rewardMargin": 0.1},
+    "evaluate": {"judgeAccuracy": 0.6, "judgeAccuracyPairs": 15, "meanLength": 100.0, "winRate": 0.5},
+}
+PINS = Pins(
+    base_model=SourceRef(uri="hf://org/base", revision="b" * 40),
+    seed_data=SourceRef(uri="hf://org/data", revision="d" * 40, file="trees.jsonl"),
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a pod ends."""
+
+    exit_code: int
+    message: str = ""
+    reason: str = ""
+    disrupted: bool = False
+
+
+def error(exit_code: int, reason: str, message: str = "it broke", artifact: ArtifactRef | None = None) -> Ending:
+    """A pod that says why it failed."""
+    detail = StageError(reason=reason, message=message, artifact=artifact).model_dump_json(
+        by_alias=True, exclude_none=True
+    )
+    return Ending(exit_code, f'{{"error": {detail}}}')
+
+
+@dataclass
+class FakeStages:
+    """A store of committed artifacts, and the stages that fill it."""
+
+    committed: dict[str, Outcome] = field(default_factory=dict)
+    """By key."""
+    shards: dict[str, set[int]] = field(default_factory=dict)
+    faults: dict[str, deque[Ending]] = field(default_factory=dict)
+    """Endings to come, by node name: each is used once."""
+    statistics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By node name, instead of STATISTICS."""
+    portion: int = 100
+    """Committed artifacts that one answer of preflight holds."""
+    ran: list[str] = field(default_factory=list)
+    """`<iteration>/<node>` of every pod that really computed something."""
+
+    def fail(self, node: str, *endings: Ending) -> None:
+        self.faults.setdefault(node, deque()).extend(endings)
+
+    def run(self, task: StageTask, index: int = 0) -> Ending:
+        """What the pod of `task` with completion index `index` ends with."""
+        waiting = self.faults.get(task.node)
+        if waiting:
+            return waiting.popleft()
+        match task.stage:
+            case "preflight":
+                return _success(self._preflight(task))
+            case "cleanup":
+                return _success(StageResult(stage="cleanup"))
+            case _:
+                return _success(self._stage(task, index))
+
+    def _stage(self, task: StageTask, index: int) -> StageResult:
+        known = self.committed.get(task.key)
+        if known is not None and not task.repair:
+            return self._answer(task, known, reused=True)
+        shard = task.shard_indexes[index] if task.shard_indexes else index
+        done = self.shards.setdefault(task.key, set())
+        done.add(shard)
+        self.ran.append(f"{task.iteration}/{task.node}")
+        if len(done) < task.shards:
+            return StageResult(stage=task.stage, key=task.key)
+        statistics = self.statistics.get(task.node, STATISTICS.get(task.stage, {}))
+        outcome = Outcome(task.key, sha256(f"digest of {task.key}".encode()), statistics)
+        self.committed[task.key] = outcome
+        return self._answer(task, outcome, reused=False)
+
+    @staticmethod
+    def _answer(task: StageTask, outcome: Outcome, *, reused: bool) -> StageResult:
+        return StageResult(
+            stage=task.stage,
+            key=task.key,
+            content_digest=outcome.content_digest,
+            manifest_uri=f"{task.storage.uri}/artifacts/{task.stage}/{task.key}/manifest.json",
+            statistics=dict(outcome.statistics),
+            reused=reused,
+        )
+
+    def _preflight(self, task: StageTask) -> StageResult:
+        params = task.params
+        assert isinstance(params, PreflightParams)
+        outcomes: dict[str, Outcome] = {n: Outcome("", digest) for n, digest in params.known.items()}
+        found: list[Committed] = []
+        for node in graph(params.spec, PINS, outcomes, params.branch):
+            if node.id in outcomes:
+                continue
+            key = node_key(node, outcomes, params.spec.seed)
+            known = self.committed.get(key or "")
+            if known is None:
+                continue
+            outcomes[node.id] = known
+            found.append(
+                Committed(
+                    node=node.id, key=known.key, content_digest=known.content_digest,
+                    statistics=dict(known.statistics),
+                )
+            )  # fmt: skip
+        more = len(found) > self.portion
+        return StageResult(stage="preflight", pins=PINS, committed=tuple(found[: self.portion]), more=more)
+
+
+def _success(result: StageResult) -> Ending:
+    return Ending(0, result.model_dump_json(by_alias=True, exclude_none=True), "Completed")
