@@ -26,7 +26,7 @@ from typing import Any, Literal
 from srlm_local import errors
 from srlm_local.clock import Clock, SystemClock, to_seconds
 from srlm_local.deletion import DeleteOptions, delete, gone_after_update
-from srlm_local.jsontools import copy
+from srlm_local.jsontools import copy, go_json
 from srlm_local.managed_fields import apply_configuration, track
 from srlm_local.metadata import check_decoded, validate_metadata, warn_about_finalizers
 from srlm_local.patching import PatchFailed, json_patch, merge_patch, strategic_merge
@@ -38,6 +38,8 @@ from srlm_local.strategies import strategy_for
 from srlm_local.strategy import Strategy
 
 PatchType = Literal["merge", "json", "strategic", "apply"]
+MAX_OBJECT = 1536 * 1024
+"""The largest object that etcd takes."""
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -352,7 +354,7 @@ class Cluster:
             warn_about_finalizers(new, request)
         if gone_after_update(new, old):
             if not request.dry_run:
-                self.erase(rt, new)
+                self.erase(rt, old)  # watchers see the object as it was before its last finalizer went
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             return new
         if given_managers is not None and not given_managers:
@@ -432,6 +434,8 @@ class Cluster:
         old = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"])
         if old == obj:
             return copy(old)
+        if request.body_size > MAX_OBJECT // 2 and len(go_json(obj).encode()) > MAX_OBJECT:
+            raise errors.ApiError(500, "", "etcdserver: request is too large")
         stored = self.storage.put(rt.storage, meta.get("namespace", ""), meta["name"], copy(obj))
         self.strategy(rt).after(self, stored, old)
         return copy(stored)

@@ -8,6 +8,7 @@ from srlm_local.cluster import Cluster
 from srlm_local.crd_controller import CrdController
 from srlm_local.gc import GarbageCollector
 from srlm_local.namespaces import NamespaceController
+from srlm_local.pod_gc import PodGarbageCollector
 
 
 def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
@@ -16,5 +17,6 @@ def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
         GarbageCollector(cluster).run(),
         NamespaceController(cluster, authority).run(),
         CrdController(cluster).run(),
+        PodGarbageCollector(cluster).run(),
     ]
     return [asyncio.create_task(task) for task in running]

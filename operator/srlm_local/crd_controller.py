@@ -1,4 +1,4 @@
-"""What becomes of custom resources when their definition is deleted."""
+"""Definitions are established when they are new, and their instances deleted when they go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 
 class CrdController:
-    """Deletes the instances of a terminating definition, then lets it go."""
+    """Accepts the names of new definitions; deletes the instances of terminating ones, then lets them go."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -36,10 +36,23 @@ class CrdController:
         for crd in self._cluster.list(CRDS):
             if "deletionTimestamp" in crd["metadata"] and CLEANUP in (crd["metadata"].get("finalizers") or []):
                 self._clean(crd)
+            elif not (crd["status"].get("conditions") or []):
+                self._establish(crd)
+
+    def _establish(self, crd: Object) -> None:
+        now = self._cluster.timestamp()
+        crd["status"]["conditions"] = [
+            {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts",
+             "message": "no conflicts found"},
+            {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted",
+             "message": "the initial names have been accepted"},
+        ]
+        crd["status"]["acceptedNames"] = dict(crd["spec"]["names"])
+        self._cluster.write(self._cluster.type_of(CRDS), crd, Request())
 
     def _clean(self, crd: Object) -> None:
         cluster = self._cluster
-        rt = types_of(crd)[0]
+        rt = types_of({**crd, "status": {"acceptedNames": crd["spec"]["names"]}})[0]
         self._terminating(crd, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
         for obj in cluster.storage.list(rt.storage):
             meta = obj["metadata"]
@@ -51,7 +64,7 @@ class CrdController:
         cluster.patch(CRDS, crd["metadata"]["name"], {"metadata": {"finalizers": left or None}})
 
     def _terminating(self, crd: Object, reason: str, message: str) -> None:
-        conditions = crd["status"]["conditions"]
+        conditions = crd["status"].get("conditions") or []
         have = next((c for c in conditions if c["type"] == "Terminating"), None)
         if have is not None and have["reason"] == reason:
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from srlm_contract import schema as schemas
 from srlm_contract.schema import FieldError
-from srlm_local.clock import to_seconds
+from srlm_local.errors import forbidden
 from srlm_local.jsontools import copy
 from srlm_local.strictness import unknown_fields
 from srlm_local.request import Request
@@ -39,6 +39,12 @@ class CustomStrategy(Strategy):
     def default(self, obj: Object) -> None:
         if obj["kind"] == self._rt.kind:
             schemas.apply_defaults(self._schema, obj)
+
+    def admit(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
+        crd = cluster.storage.get(CRDS, "", self._rt.name)
+        if old is None and crd is not None and "deletionTimestamp" in crd["metadata"]:
+            why = "create not allowed while custom resource definition is terminating"
+            raise forbidden(self._rt.plural, self._rt.group, obj["metadata"].get("name", ""), why)
 
     def problems(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
         found = list(before)
@@ -89,7 +95,7 @@ def _check_versions(spec: Object, old: Object | None) -> list[FieldError]:
 
 
 class CrdStrategy(Strategy):
-    """A CustomResourceDefinition. Its names are accepted and its resources served in the same instant."""
+    """A CustomResourceDefinition. Its resources are served from its creation on; a controller says so in status."""
 
     def default(self, obj: Object) -> None:
         spec = obj.get("spec") or {}
@@ -140,15 +146,5 @@ class CrdStrategy(Strategy):
 
     def prepare(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         if old is None:
-            now = to_seconds(cluster.clock.now())
-            spec = obj["spec"]
-            obj["status"] = {
-                "conditions": [
-                    {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts",
-                     "message": "no conflicts found"},
-                    {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted",
-                     "message": "the initial names have been accepted"},
-                ],
-                "acceptedNames": dict(spec["names"]),
-                "storedVersions": [v["name"] for v in spec["versions"] if v.get("storage")],
-            }
+            stored = [version["name"] for version in obj["spec"]["versions"] if version.get("storage")]
+            obj["status"] = {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}

@@ -138,9 +138,10 @@ async def create(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     accept = accept_of(http)
     body = await read_body(http)
     request = options_of(http, user, "CreateOptions", rt)
+    request.body_size = len(body)
     try:
         obj = inward(rt, decode(body, body_type(http), rt, request))
-        made = cluster.create(rt, _stored_form(rt, obj), route.namespace, request=request)
+        made = cluster.create(rt, obj, route.namespace, request=request)
     except ApiError as error:
         raise with_warnings(error, request) from None
     return render(rt, made, accept, 201, request)
@@ -152,15 +153,11 @@ def with_warnings(error: ApiError, request: Request) -> ApiError:
     return error
 
 
-def _stored_form(rt: ResourceType, obj: Object) -> Object:
-    """events.k8s.io objects are checked against that type, so their apiVersion stays until they are stored."""
-    return obj
-
-
 async def update(http: web.Request, cluster: Cluster, rt: ResourceType, route: Route, user: User) -> web.Response:
     accept = accept_of(http)
     body = await read_body(http)
     request = options_of(http, user, "UpdateOptions", rt)
+    request.body_size = len(body)
     existed = cluster.find(rt, route.name, route.namespace) is not None
     try:
         obj = inward(rt, decode(body, body_type(http), rt, request))
@@ -183,6 +180,7 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
         )
     body = await read_body(http)
     request = options_of(http, user, "PatchOptions", rt)
+    request.body_size = len(body)
     if kind == "apply" and not http.query.get("fieldManager"):
         error = FieldError("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
         raise errors.invalid("PatchOptions", "meta.k8s.io", "", [error])

@@ -90,7 +90,9 @@ class NamespaceController:
             rt.name: left for rt in _one_version_each(types) if (left := cluster.storage.list(rt.storage, name))
         }
         if remaining:
-            self._report(namespace, remaining)
+            # A pod deleted without grace counts as gone, though a finalizer may keep it and the rest behind it.
+            stuck = remaining.get("pods") and all(_without_grace(pod) for pod in remaining["pods"])
+            self._report(namespace, {} if stuck else remaining)
             return
         stored = cluster.storage.get("namespaces", "", name)
         if stored is not None and not (stored["metadata"].get("finalizers") or []):
@@ -113,7 +115,9 @@ class NamespaceController:
              "All legacy kube types successfully parsed"),
             ("NamespaceDeletionContentFailure", "False", "ContentDeleted",
              "All content successfully deleted, may be waiting on finalization"),
-            ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {counts}"),
+            ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {counts}")
+            if remaining else
+            ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
         ]
         if waits:
             wanted.append(("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain",
@@ -133,6 +137,10 @@ class NamespaceController:
         if status != namespace.get("status"):
             rt = self._cluster.type_of("namespaces")
             self._cluster.write(rt, {**namespace, "status": status}, Request())
+
+
+def _without_grace(pod: Object) -> bool:
+    return pod["metadata"].get("deletionGracePeriodSeconds") == 0
 
 
 def _one_version_each(types: list[ResourceType]) -> list[ResourceType]:
