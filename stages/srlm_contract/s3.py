@@ -94,13 +94,14 @@ class S3Store:
         try:
             with translated(self.uri(key), "read"):
                 answer = self.client.head_object(**self._target(key).address)
+                return ObjectInfo(key, int(answer["ContentLength"]), answer["ETag"], answer["LastModified"])
         except NotFound:
             return None
-        return ObjectInfo(key, int(answer["ContentLength"]), answer["ETag"], answer["LastModified"])
 
     def get(self, key: str) -> Blob:
         data, answer = read_whole(self._target(key), self.transfer)
-        return Blob(data, ObjectInfo(key, len(data), answer["ETag"], answer["LastModified"]))
+        with translated(self.uri(key), "read"):
+            return Blob(data, ObjectInfo(key, len(data), answer["ETag"], answer["LastModified"]))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         info = self.head(key)
@@ -199,7 +200,7 @@ class S3Store:
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> ObjectInfo:
         with translated(self.uri(key), "write"):
             answer = self.client.put_object(**self._target(key).address, Body=data, **condition)
-        return ObjectInfo(key, len(data), answer["ETag"], datetime.now(UTC))
+            return ObjectInfo(key, len(data), answer["ETag"], datetime.now(UTC))
 
     def _look_first(self, key: str, condition: dict[str, str]) -> dict[str, str]:
         """Checks the condition here unless the server is known to; returns what to send along."""

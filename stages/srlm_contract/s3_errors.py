@@ -44,7 +44,8 @@ def translated(uri: str, action: str) -> Iterator[None]:
         yield
     except boto.ClientError as error:
         raise _from_answer(error, uri, action) from error
-    except (boto.BotoCoreError, urllib3.HTTPError, ConnectionError, TimeoutError) as error:
+    except (boto.BotoCoreError, urllib3.HTTPError, ConnectionError, TimeoutError, KeyError) as error:
+        # KeyError: an answer without the fields that every S3 server sends.
         raise _from_client(error, uri, action) from error
 
 

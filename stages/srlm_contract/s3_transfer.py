@@ -162,7 +162,7 @@ def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDi
     """Writes the object to `path`. Raises NotFound, and Temporary when it changed meanwhile."""
     with translated(target.uri, "read"):
         head = target.client.head_object(**target.address)
-    size, etag = int(head["ContentLength"]), str(head["ETag"])
+        size, etag = int(head["ContentLength"]), str(head["ETag"])
     part = settings.part_size(size)
     digest = hashlib.sha256()
     with path.open("wb") as out:

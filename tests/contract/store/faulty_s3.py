@@ -6,6 +6,7 @@ Changing requests are therefore let in one at a time.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -53,6 +54,10 @@ class FaultyS3:
         self._counting = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        # Read at once: an answer may come from a fault, from moto, or from both in turn.
+        environ["wsgi.input"] = io.BytesIO(
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        )
         with self._counting:
             self.requests.append(
                 f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ['QUERY_STRING']}"
@@ -61,7 +66,6 @@ class FaultyS3:
         for fault in faults:
             instead = fault.answer(environ)
             if instead is not None:
-                environ["wsgi.input"].read()
                 return instead(environ, start_response)
         response = self._real(environ)
         for fault in faults:
