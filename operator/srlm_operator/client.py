@@ -78,7 +78,9 @@ def load_configuration(context: str | None = None) -> Configuration:
         if inside and context is None:
             kubeconfig.load_incluster_config(client_configuration=found)
         else:
-            kubeconfig.load_kube_config(client_configuration=found, context=context)
+            # By argument: the package reads KUBECONFIG only once, when it is imported.
+            file = os.environ.get("KUBECONFIG")
+            kubeconfig.load_kube_config(config_file=file, client_configuration=found, context=context)
     except kubeconfig.ConfigException as problem:
         raise ConfigurationError(f"no cluster: {problem}; set KUBECONFIG") from None
     return found
@@ -87,11 +89,16 @@ def load_configuration(context: str | None = None) -> Configuration:
 def default_namespace(context: str | None = None) -> str:
     """Namespace of the kubeconfig's context, or `default`."""
     try:
-        contexts, active = kubeconfig.list_kube_config_contexts()
+        contexts, active = kubeconfig.list_kube_config_contexts(config_file=os.environ.get("KUBECONFIG"))
     except kubeconfig.ConfigException:
         return "default"
     chosen = next((c for c in contexts if c["name"] == context), active)
     return str((chosen or {}).get("context", {}).get("namespace") or "default")
+
+
+def bearer(configuration: Configuration) -> str:
+    """The Authorization header, refreshed when the credentials come from a file or a program; or nothing."""
+    return str(configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or "")
 
 
 class Client:
@@ -183,7 +190,7 @@ class Client:
     ) -> str:
         assert self._session is not None, "use the client as an async context manager"
         headers = {"Accept": "application/json", "User-Agent": names.MANAGER}
-        token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        token = bearer(self.configuration)
         if token:
             headers["Authorization"] = token
         data = None

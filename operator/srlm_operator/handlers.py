@@ -17,7 +17,7 @@ from typing import Any
 import kopf
 
 from . import names
-from .client import Client, load_configuration
+from .client import Client, bearer, load_configuration
 from .errors import ApiError
 from .health import serve
 from .leader import LeaderElection
@@ -156,7 +156,7 @@ class Operator:
 
         @kopf.on.login(registry=registry)
         def login(**_: Any) -> kopf.ConnectionInfo:
-            token = c.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+            token = bearer(c)
             scheme, _, secret = token.partition(" ")
             return kopf.ConnectionInfo(
                 server=c.host,
