@@ -72,7 +72,8 @@ class StageContext:
         """The task's parameters as `kind`. Raises InvalidTask for those of another stage."""
         if not isinstance(self.task.params, kind):
             raise InvalidTask(
-                "InvalidTask", f"params are {type(self.task.params).__name__}, not {kind.__name__}: wrong stage?"
+                "InvalidTask",
+                f"params are {type(self.task.params).__name__}, not {kind.__name__}: wrong stage?",
             )
         return self.task.params
 
@@ -110,7 +111,8 @@ class StageContext:
     def _ref(self, name: str) -> ArtifactRef:
         if name not in self.task.inputs:
             raise InvalidTask(
-                "InvalidTask", f"stage {self.task.stage} needs the input {name!r}; the task has {sorted(self.task.inputs)}"
+                "InvalidTask",
+                f"stage {self.task.stage} needs the input {name!r}; the task has {sorted(self.task.inputs)}",
             )
         return self.task.inputs[name]
 
@@ -160,8 +162,8 @@ class StageContext:
 
         def fill(folder: Path) -> None:
             found = fetch_source(source, kind, self.work / "fill", self._open_store, files)
-            for path in matching(found, files):
-                shutil.move(path, folder / path.name)
+            for path in matching((p.name for p in found.iterdir() if p.is_file()), files):
+                shutil.move(found / path, folder / path)
 
         place = sha256(f"{source.uri}@{source.revision}".encode())
         return self._open.enter_context(cache.get(place, fill))
@@ -185,7 +187,8 @@ class StageContext:
         path = Path(self.environ.get(variable) or "/nonexistent")
         if not path.is_file():
             raise BadInput(
-                "TemplateNotUsable", f"template {asked!r} is neither built in ({', '.join(built_in)}) nor mounted"
+                "TemplateNotUsable",
+                f"template {asked!r} is neither built in ({', '.join(built_in)}) nor mounted",
             )
         data = path.read_bytes()
         if asked.startswith("sha256:") and sha256(data) != asked:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import BadInput
 from .origins import Missing, Origin
+from .sources import MODEL_FILES, matching
 
 #: Small files that describe a model; weights are not read.
 DESCRIPTION = (
@@ -19,8 +20,7 @@ DESCRIPTION = (
 
 def model_files(origin: Origin) -> list[str]:
     """The files that are the model: safetensors, JSON, tokenizer and template files of the top folder."""
-    suffixes = (".safetensors", ".json", ".txt", ".model", ".jinja")
-    return [f for f in origin.files if "/" not in f and f.endswith(suffixes) and not f.startswith(".")]
+    return matching(origin.files, MODEL_FILES)
 
 
 def check_model(origin: Origin, folder: Path, template: str | None) -> None:
@@ -97,7 +97,8 @@ def _check_native(origin: Origin, config: dict[str, Any]) -> None:
 
     if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise _unusable(
-            origin, f"model type {config.get('model_type')!r} needs code from its repository, which is not run"
+            origin,
+            f"model type {config.get('model_type')!r} needs code from its repository, which is not run",
         )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import unquote, urlsplit
 
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.store import Store
@@ -50,7 +51,7 @@ class FileOrigin:
 
     @classmethod
     def open(cls, uri: str) -> FileOrigin:
-        path = Path(uri.removeprefix("file://"))
+        path = Path(unquote(urlsplit(uri).path))
         if path.is_file():
             return cls(uri, path.parent, {path.name: path.stat().st_size})
         if not path.is_dir():

@@ -87,15 +87,15 @@ def chat_template(spec: RunSpec) -> tuple[str, str | None]:
     if ref is None:
         return "", None
     if ref.key is None:
-        from .chat import BUILT_IN_TEMPLATES
+        from .context import BUILT_IN_CHAT_TEMPLATES
 
-        if ref.name not in BUILT_IN_TEMPLATES:
+        if ref.name not in BUILT_IN_CHAT_TEMPLATES:
             raise BadInput(
                 "TemplateNotUsable",
                 f"baseModel.chatTemplateRef: there is no built-in template {ref.name!r} "
-                f"({', '.join(sorted(BUILT_IN_TEMPLATES))}); name a ConfigMap with name and key",
+                f"({', '.join(sorted(BUILT_IN_CHAT_TEMPLATES))}); name a ConfigMap with name and key",
             )
-        return ref.name, BUILT_IN_TEMPLATES[ref.name]
+        return ref.name, BUILT_IN_CHAT_TEMPLATES[ref.name]
     text = _mounted("SRLM_CHAT_TEMPLATE_FILE", f"baseModel.chatTemplateRef ({ref.name}, {ref.key})")
     return sha256(text.encode()), text
 

@@ -5,6 +5,7 @@ Everything goes over the wire: the Kubernetes API by its official client, S3 by 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -94,7 +95,9 @@ class Machine:
         for pod in self.core.list_pod_for_all_namespaces().items:
             if pod.status.phase in ("Failed", "Running"):
                 with contextlib.suppress(Exception):
-                    log = self.core.read_namespaced_pod_log(pod.metadata.name, pod.metadata.namespace, tail_lines=25)
+                    log = self.core.read_namespaced_pod_log(
+                        pod.metadata.name, pod.metadata.namespace, tail_lines=25
+                    )
                     lines.append(f"--- {pod.metadata.name} {pod.status.phase}\n{log}")
         return "\n".join(lines) + "\n" + (self.folder / "up.log").read_text()[-3000:]
 
@@ -102,11 +105,15 @@ class Machine:
 
     def apply(self, run: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
         """Create a run."""
-        created: dict[str, Any] = self.runs.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, run)
+        created: dict[str, Any] = self.runs.create_namespaced_custom_object(
+            GROUP, VERSION, namespace, PLURAL, run
+        )
         return created
 
     def get(self, name: str, namespace: str = "default") -> dict[str, Any]:
-        found: dict[str, Any] = self.runs.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
+        found: dict[str, Any] = self.runs.get_namespaced_custom_object(
+            GROUP, VERSION, namespace, PLURAL, name
+        )
         return found
 
     def patch(self, name: str, body: dict[str, Any], namespace: str = "default") -> None:
@@ -139,7 +146,7 @@ class Machine:
     def s3(self) -> Any:
         storage = self.storage()
         secret = self.core.read_namespaced_secret(storage["credentialsSecretRef"]["name"], "default").data
-        decoded = {key: __import__("base64").b64decode(value).decode() for key, value in secret.items()}
+        decoded = {key: base64.b64decode(value).decode() for key, value in secret.items()}
         return boto3.client(
             "s3",
             endpoint_url=storage["endpointUrl"],

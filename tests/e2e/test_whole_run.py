@@ -1,0 +1,129 @@
+"""One whole run through operator, API server, Jobs, S3 and stages, while the operator is killed again and again."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from e2e.machine import Machine
+from e2e.runs import manifests, small_run, stage_records
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+PREFIX = "whole"
+
+
+@pytest.fixture(scope="module")
+def finished(cluster: Machine, tiny_model: Path) -> dict[str, Any]:
+    """The run after it succeeded; the operator was killed after each newly committed stage of M2."""
+    cluster.apply(small_run(cluster, "whole.run", tiny_model, prefix=PREFIX))
+    killed: set[str] = set()
+    seen: dict[str, str] = {}
+
+    def done() -> bool:
+        status = cluster.get("whole.run").get("status", {})
+        for name, stage in stage_records({"iterations": status.get("iterations", [])}).items():
+            digest = stage.get("contentDigest", "")
+            if digest:
+                assert seen.setdefault(name, digest) == digest, f"{name} was committed twice"
+            if stage["state"] == "Running" and name.startswith("M2/") and name not in killed:
+                killed.add(name)
+                operator = cluster.operator()
+                if operator is not None:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        operator.kill()
+        return cluster.finished("whole.run") is not None
+
+    cluster.until(done, 800, "the run did not end")
+    assert len(killed) >= 4, f"the operator was killed only at {killed}"
+    return cluster.get("whole.run")
+
+
+def test_it_succeeds_with_three_models(finished: dict[str, Any], cluster: Machine) -> None:
+    status = finished["status"]
+    assert status["phase"] == "Succeeded", cluster.describe()
+    assert [model["name"] for model in status["models"]] == ["M1", "M2", "M3"]
+    conditions = {c["type"]: c["status"] for c in status["conditions"]}
+    assert conditions["Ready"] == "True"
+    assert not conditions.keys() & {"Reconciling", "Stalled"}
+    assert status["observedGeneration"] == finished["metadata"]["generation"]
+
+
+def test_every_artifact_leads_back_to_the_seed_data(finished: dict[str, Any], cluster: Machine) -> None:
+    by_digest = {m["contentDigest"]: m for m in manifests(cluster, PREFIX).values()}
+    last = finished["status"]["models"][-1]["contentDigest"]
+    reached: set[str] = set()
+    todo = [last]
+    while todo:
+        manifest = by_digest[todo.pop()]
+        reached.add(manifest["stage"])
+        todo += [i["contentDigest"] for i in manifest["inputs"].values() if i.get("contentDigest")]
+    assert reached == {"train", "pairs", "judge", "generate", "prompts", "sft", "select", "data"}
+
+
+def test_no_job_ran_twice_for_a_key(finished: dict[str, Any], cluster: Machine) -> None:
+    ran: dict[tuple[str, str], int] = {}
+    for job in cluster.jobs():
+        labels = job.metadata.labels
+        if labels.get("selfrewarding.dev/run") == "whole.run" and job.status.succeeded:
+            where = (labels["selfrewarding.dev/iteration"], labels["selfrewarding.dev/node"])
+            ran[where] = ran.get(where, 0) + 1
+    assert ran
+    assert {where: n for where, n in ran.items() if n > 1 and where[1] != "preflight"} == {}
+
+
+def test_training_moved_the_weights(finished: dict[str, Any]) -> None:
+    records = stage_records(finished["status"])
+    for model in ("M2", "M3"):
+        assert records[f"{model}/train"]["statistics"]["changedWeights"] >= 0.05
+
+
+def test_the_last_checkpoint_loads_and_answers(
+    finished: dict[str, Any], cluster: Machine, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = finished["status"]["models"][-1]
+    bucket = cluster.storage()["uri"].removeprefix("s3://")
+    manifest = manifests(cluster, PREFIX)[f"{PREFIX}/artifacts/{model['stage']}/{model['key']}/manifest.json"]
+    for file in manifest["files"]:
+        target = tmp_path / file["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        key = f"{PREFIX}/artifacts/{model['stage']}/{model['key']}/parts/{file['part']}/{file['path']}"
+        cluster.s3().download_file(bucket, key, str(target))
+    assert not list(tmp_path.rglob("*.bin"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
+    inputs = ids["input_ids"] if hasattr(ids, "keys") else ids
+    answer = loaded.generate(inputs, max_new_tokens=8, do_sample=False)
+    assert answer.shape[1] > inputs.shape[1]
+
+
+def test_another_beta_reuses_everything_before_training(
+    finished: dict[str, Any], cluster: Machine, tiny_model: Path
+) -> None:
+    run = small_run(cluster, "beta", tiny_model, prefix=PREFIX)
+    run["spec"]["training"]["dpo"]["beta"] = 0.3
+    run["spec"]["iterations"] = 1
+    cluster.apply(run)
+    cluster.until(lambda: cluster.finished("beta"), 300, "the second run did not end")
+    found = cluster.get("beta")
+    assert found["status"]["phase"] == "Succeeded", cluster.describe()
+    ours = stage_records(found["status"])
+    theirs = stage_records(finished["status"])
+    reused = [name for name, stage in ours.items() if stage.get("reused")]
+    assert set(reused) == {name for name in theirs if name.startswith("M1/")} | {
+        "M2/prompts", "M2/generate", "M2/judge", "M2/pairs",
+    }  # fmt: skip
+    jobs = {
+        job.metadata.labels["selfrewarding.dev/node"]
+        for job in cluster.jobs()
+        if job.metadata.labels.get("selfrewarding.dev/run") == "beta"
+    }
+    assert jobs == {"preflight", "train", "judge-heldout", "evaluate"}
+    assert ours["M2/train"]["contentDigest"] != theirs["M2/train"]["contentDigest"]
