@@ -22,11 +22,11 @@ from typing import Any
 from rich.console import Console
 from ruamel.yaml import YAML
 
+import srlm_contract
 from srlm_contract.status import RunStatus
 from srlm_local.demo_screen import Screen
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.programs import python
-from srlm_local.provision import crd_folder
 from srlm_operator.results import duration, results_table
 
 RUNS = "selfrewardingruns.selfrewarding.dev"
@@ -75,7 +75,7 @@ class DemoError(Exception):
 
 def manifest(args: argparse.Namespace) -> dict[str, Any]:
     """The demo run with the paths of this machine; fetches the model when it is not there."""
-    run: dict[str, Any] = YAML(typ="safe").load((crd_folder() / "samples" / "demo.yaml").read_text())
+    run: dict[str, Any] = YAML(typ="safe").load(_sample().read_text())
     run["metadata"] = {"name": NAME, "namespace": NAMESPACE}
     spec = run["spec"]
     if args.seed_data is not None:
@@ -90,6 +90,15 @@ def manifest(args: argparse.Namespace) -> dict[str, Any]:
         for stage in ("judge", "prompts", "generate", "evaluate"):
             spec["stages"][stage]["engine"] = {"name": "transformers"}
     return run
+
+
+def _sample() -> Path:
+    """The sample in the installed package, or in the checkout."""
+    package = Path(srlm_contract.__file__).parent
+    found = [p for p in (package / "crds", package.parents[1] / "crds") if p.is_dir()]
+    if not found:
+        raise DemoError(f"no folder crds in {package}: install the package again")
+    return found[0] / "samples" / "demo.yaml"
 
 
 def _seed() -> Path:
