@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from srlm_local import errors
 from srlm_local.clock import Clock, SystemClock, to_seconds
+from srlm_local.conversion import inward, outward
 from srlm_local.deletion import DeleteOptions, delete, gone_after_update
 from srlm_local.jsontools import copy, go_json
 from srlm_local.managed_fields import apply_configuration, track
@@ -156,6 +157,8 @@ class Cluster:
         if meta.get("resourceVersion"):
             raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
         strategy.decode(self, rt, obj, request)
+        obj = inward(rt, obj)
+        meta = obj["metadata"]
         self._system_fields(rt, obj)
         if rt.status and rt.name not in KEEPS_STATUS_ON_CREATE:
             obj.pop("status", None)
@@ -198,6 +201,7 @@ class Cluster:
                 f"the name of the object ({wrong}) does not match the name on the URL ({name})"
             )
         self.strategy(rt).decode(self, rt, obj, request)
+        obj = inward(rt, obj)
         old = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
         if old is None:
             version = obj["metadata"].get("resourceVersion")
@@ -227,13 +231,14 @@ class Cluster:
             return self._apply(rt, old, name, namespace, patch, subresource, request)
         if old is None:
             raise errors.not_found(rt.plural, rt.group, name)
+        shown = outward(rt, old)
         try:
             if kind == "json":
-                new = json_patch(old, patch)
+                new = json_patch(shown, patch)
             elif kind == "strategic" and not rt.custom:
-                new = strategic_merge(old, patch)
+                new = strategic_merge(shown, patch)
             else:
-                new = merge_patch(old, patch)
+                new = merge_patch(shown, patch)
         except PatchFailed as error:
             message = "the server rejected our request due to an error in our request"
             raise errors.ApiError(422, "Invalid", message, {}) from error
@@ -244,7 +249,7 @@ class Cluster:
                 f"the name of the object ({wrong}) does not match the name on the URL ({name})"
             )
         self.strategy(rt).decode(self, rt, new, request, old)
-        return self._replace(rt, old, new, subresource, request, patched=True)
+        return self._replace(rt, old, inward(rt, new), subresource, request, patched=True)
 
     def _apply(
         self, rt: ResourceType, old: Object | None, name: str, namespace: str, config: Object, subresource: str,
@@ -424,7 +429,8 @@ class Cluster:
     def _refuse(self, rt: ResourceType, obj: Object, found: list[errors.FieldError]) -> None:
         if found:
             kind = obj.get("kind", rt.kind) if rt.custom else rt.kind
-            raise errors.invalid(kind, rt.group, obj["metadata"].get("name", ""), found)
+            group = "" if rt.stored_as else rt.group
+            raise errors.invalid(kind, group, obj["metadata"].get("name", ""), found)
 
     def write(self, rt: ResourceType, obj: Object, request: Request) -> Object:
         """Stores, unless it is a dry run; returns a copy."""

@@ -17,25 +17,20 @@ _TO_NEW = {
     "lastTimestamp": "deprecatedLastTimestamp",
 }
 _TO_CORE = {new: core for core, new in _TO_NEW.items()}
-
-
-def _is_new_event(rt: ResourceType) -> bool:
-    return rt.group == "events.k8s.io"
+_SHOWN_IF_SET = ("reportingController", "reportingInstance")
 
 
 def outward(rt: ResourceType, obj: Object) -> Object:
     """A stored object as this resource shows it."""
-    if not _is_new_event(rt):
+    if not rt.stored_as:
         return obj
     shown = {_TO_NEW.get(key, key): value for key, value in obj.items()}
-    reporter = shown.pop("reportingInstance", None)
-    if reporter is not None:
-        shown["reportingInstance"] = reporter
-    return {**shown, "kind": "Event", "apiVersion": "events.k8s.io/v1"}
+    shown = {key: value for key, value in shown.items() if value or key not in _SHOWN_IF_SET}
+    return {**shown, "kind": rt.kind, "apiVersion": rt.api_version}
 
 
-def inward(rt: ResourceType, obj: Any) -> Any:
+def inward(rt: ResourceType, obj: Object) -> Object:
     """An object of this resource as it is stored."""
-    if not _is_new_event(rt) or not isinstance(obj, dict):
+    if not rt.stored_as:
         return obj
-    return {_TO_CORE.get(key, key): value for key, value in obj.items()}
+    return {**{_TO_CORE.get(key, key): value for key, value in obj.items()}, "kind": rt.kind, "apiVersion": "v1"}

@@ -26,13 +26,14 @@ class ApiError(Exception):
         self.message = message
         self.details = details
         self.warnings: list[str] = []
+        self.list_meta: dict[str, Any] = {}
 
     def body(self) -> dict[str, Any]:
         """The Status object that goes over the wire."""
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.list_meta,
             "status": "Failure",
             "message": self.message,
         }

@@ -14,12 +14,19 @@ from srlm_contract.schema import FieldError
 from srlm_local import errors
 from srlm_local.cluster import Cluster
 from srlm_local.conversion import outward
+from srlm_local.errors import ApiError
 from srlm_local.printing import table
 from srlm_local.resources import ResourceType
 from srlm_local.respond import Accept, answer, partial
 from srlm_local.routing import Route
 
 Object = dict[str, Any]
+STALE = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def too_large(asked: int, current: int) -> errors.ApiError:
     """504: the client has seen the future (it talked to another or a restored server)."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return errors.ApiError(
-        504, "Timeout", f"Too large resource version: {asked}, current: {current}",
+        504, "Timeout", f"Timeout: Too large resource version: {asked}, current: {current}",
         {"causes": [cause], "retryAfterSeconds": 1},
     )
 
@@ -131,12 +138,18 @@ def select(
     start = ""
     if options.token:
         version, start = _token(options.token)
-        found = storage.list_at(rt.storage, namespace, version)
+        try:
+            found = storage.list_at(rt.storage, namespace, version)
+        except ApiError:
+            raise _stale_token(storage.version, start) from None
     elif options.version and options.match == "Exact":
         version = parse_version(options.version)
         if version > storage.version:
             raise too_large(version, storage.version)
-        found = storage.list_at(rt.storage, namespace, version)
+        try:
+            found = storage.list_at(rt.storage, namespace, version)
+        except ApiError:
+            raise errors.expired("The resourceVersion for the provided list is too old.") from None
     else:
         version = storage.version
         if options.version and (asked := parse_version(options.version)) > version:
@@ -147,8 +160,7 @@ def select(
     meta: Object = {"resourceVersion": str(version)}
     if options.limit and len(chosen) > options.limit:
         last = chosen[options.limit - 1]
-        token = {"v": "meta.k8s.io/v1", "rv": version, "start": _key(last) + "\u0000"}
-        meta["continue"] = base64.urlsafe_b64encode(json.dumps(token).encode()).decode().rstrip("=")
+        meta["continue"] = _make_token(version, _key(last) + "\u0000")
         if not options.labels and not options.fields:
             meta["remainingItemCount"] = len(chosen) - options.limit
         chosen = chosen[: options.limit]
@@ -158,6 +170,18 @@ def select(
 def _key(obj: Object) -> str:
     meta = obj["metadata"]
     return f"{meta.get('namespace', '')}/{meta['name']}"
+
+
+def _make_token(version: int, start: str) -> str:
+    token = {"v": "meta.k8s.io/v1", "rv": version, "start": start}
+    return base64.urlsafe_b64encode(json.dumps(token, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _stale_token(version: int, start: str) -> ApiError:
+    """410 with a token to go on with, at the price of consistency."""
+    error = errors.expired(STALE)
+    error.list_meta = {"continue": _make_token(version, start)}
+    return error
 
 
 def _token(text: str) -> tuple[int, str]:

@@ -104,9 +104,8 @@ async def watch(
     text = query.get("resourceVersion", "")
     storage = cluster.storage
     if text and not text.isdigit():
-        error = FieldError("resourceVersion", f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": '
-                           "invalid syntax", "FieldValueInvalid")
-        raise errors.invalid("ListOptions", "meta.k8s.io", "", [error])
+        why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise ApiError(500, "", why)
     asked = int(text or 0)
     if asked > storage.version:
         raise too_large(asked, storage.version)

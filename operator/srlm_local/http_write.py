@@ -11,7 +11,7 @@ from aiohttp import web
 from srlm_contract.schema import FieldError
 from srlm_local import errors
 from srlm_local.cluster import Cluster, PatchType
-from srlm_local.conversion import inward, outward
+from srlm_local.conversion import outward
 from srlm_local.deletion import DeleteOptions
 from srlm_local.errors import ApiError
 from srlm_local.http_read import ListOptions, as_list, select
@@ -140,7 +140,7 @@ async def create(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     request = options_of(http, user, "CreateOptions", rt)
     request.body_size = len(body)
     try:
-        obj = inward(rt, decode(body, body_type(http), rt, request))
+        obj = decode(body, body_type(http), rt, request)
         made = cluster.create(rt, obj, route.namespace, request=request)
     except ApiError as error:
         raise with_warnings(error, request) from None
@@ -160,7 +160,7 @@ async def update(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     request.body_size = len(body)
     existed = cluster.find(rt, route.name, route.namespace) is not None
     try:
-        obj = inward(rt, decode(body, body_type(http), rt, request))
+        obj = decode(body, body_type(http), rt, request)
         done = cluster.update(
             rt, obj, name=route.name, namespace=route.namespace, subresource=route.subresource, request=request
         )
@@ -188,7 +188,7 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
     existed = cluster.find(rt, route.name, route.namespace) is not None
     try:
         done = cluster.patch(
-            rt, route.name, inward(rt, content), route.namespace, kind=kind, subresource=route.subresource,
+            rt, route.name, content, route.namespace, kind=kind, subresource=route.subresource,
             request=request,
         )
     except ApiError as error:

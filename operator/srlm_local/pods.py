@@ -25,6 +25,13 @@ class PodStrategy(Strategy):
 
     def default(self, obj: Object) -> None:
         default_pod(obj.setdefault("spec", {}))
+        status = obj.get("status") or {}
+        for condition in status.get("conditions") or []:
+            condition.setdefault("lastProbeTime", None)
+        for group in ("initContainerStatuses", "containerStatuses"):
+            for container in status.get(group) or []:
+                container.setdefault("state", {})
+                container.setdefault("lastState", {})
 
     def prepare(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         if old is None:

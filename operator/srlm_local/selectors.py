@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from srlm_local import names
 from srlm_local.errors import ApiError, bad_request
 
 Object = dict[str, Any]
@@ -28,10 +29,22 @@ def label_selector(text: str) -> Predicate:
     while position < len(text):
         match = _REQUIREMENT.match(text, position)
         if match is None:
-            raise bad_request(f"unable to parse requirement: found '{text[position:].strip()}', expected: identifier")
+            raise bad_request(_unparsable(text[position:].strip()))
+        if problems := names.qualified_name(match["absent"] or match["key"]):
+            key = match["absent"] or match["key"]
+            why = problems[0].replace("a qualified name", "a valid label key")
+            raise bad_request(f'unable to parse requirement: <nil>: Invalid value: "{key}": {why}')
         tests.append(_label_test(match))
         position = match.end()
     return lambda obj: all(test(obj["metadata"].get("labels") or {}) for test in tests)
+
+
+def _unparsable(rest: str) -> str:
+    if match := re.match(r"\S+\s+(?:not)?in\s+([^\s(]\S*)", rest):
+        return f"unable to parse requirement: found '{match[1]}' expected: '('"
+    if rest[:1] in "=!<>(),":
+        return f"found '{rest[0]}', expected: !, identifier, or 'end of string'"
+    return f"unable to parse requirement: found '{rest}', expected: in, notin, =, ==, !=, gt, lt"
 
 
 def _label_test(match: re.Match[str]) -> Callable[[dict[str, str]], bool]:
@@ -122,9 +135,9 @@ def field_selector(text: str, resource: str, extra: tuple[str, ...] = ()) -> Pre
 
 
 def _unsupported(path: str, resource: str) -> str:
-    if resource == "pods" or "." not in resource:
-        return f"field label not supported: {path}"
-    return f'field label "{path}" not supported for {resource}'
+    if resource == "jobs.batch":
+        return f'field label "{path}" not supported for Job'
+    return f"field label not supported: {path}"
 
 
 def _field(obj: Object, path: str) -> str:

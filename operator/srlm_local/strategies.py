@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srlm_local.custom import CRDS, CrdStrategy, CustomStrategy
+from srlm_local.event_kind import EventStrategy
 from srlm_local.jobs import JobStrategy
 from srlm_local.namespaces import NamespaceStrategy
 from srlm_local.pods import PodStrategy
@@ -25,6 +26,8 @@ BY_RESOURCE: dict[str, Strategy] = {
     "clusterrolebindings.rbac.authorization.k8s.io": BindingStrategy(),
     "clusterroles.rbac.authorization.k8s.io": RoleStrategy(),
     "configmaps": ConfigMapStrategy(),
+    "events": EventStrategy(modern=False),
+    "events.events.k8s.io": EventStrategy(modern=True),
     "jobs.batch": JobStrategy(),
     "leases.coordination.k8s.io": LeaseStrategy(),
     "namespaces": NamespaceStrategy(),
@@ -44,7 +47,7 @@ _custom: dict[int, tuple[ResourceType, CustomStrategy]] = {}
 def strategy_for(rt: ResourceType) -> Strategy:
     """The hooks of a resource; those without any of their own are plain storage."""
     if not rt.custom:
-        return BY_RESOURCE.get(rt.storage, _PLAIN)
+        return BY_RESOURCE.get(rt.name, _PLAIN)
     known = _custom.get(id(rt))
     if known is None or known[0] is not rt:
         known = _custom[id(rt)] = (rt, CustomStrategy(rt))

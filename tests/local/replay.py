@@ -11,16 +11,18 @@ replay_exceptions.py.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import yaml
-from local.replay_exceptions import LOOSE, NOT_SENT
-from local.replay_match import Bindings, compare, expand, fits
+from local.replay_exceptions import LOOSE, NOT_SENT, NOT_SERVED
+from local.replay_match import Bindings, compare, cut, expand, fits
 
 from srlm_local import bootstrap, controllers
 from srlm_local.apiserver import ApiServer
@@ -102,6 +104,9 @@ class Player:
     async def step(self, number: int, step: Object) -> None:
         if number in NOT_SENT.get(self._name, {}):
             return
+        if made_up := re.search(r"made up: (\{.*?\})", step.get("note", "")):
+            token = base64.urlsafe_b64encode(made_up[1].encode()).decode().rstrip("=")
+            self._bindings.match("<continue-1>", token)
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
                 found = await (self._watch(step) if "watch" in step else self._request(step))
@@ -177,7 +182,10 @@ class Player:
             given = response.headers.getall(name, [])
             if given != headers.get(name, []):
                 found.append(f"header {name} {given}, not {headers.get(name, [])}")
-        return found + compare(expand(wanted.get("body")), got, self._bindings)
+        body = expand(wanted.get("body"))
+        if self._name == "01-discovery":
+            body, got = cut(body, got, NOT_SERVED)
+        return found + compare(body, got, self._bindings)
 
     async def _watch(self, step: Object) -> list[str]:
         watch = step["watch"]

@@ -159,3 +159,30 @@ def _compare_objects(wanted: Any, got: Any, bindings: Bindings, path: str) -> li
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 400 else text[:400] + "..."
+
+
+def _named(item: Any) -> str | None:
+    """What identifies a group, a resource or a subresource in discovery."""
+    if not isinstance(item, dict):
+        return None
+    found = item.get("name") or item.get("resource") or item.get("subresource")
+    return found if found else (item.get("metadata") or {}).get("name")
+
+
+def cut(wanted: Any, got: Any, not_served: set[str]) -> tuple[Any, Any]:
+    """Discovery cut down to what was recorded of it, less the subresources that are not served here."""
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        pairs = {key: cut(wanted.get(key), got.get(key), not_served) for key in {*wanted, *got}}
+        empty = {key for key, (a, b) in pairs.items() if key == "subresources" and not a and not b}
+        return (
+            {key: a for key, (a, _) in pairs.items() if key in wanted and key not in empty},
+            {key: b for key, (_, b) in pairs.items() if key in got and key not in empty},
+        )
+    if isinstance(wanted, list):
+        names = {_named(item) for item in wanted} - {None}
+        if names:
+            left = [item for item in wanted if _named(item) not in not_served]
+            kept = [item for item in got or [] if _named(item) in names]
+            pairs_of = [cut(a, b, not_served) for a, b in zip(left, kept, strict=False)]
+            return ([a for a, _ in pairs_of] + left[len(kept):], [b for _, b in pairs_of] + kept[len(left):])
+    return wanted, got
