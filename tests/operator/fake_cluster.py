@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from builders import START, UID, settings, spec
+from stage_script import Ending, FakeStages
+
 from srlm_contract.spec import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import StageTask
@@ -20,7 +22,6 @@ from srlm_operator.plan import plan
 from srlm_operator.settings import Settings
 from srlm_operator.values import CreateJob, DeleteJob, JobView, Observed, Plan, PodView, Refusal, Run, SetFinalizer
 from srlm_operator.views import job_view
-from stage_script import Ending, FakeStages
 
 
 @dataclass

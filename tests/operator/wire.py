@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from builders import manifest_spec
+from stage_script import Ending, FakeStages
+
 from srlm_contract.tasks import StageTask
 from srlm_local import bootstrap, provision
 from srlm_local.apiserver import ApiServer
@@ -24,7 +25,6 @@ from srlm_local.errors import ApiError
 from srlm_local.jobcontroller.controller import JobController
 from srlm_operator.handlers import Operator
 from srlm_operator.settings import Settings
-from stage_script import Ending, FakeStages
 
 RUNS = "selfrewardingruns.selfrewarding.dev"
 JOBS = "jobs.batch"

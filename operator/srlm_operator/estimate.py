@@ -1,0 +1,121 @@
+"""What a run would do, before it runs: stages, Jobs, pods, GPUs and an upper bound of generated tokens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from srlm_contract.graph import Node, graph
+from srlm_contract.spec import RunSpec
+from srlm_contract.status import RunStatus
+from srlm_contract.tasks import (
+    ArtifactRef,
+    EvaluateParams,
+    GenerateParams,
+    JudgeParams,
+    Pins,
+    PreflightParams,
+    PromptsParams,
+    SourceRef,
+)
+
+from .jobs import Work, render
+from .resources import gpus_of
+from .settings import Settings
+from .values import Manifest, Run
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One Job of the plan."""
+
+    iteration: int
+    name: str
+    stage: str
+    pods: int
+    gpus: float
+    """Over all pods."""
+    tokens: int
+    """Generated tokens at most; 0 for stages that generate none."""
+    manifest: Manifest
+
+
+def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings) -> list[PlannedStage]:
+    """Every Job of the run in order, each with its manifest.
+
+    Keys and digests are those of a preflight that has not run: shown as `unknown`. Rounds for a minimum yield are
+    counted once. Raises InvalidPodTemplate.
+    """
+    pins = Pins(base_model=_source(spec.base_model.uri), seed_data=_source(spec.seed_data.uri, spec.seed_data.file))
+    if spec.prompts.generator.uri:
+        pins = pins.model_copy(update={"prompt_source": _source(spec.prompts.generator.uri)})
+    if spec.evaluation.win_rate.judge.uri:
+        pins = pins.model_copy(update={"judge_source": _source(spec.evaluation.win_rate.judge.uri)})
+    branch = ArtifactRef(stage="sft", key=UNKNOWN, content_digest=UNKNOWN) if spec.branch_from.run else None
+    nodes = graph(spec, pins, {}, branch)
+    run = Run(
+        namespace=namespace, name=name, uid="00000000-0000-0000-0000-000000000000", generation=1,
+        resource_version="", spec=spec, spec_error="", status=RunStatus(), stored_status={},
+    )  # fmt: skip
+    preflight = Work(0, "preflight", "preflight", UNKNOWN, PreflightParams(spec=spec, branch=branch))
+    stages = {node.id: node for node in nodes}
+    works = [preflight, *(_work(node, stages) for node in nodes)]
+    return [_planned(run, spec, work, settings) for work in works]
+
+
+def _source(uri: str, file: str | None = None) -> SourceRef:
+    place, _, revision = uri.partition("@")
+    return SourceRef(uri=place, revision=revision or UNKNOWN, file=file)
+
+
+def _work(node: Node, nodes: Mapping[str, Node]) -> Work:
+    inputs = dict(node.artifacts)
+    for name, source in node.inputs.items():
+        inputs[name] = ArtifactRef(stage=nodes[source].stage, key=UNKNOWN, content_digest=UNKNOWN)
+    return Work(
+        iteration=node.iteration, name=node.name, stage=node.stage, key=UNKNOWN, params=node.params,
+        inputs=inputs, sources=node.sources, shards=node.shards, round=node.round,
+    )  # fmt: skip
+
+
+def _planned(run: Run, spec: RunSpec, work: Work, settings: Settings) -> PlannedStage:
+    job = render(run, spec, work, 1, (), settings)
+    pods: int = job.manifest["spec"]["completions"]
+    container = job.manifest["spec"]["template"]["spec"]["containers"][0]
+    return PlannedStage(
+        iteration=work.iteration,
+        name=work.name,
+        stage=work.stage,
+        pods=pods,
+        gpus=pods * gpus_of(container["resources"]),
+        tokens=most_tokens(work, spec),
+        manifest=job.manifest,
+    )
+
+
+def most_tokens(work: Work, spec: RunSpec) -> int:
+    """Upper bound of the tokens a stage generates: every answer as long as its limit, no verdict asked again."""
+    match work.params:
+        case PromptsParams(source="Pool"):
+            return 0
+        case PromptsParams() as p:
+            return p.count * p.sampling.max_tokens
+        case GenerateParams() as p:
+            return spec.prompts.count * p.candidates * p.sampling.max_tokens
+        case JudgeParams() as p:
+            each = 1 if p.scorer == "ExpectedScore" else p.samples * p.sampling.max_tokens
+            return _judged(p.rows, spec) * each
+        case EvaluateParams() as p:
+            return p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
+        case _:
+            return 0
+
+
+def _judged(rows: str, spec: RunSpec) -> int:
+    """Answers that a judge looks at; of the human-ranked ones as many as are wanted in the end."""
+    if rows == "candidates":
+        return spec.prompts.count * spec.generation.candidates
+    eft = spec.seed_data.eft
+    return eft.held_out_examples if rows == "ranked-heldout" else eft.max_examples
