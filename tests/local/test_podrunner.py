@@ -75,6 +75,17 @@ async def test_message_falls_back_to_the_log_only_on_error(tmp_path: Path) -> No
         assert "message" not in terminated(good)
 
 
+async def test_log_with_carriage_returns_and_without_a_last_newline(tmp_path: Path) -> None:
+    cluster = new_cluster()
+    script = "import sys; sys.stdout.write('1%\\r50%\\r100%\\nlast')"
+    async with node(cluster, tmp_path):
+        cluster.create("pods", pod(script=script), "default")
+        found = await until(cluster, lambda: ended(cluster))
+        assert cluster.log_reader(found, {"container": "main"}) == "1%\r50%\r100%\nlast"
+        assert cluster.log_reader(found, {"container": "main", "tailLines": "1"}) == "last"
+        assert cluster.log_reader(found, {"container": "main", "limitBytes": "3"}) == "1%\r"
+
+
 async def test_command_that_does_not_exist(tmp_path: Path) -> None:
     cluster = new_cluster()
     async with node(cluster, tmp_path):

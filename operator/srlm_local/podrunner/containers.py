@@ -122,7 +122,7 @@ def termination_message(path: Path, log: Path, policy: str, failed: bool) -> str
     if not text and policy == "FallbackToLogsOnError" and failed:
         lines = [
             line.split(b" ", 2)[2]
-            for line in _tail(log, 2 * FALLBACK_BYTES).splitlines()
+            for line in _tail(log, 2 * FALLBACK_BYTES).split(b"\n")
             if line.count(b" ") >= 2
         ]
         text = b"\n".join(lines[-FALLBACK_LINES:])[-FALLBACK_BYTES:]

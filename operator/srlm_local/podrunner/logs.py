@@ -91,11 +91,16 @@ def _read(path: Path, tail: int | None, since: float, stamps: bool) -> tuple[byt
     except FileNotFoundError:
         return b"", 0
     end = data.rfind(b"\n") + 1
-    lines = data[:end].splitlines(keepends=True)
+    lines = _lines(data[:end])
     if tail is not None:
         lines = lines[len(lines) - min(tail, len(lines)) :]
     shown = b"".join(_shown(lines, since, stamps))
     return shown, size - (len(data) - end)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Complete lines with their ends. Not splitlines: progress bars write carriage returns within a line."""
+    return [line + b"\n" for line in data.split(b"\n")[:-1]]
 
 
 def _shown(lines: list[bytes], since: float, stamps: bool) -> Iterator[bytes]:
@@ -128,7 +133,7 @@ async def _follow(
         ended = done()  # looked at before reading: what is written in between is read in the next round
         data = _whole_lines(path, position)
         position += len(data)
-        shown = b"".join(_shown(data.splitlines(keepends=True), 0.0, stamps))
+        shown = b"".join(_shown(_lines(data), 0.0, stamps))
         if shown:
             shown = shown if limit is None else shown[:limit]
             limit = None if limit is None else limit - len(shown)
