@@ -179,10 +179,9 @@ def cut(wanted: Any, got: Any, not_served: set[str]) -> tuple[Any, Any]:
             {key: b for key, (_, b) in pairs.items() if key in got and key not in empty},
         )
     if isinstance(wanted, list):
-        names = {_named(item) for item in wanted} - {None}
-        if names:
-            left = [item for item in wanted if _named(item) not in not_served]
-            kept = [item for item in got or [] if _named(item) in names]
-            pairs_of = [cut(a, b, not_served) for a, b in zip(left, kept, strict=False)]
-            return ([a for a, _ in pairs_of] + left[len(kept):], [b for _, b in pairs_of] + kept[len(left):])
+        names = {_named(item) for item in wanted}
+        left = [item for item in wanted if _named(item) not in not_served]
+        kept = [item for item in got or [] if _named(item) in names]
+        both = [cut(a, b, not_served) for a, b in zip(left, kept, strict=False)]
+        return [a for a, _ in both] + left[len(kept):], [b for _, b in both] + kept[len(left):]
     return wanted, got
