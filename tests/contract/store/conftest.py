@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -37,6 +42,12 @@ def server() -> Iterator[S3Server]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def admin(server: S3Server) -> Any:
+    """A plain client, for making buckets."""
+    return boto3.client("s3", endpoint_url=server.url, region_name="us-east-1")
+
+
 @pytest.fixture
 def s3(server: S3Server) -> Iterator[FaultyS3]:
     """The server's application, without faults at the beginning and the end."""
@@ -46,10 +57,10 @@ def s3(server: S3Server) -> Iterator[FaultyS3]:
 
 
 @pytest.fixture
-def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
+def open_s3(server: S3Server, s3: FaultyS3, admin: Any) -> Callable[..., S3Store]:
     """Opens the same fresh bucket, as often as wanted."""
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3", endpoint_url=server.url, region_name="us-east-1").create_bucket(Bucket=bucket)
+    admin.create_bucket(Bucket=bucket)
 
     def open_store(**options: object) -> S3Store:
         settings = {"endpoint_url": server.url, "transfer": FAST, "attempts": 2, **options}
@@ -58,11 +69,41 @@ def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
     return open_store
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(scope="session")
+def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the one-machine cluster's S3 server, a process of its own; it checks signatures."""
+    folder = tmp_path_factory.mktemp("local-s3")
+    accounts = {"test": {"secret_key": "test"}, "reader": {"secret_key": "reader", "read_only": True}}
+    (folder / "accounts.json").write_text(json.dumps(accounts))
+    command = [sys.executable, "-m", "srlm_local.s3", "--root", str(folder / "objects"), "--port", "0"]
+    command += ["--accounts", str(folder / "accounts.json"), "--bucket", "local"]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        assert port.isdigit(), "the S3 server did not start"
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+@pytest.fixture
+def open_local(local_server: str) -> Callable[..., S3Store]:
+    """Opens the same fresh prefix at the one-machine cluster's server."""
+    prefix = uuid.uuid4().hex
+
+    def open_store(**options: object) -> S3Store:
+        settings = {"endpoint_url": local_server, "transfer": FAST, "attempts": 2, **options}
+        return S3Store.from_location(f"s3://local/{prefix}", **settings)  # type: ignore[arg-type]
+
+    return open_store
+
+
+@pytest.fixture(params=["memory", "s3", "local"])
 def store(request: pytest.FixtureRequest) -> Store:
+    """The store in memory, over moto's server and over the one-machine cluster's."""
     if request.param == "memory":
         return MemoryStore()
-    opened: Store = request.getfixturevalue("open_s3")()
+    opened: Store = request.getfixturevalue("open_s3" if request.param == "s3" else "open_local")()
     return opened
 
 

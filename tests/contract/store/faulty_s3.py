@@ -55,13 +55,9 @@ class FaultyS3:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         # Read at once: an answer may come from a fault, from moto, or from both in turn.
-        environ["wsgi.input"] = io.BytesIO(
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        )
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         with self._counting:
-            self.requests.append(
-                f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ['QUERY_STRING']}"
-            )
+            self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ['QUERY_STRING']}")
             faults = [fault for fault in self.faults if fault.applies(environ)]
         for fault in faults:
             instead = fault.answer(environ)
@@ -126,7 +122,5 @@ def ignore_conditions(environ: Environ) -> None:
 def refuse_conditions(environ: Environ) -> Response | None:
     """A store that says it does not implement them."""
     if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ:
-        return error(501, "NotImplemented", "A header you provided implies functionality that is missing")(
-            environ
-        )
+        return error(501, "NotImplemented", "A header you provided implies functionality that is missing")(environ)
     return None

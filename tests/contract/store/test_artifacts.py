@@ -119,9 +119,7 @@ def test_fetch_gives_equal_bytes(pod: Pod, write: Write, tmp_path: Path) -> None
     files = {f"f{i}.jsonl": b"%d" % i * 100 for i in range(20)} | {"deep/er/big": b"x" * (9 * 2**20)}
     ref = pod().commit(STAGE, KEY, write(files)).manifest.ref
     pod("reader").fetch(ref, tmp_path / "got")
-    got = {
-        p.relative_to(tmp_path / "got").as_posix(): p for p in (tmp_path / "got").rglob("*") if p.is_file()
-    }
+    got = {p.relative_to(tmp_path / "got").as_posix(): p for p in (tmp_path / "got").rglob("*") if p.is_file()}
     assert {path: p.read_bytes() for path, p in got.items()} == files
 
 
@@ -300,9 +298,7 @@ def test_a_planted_pickle_is_refused(pod: Pod, write: Write, tmp_path: Path) -> 
         pass
 
 
-@pytest.mark.parametrize(
-    ("stage", "key"), [("Generate", KEY), ("generate", "../up"), ("a/b", KEY), ("generate", "")]
-)
+@pytest.mark.parametrize(("stage", "key"), [("Generate", KEY), ("generate", "../up"), ("a/b", KEY), ("generate", "")])
 def test_names_that_are_no_path(pod: Pod, stage: str, key: str) -> None:
     with pytest.raises(InvalidArtifact):
         pod().lookup(stage, key)

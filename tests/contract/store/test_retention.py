@@ -86,9 +86,7 @@ def test_unreadable_references_stop_removal(make: Callable[..., ArtifactRef], st
 
 
 def test_references_of_stages_at_the_same_time(store: Store) -> None:
-    refs = [
-        ArtifactRef(stage="judge", key=f"0123456{i}", content_digest="sha256:" + "0" * 64) for i in range(8)
-    ]
+    refs = [ArtifactRef(stage="judge", key=f"0123456{i}", content_digest="sha256:" + "0" * 64) for i in range(8)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda ref: add_refs(store, run_identity("run"), [ref]), refs))
     add_refs(store, run_identity("run"), refs)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-import boto3
 import pytest
 from werkzeug.wrappers import Response
 
@@ -97,9 +97,7 @@ def test_bucket_that_does_not_exist(server: S3Server) -> None:
 
 
 def test_bucket_in_another_region(open_s3: OpenS3, s3: FaultyS3) -> None:
-    s3.faults = [
-        Fault("PUT", "key", error(400, "AuthorizationHeaderMalformed", x_amz_bucket_region="eu-west-1"))
-    ]
+    s3.faults = [Fault("PUT", "key", error(400, "AuthorizationHeaderMalformed", x_amz_bucket_region="eu-west-1"))]
     store = open_s3(attempts=1)
     with pytest.raises((BucketNotFound, Temporary), match=r"region eu-west-1|AuthorizationHeaderMalformed"):
         store.put("key", b"")
@@ -153,8 +151,8 @@ def test_endpoint_that_is_no_url() -> None:
         S3Store.from_location("s3://bucket", endpoint_url="minio:9000")
 
 
-def test_location_without_prefix(server: S3Server) -> None:
-    boto3.client("s3", endpoint_url=server.url, region_name="us-east-1").create_bucket(Bucket="plain")
+def test_location_without_prefix(server: S3Server, admin: Any) -> None:
+    admin.create_bucket(Bucket="plain")
     store = S3Store.from_location("s3://plain/", endpoint_url=server.url, addressing_style="Path")
     store.put("key", b"1")
     assert store.uri("key") == "s3://plain/key"
@@ -197,9 +195,7 @@ def test_answers_that_always_end_early(open_s3: OpenS3, s3: FaultyS3, tmp_path: 
         store.get("key")
 
 
-def test_a_bit_flipped_on_the_way_is_fetched_again(
-    open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path
-) -> None:
+def test_a_bit_flipped_on_the_way_is_fetched_again(open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path) -> None:
     artifacts = pod(over=open_s3())
     (tmp_path / "rows").write_bytes(b"0123456789")
     ref = artifacts.commit("generate", "abcdef01", {"rows.jsonl": tmp_path / "rows"}).manifest.ref
@@ -252,9 +248,7 @@ def test_complete_whose_answer_got_lost(open_s3: OpenS3, s3: FaultyS3, tmp_path:
     assert store.upload_file(tmp_path / "big", "big") == sent
 
 
-def test_put_whose_answer_got_lost_still_wins(
-    open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path
-) -> None:
+def test_put_whose_answer_got_lost_still_wins(open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path) -> None:
     store = open_s3(conditional=True)
     artifacts = pod(over=store)
     (tmp_path / "rows").write_bytes(b"rows")

@@ -22,9 +22,7 @@ STAGE, KEY = "judge", "0123456789abcdef"
 Pod = Callable[..., ArtifactStore]
 
 
-def commit(
-    artifacts: ArtifactStore, folder: Path, shard: int, shards: int, **options: bool
-) -> Manifest | None:
+def commit(artifacts: ArtifactStore, folder: Path, shard: int, shards: int, **options: bool) -> Manifest | None:
     path = folder / f"{shard}-{shards}"
     path.write_text(f"shard {shard}\n")
     return artifacts.commit_shard(
@@ -70,9 +68,7 @@ def test_shards_at_the_same_time(pod: Pod, tmp_path: Path, store: Store) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_any_order_repeats_and_restarts(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_any_order_repeats_and_restarts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Pods of every shard come in any order, some twice, some die between shard and top manifest."""
     folder = tmp_path_factory.mktemp("any-order")
     shards = data.draw(st.integers(1, 5))

@@ -40,9 +40,7 @@ def test_missing_object(store: Store, tmp_path: Path) -> None:
         store.download_file("none", tmp_path / "none")
 
 
-@pytest.mark.parametrize(
-    ("start", "length", "expected"), [(0, 3, b"012"), (7, 9, b"789"), (10, 4, b""), (99, 4, b"")]
-)
+@pytest.mark.parametrize(("start", "length", "expected"), [(0, 3, b"012"), (7, 9, b"789"), (10, 4, b""), (99, 4, b"")])
 def test_ranges(store: Store, start: int, length: int, expected: bytes) -> None:
     store.put("digits", b"0123456789")
     assert store.get_range("digits", start, length) == expected
