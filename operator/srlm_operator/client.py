@@ -141,9 +141,7 @@ class Client:
     async def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Obj:
         return await self._json("POST", resource.path(namespace), body=body, note=resource)
 
-    async def merge(
-        self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], sub: str = ""
-    ) -> Obj:
+    async def merge(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], sub: str = "") -> Obj:
         """JSON merge patch."""
         path = resource.path(namespace, name, sub)
         return await self._json("PATCH", path, body=body, content="application/merge-patch+json", note=resource)

@@ -63,9 +63,7 @@ def committed(job: JobView, pods: Sequence[PodView], *, needs_answer: bool) -> C
         if result.content_digest or result.pins or not needs_answer:
             return Committed(result)
     if len(results) >= job.completions:
-        return Failed(
-            "counted", "Crashed", f"Job {job.name}: all its pods ended, none of them said what it committed"
-        )
+        return Failed("counted", "Crashed", f"Job {job.name}: all its pods ended, none of them said what it committed")
     return Failed("free", "JobGone", f"Job {job.name}: its pods were removed before their result was read")
 
 

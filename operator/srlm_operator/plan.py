@@ -43,12 +43,13 @@ def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Pla
     _finalizer(draft)
     adopt_jobs(draft)
     settle_all(draft)
+    branched = resolve_branch(draft)
     fresh = take_result(draft)
     resolved = _resolve(draft, trust_closed=not fresh)
     missed: Mapping[int, tuple[str, ...]] = {}
     if run.spec.suspend:
         _suspend(draft)
-    elif resolve_branch(draft):
+    elif branched:
         checked = run_preflight(draft, resolved.outcomes or {})
         spent = _budget_spent(draft)
         if resolved.nodes:
@@ -94,9 +95,7 @@ def _resolve(draft: Draft, *, trust_closed: bool) -> Resolved:
     if draft.preflight.pins is None:
         return Resolved(keys={}, revisions={}, outcomes={})
     models = {model.name: model for model in draft.run.status.models}
-    return resolve(
-        draft.spec, draft.preflight.pins, draft.preflight.branch, draft.records, models, trust_closed
-    )
+    return resolve(draft.spec, draft.preflight.pins, draft.preflight.branch, draft.records, models, trust_closed)
 
 
 def _suspend(draft: Draft) -> None:

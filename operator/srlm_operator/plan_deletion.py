@@ -36,14 +36,8 @@ def plan_deletion(draft: Draft) -> Plan:
     if record is not None and record.state == "Succeeded":
         return release()
     if draft.now >= deadline:
-        why = (
-            record.last_failure.message
-            if record is not None and record.last_failure
-            else "it did not finish in time"
-        )
-        return release(
-            Event("Warning", "CleanupFailed", f"Artifacts stay at {draft.spec.storage.uri}: {why}")
-        )
+        why = record.last_failure.message if record is not None and record.last_failure else "it did not finish in time"
+        return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {draft.spec.storage.uri}: {why}"))
     for job in draft.jobs():
         if job.node_id != CLEANUP:
             draft.delete(job)

@@ -101,9 +101,7 @@ def _without_key(draft: Draft, node: Node, record: StageStatus | None, listed: b
         if record.state == "Running" and not any(r.repair for r in draft.records.values()):
             stop(draft, node.id, "Superseded", "an input of this stage has changed")
     elif listed:
-        draft.records[node.id] = StageStatus(
-            name=node.name, stage=node.stage, state="Pending", shards=node.shards
-        )
+        draft.records[node.id] = StageStatus(name=node.name, stage=node.stage, state="Pending", shards=node.shards)
 
 
 def _work(draft: Draft, resolved: Resolved, node: Node, key: str) -> Work:
@@ -112,9 +110,7 @@ def _work(draft: Draft, resolved: Resolved, node: Node, key: str) -> Work:
     for name, source in node.inputs.items():
         outcome = resolved.outcome(source)
         assert outcome is not None  # the key exists, so every input is committed
-        inputs[name] = ArtifactRef(
-            stage=stages[source], key=outcome.key, content_digest=outcome.content_digest
-        )
+        inputs[name] = ArtifactRef(stage=stages[source], key=outcome.key, content_digest=outcome.content_digest)
     pins = draft.preflight.pins
     assert pins is not None
     return Work(

@@ -75,9 +75,13 @@ def take_result(draft: Draft) -> bool:
     if result is None or result.pins is None:
         return False
     before = draft.preflight
+    key = preflight_key(draft.spec, before.branch)
+    # An answer to an older spec is dropped; status may have missed that the question was asked at all.
+    if before.key != key and draft.records[PREFLIGHT].key != _job_key(key, {}):
+        return False
     grown = _merge(draft, result.committed)
     draft.preflight = PreflightStatus(
-        key=before.key,
+        key=key,
         done=not (result.more and grown),
         checked_at=stamp(draft.now),
         pins=result.pins,
@@ -115,6 +119,10 @@ def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
     return grown
 
 
+def _job_key(key: str, known: Mapping[str, str]) -> str:
+    return sha256(canonical_json([key, known]))[7:31]
+
+
 def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
     """Bring preflight one step on. True when it is done for the present spec.
 
@@ -133,7 +141,7 @@ def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
         iteration=0,
         name="preflight",
         stage="preflight",
-        key=sha256(canonical_json([key, digests]))[7:31],
+        key=_job_key(key, digests),
         params=PreflightParams(spec=draft.spec, branch=draft.preflight.branch, known=digests),
         conditional_puts=pins.conditional_puts if pins else True,
     )

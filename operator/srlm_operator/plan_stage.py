@@ -220,9 +220,7 @@ def _explain(draft: Draft, record: StageStatus, work: Work) -> None:
 def _outdated(draft: Draft, work: Work, record: StageStatus, job: JobView) -> bool:
     """Whether the pods of a Job that is not healthy would look different today."""
     pods = draft.pods(job.name)
-    healthy = any(p.phase in ("Running", "Succeeded") for p in pods) and not any(
-        p.phase == "Failed" for p in pods
-    )
+    healthy = any(p.phase in ("Running", "Succeeded") for p in pods) and not any(p.phase == "Failed" for p in pods)
     if healthy:
         return False
     try:

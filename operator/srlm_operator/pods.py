@@ -70,9 +70,7 @@ def task_text(task: StageTask) -> str:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
-def _environment(
-    task: StageTask, job: str, chosen: str, spec: RunSpec, settings: Settings
-) -> list[dict[str, Any]]:
+def _environment(task: StageTask, job: str, chosen: str, spec: RunSpec, settings: Settings) -> list[dict[str, Any]]:
     text = task_text(task)
     if len(text.encode()) > MAX_TASK_BYTES:
         raise InvalidPodTemplate(

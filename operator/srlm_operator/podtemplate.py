@@ -89,9 +89,7 @@ def _check(before: Mapping[str, Any], after: dict[str, Any]) -> None:
         raise InvalidPodTemplate(f"podTemplate: container {names.CONTAINER!r} must stay")
     for field in ("command", "args", "terminationMessagePath", "terminationMessagePolicy"):
         if ours.get(field) != theirs.get(field):
-            raise InvalidPodTemplate(
-                f"podTemplate: container {names.CONTAINER!r}: {field} must stay as it is"
-            )
+            raise InvalidPodTemplate(f"podTemplate: container {names.CONTAINER!r}: {field} must stay as it is")
     old_env, new_env = _env(ours), _env(theirs)
     for variable in GUARDED_ENV:
         if old_env.get(variable) != new_env.get(variable):

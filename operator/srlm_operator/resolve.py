@@ -104,9 +104,7 @@ def _walk(
     return found, keys, revisions
 
 
-def _key(
-    node: Node, found: Mapping[str, Outcome], seed: int, record: StageStatus | None
-) -> tuple[str | None, int]:
+def _key(node: Node, found: Mapping[str, Outcome], seed: int, record: StageStatus | None) -> tuple[str | None, int]:
     """A record keeps the revision it was made with: a newer operator re-keys nothing that exists."""
     if record is not None and record.key:
         key = node_key(node, found, seed, record.revision)

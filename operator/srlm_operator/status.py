@@ -45,9 +45,7 @@ def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]
     current = _iteration(draft, resolved)
     status = RunStatus(
         observed_generation=draft.run.generation,
-        phase=phase(
-            stalls=draft.stalls, ready=ready, suspended=suspended, started=started is not None, active=busy
-        ),
+        phase=phase(stalls=draft.stalls, ready=ready, suspended=suspended, started=started is not None, active=busy),
         current_model=models[-1].name if models else "",
         iteration=current,
         stage=draft.records[running[0]].name if running else ("preflight" if busy else ""),
@@ -216,8 +214,7 @@ def fit(status: RunStatus) -> RunStatus:
 
     for keep in (200, 0):
         iterations = tuple(
-            it.model_copy(update={"stages": tuple(shortened(s, keep) for s in it.stages)})
-            for it in status.iterations
+            it.model_copy(update={"stages": tuple(shortened(s, keep) for s in it.stages)}) for it in status.iterations
         )
         status = status.model_copy(update={"iterations": iterations})
         if size(status) <= MAX_STATUS_BYTES:

@@ -7,9 +7,7 @@ from datetime import timedelta
 from .draft import Draft
 from .values import JobView, PodView
 
-_IMAGE = frozenset(
-    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-)
+_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "FailedMount"})
 
 

@@ -111,8 +111,7 @@ class FakeCluster:
                 text = next(item["value"] for item in env if item["name"] == "SRLM_TASK")
                 self.tasks[name] = StageTask.model_validate_json(text)
                 self.pods[name] = [
-                    PodView(f"{name}-{i}", f"pod-{name}-{i}", name, i, "Pending")
-                    for i in range(view.completions)
+                    PodView(f"{name}-{i}", f"pod-{name}-{i}", name, i, "Pending") for i in range(view.completions)
                 ]
             case DeleteJob(name, uid):
                 assert uid == f"uid-{name}"
@@ -207,5 +206,3 @@ class FakeCluster:
 
     def missing_of(self, job: str) -> tuple[int, ...]:
         return self.tasks[job].shard_indexes
-
-

@@ -66,7 +66,7 @@ class FakeStages:
     faults: dict[str, deque[Ending]] = field(default_factory=dict)
     """Endings to come, by node name: each is used once."""
     statistics: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By node name, instead of STATISTICS."""
+    """By node id or name, instead of STATISTICS."""
     portion: int = 100
     """Committed artifacts that one answer of preflight holds."""
     ran: list[str] = field(default_factory=list)
@@ -98,7 +98,8 @@ class FakeStages:
         self.ran.append(f"{task.iteration}/{task.node}")
         if len(done) < task.shards:
             return StageResult(stage=task.stage, key=task.key)
-        statistics = self.statistics.get(task.node, STATISTICS.get(task.stage, {}))
+        usual = self.statistics.get(task.node, STATISTICS.get(task.stage, {}))
+        statistics = self.statistics.get(f"{task.iteration}/{task.node}", usual)
         outcome = Outcome(task.key, sha256(f"digest of {task.key}".encode()), statistics)
         self.committed[task.key] = outcome
         return self._answer(task, outcome, reused=False)

@@ -96,9 +96,7 @@ def test_sibling_run_reuses_everything_before_train() -> None:
     first.settle()
     training = first.spec.training
     other = training.model_copy(update={"dpo": training.dpo.model_copy(update={"beta": 0.5})})
-    second = FakeCluster(
-        spec=first.spec.model_copy(update={"training": other}), stages=first.stages, uid="other-uid"
-    )
+    second = FakeCluster(spec=first.spec.model_copy(update={"training": other}), stages=first.stages, uid="other-uid")
     second.settle()
     nodes = [second.node_of(name) for name in second.created]
     assert nodes[:2] == ["0/preflight", "1/train"]
