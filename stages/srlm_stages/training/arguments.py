@@ -53,7 +53,6 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "fp16": False,
         "gradient_checkpointing": config.gradient_checkpointing,
         "ddp_find_unused_parameters": False,
-        "ddp_broadcast_buffers": False,
         "use_cpu": not cuda,
         "ddp_backend": None if cuda else "gloo",
         "dataloader_pin_memory": cuda,

@@ -24,7 +24,7 @@ def train(config: WorkerConfig) -> None:
     """Train as `config` says; rank 0 writes model and result."""
     started = time.monotonic()
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback
     from transformers.utils import logging
 
     from ..chat import load_tokenizer
@@ -33,6 +33,7 @@ def train(config: WorkerConfig) -> None:
     from .saving import KeptModels, changed_weights, save_model
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tokenizer = load_tokenizer(Path(config.model), config.chat_template)
     own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
@@ -44,6 +45,7 @@ def train(config: WorkerConfig) -> None:
     model.config.use_cache = False
     reporter = Reporter(config.stage)
     trainer = build_trainer(config, model, tokenizer, rows, lengths, processes, reporter)
+    trainer.remove_callback(PrinterCallback)
     if config.keep_every:
         trainer.add_callback(KeptModels(trainer, config))
     trainer.train(resume_from_checkpoint=config.resume_from)
@@ -126,11 +128,14 @@ def build_trainer(
         "callbacks": [reporter, ResumePoints()],
         "peft_config": lora_config(config.lora) if config.lora.rank is not None else None,
     }
-    from . import arguments, trainers
+    from . import arguments, cpu_head, trainers
 
+    if not torch.cuda.is_available():
+        cpu_head.install()
     if config.kind == "sft":
         trainers.SupervisedTrainer.row_lengths = lengths
-        return trainers.SupervisedTrainer(args=arguments.sft_arguments(config, processes), **common)
+        trainer = trainers.SupervisedTrainer(args=arguments.sft_arguments(config, processes), **common)
+        return _lean(trainer)
     reference = None
     if config.reference is not None:
         reference = AutoModelForCausalLM.from_pretrained(
@@ -142,6 +147,13 @@ def build_trainer(
     )
     if trainer.precompute_ref_logps:
         trainer.ref_model = None  # its log-probabilities are in the rows now
+    return _lean(trainer)
+
+
+def _lean(trainer: Any) -> Any:
+    """Let gradients live in DDP's communication buffers: saves a copy of them."""
+    if trainer.accelerator.ddp_handler is not None:
+        trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
     return trainer
 
 
