@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from e2e.machine import Machine, machine
 from tiny_model import build_tiny_model
 

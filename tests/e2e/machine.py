@@ -95,9 +95,7 @@ class Machine:
         for pod in self.core.list_pod_for_all_namespaces().items:
             if pod.status.phase in ("Failed", "Running"):
                 with contextlib.suppress(Exception):
-                    log = self.core.read_namespaced_pod_log(
-                        pod.metadata.name, pod.metadata.namespace, tail_lines=25
-                    )
+                    log = self.core.read_namespaced_pod_log(pod.metadata.name, pod.metadata.namespace, tail_lines=25)
                     lines.append(f"--- {pod.metadata.name} {pod.status.phase}\n{log}")
         return "\n".join(lines) + "\n" + (self.folder / "up.log").read_text()[-3000:]
 
@@ -105,15 +103,11 @@ class Machine:
 
     def apply(self, run: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
         """Create a run."""
-        created: dict[str, Any] = self.runs.create_namespaced_custom_object(
-            GROUP, VERSION, namespace, PLURAL, run
-        )
+        created: dict[str, Any] = self.runs.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, run)
         return created
 
     def get(self, name: str, namespace: str = "default") -> dict[str, Any]:
-        found: dict[str, Any] = self.runs.get_namespaced_custom_object(
-            GROUP, VERSION, namespace, PLURAL, name
-        )
+        found: dict[str, Any] = self.runs.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
         return found
 
     def patch(self, name: str, body: dict[str, Any], namespace: str = "default") -> None:

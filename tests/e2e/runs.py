@@ -24,8 +24,7 @@ def small_run(
     """A run of every stage with a tiny model."""
     storage = cluster.storage()
     stages: dict[str, Any] = {
-        stage: {"resources": {"requests": {"cpu": 1}}}
-        for stage in ("preflight", "data", "select", "pairs", *INFERENCE)
+        stage: {"resources": {"requests": {"cpu": 1}}} for stage in ("preflight", "data", "select", "pairs", *INFERENCE)
     }
     for stage in INFERENCE:
         stages[stage]["engine"] = {"name": engine}
@@ -76,9 +75,7 @@ def manifests(cluster: Machine, prefix: str) -> dict[str, dict[str, Any]]:
         for entry in page.get("Contents", []):
             parts = entry["Key"].removeprefix(f"{prefix}/artifacts/").split("/")
             if len(parts) == 3 and parts[2] == "manifest.json":
-                found[entry["Key"]] = json.loads(
-                    s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-                )
+                found[entry["Key"]] = json.loads(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
     return found
 
 

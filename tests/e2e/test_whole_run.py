@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from e2e.machine import Machine
 from e2e.runs import manifests, small_run, stage_records
 
@@ -81,9 +82,7 @@ def test_training_moved_the_weights(finished: dict[str, Any]) -> None:
         assert records[f"{model}/train"]["statistics"]["changedWeights"] >= 0.05
 
 
-def test_the_last_checkpoint_loads_and_answers(
-    finished: dict[str, Any], cluster: Machine, tmp_path: Path
-) -> None:
+def test_the_last_checkpoint_loads_and_answers(finished: dict[str, Any], cluster: Machine, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = finished["status"]["models"][-1]
