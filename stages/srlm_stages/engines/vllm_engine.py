@@ -53,6 +53,7 @@ class VllmEngine:
             "trust_remote_code": False,
             "enable_prefix_caching": True,
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             "seed": 0,
         }
         if on_cpu:
