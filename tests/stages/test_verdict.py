@@ -1,0 +1,129 @@
+"""The score parser on the many shapes verdicts come in."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from srlm_stages.engines import ScoreLine
+from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
+from srlm_stages.verdict import parse_score
+
+REASONING = "The answer is relevant (1 point) and covers 3 of the 4 parts, so 2 points more."
+
+READABLE = {
+    "last line": (f"{REASONING}\nScore: 3", 3),
+    "first line": (f"Score: 4\n{REASONING}", 4),
+    "bold all": (f"{REASONING}\n**Score: 4**", 4),
+    "bold name": (f"{REASONING}\n**Score:** 2", 2),
+    "bold number": (f"{REASONING}\nScore: **5**", 5),
+    "heading": (f"### Score: 1\n{REASONING}", 1),
+    "fraction": (f"{REASONING}\nScore: 4/5", 4),
+    "spaced fraction": (f"{REASONING}\nScore: 4 / 5.", 4),
+    "bold fraction": (f"{REASONING}\n**Score:** **4**/5", 4),
+    "out of": (f"{REASONING}\nScore: 4 out of 5", 4),
+    "points": (f"{REASONING}\nScore: 3 points", 3),
+    "decimal": (f"{REASONING}\nScore: 3.5", 3.5),
+    "decimal comma": (f"{REASONING}\nScore: 3,5", 3.5),
+    "full stop": (f"{REASONING}\nScore: 3.", 3),
+    "total": (f"{REASONING}\nTotal score: 3", 3),
+    "final": (f"{REASONING}\nFinal Score = 0", 0),
+    "scale in brackets": (f"{REASONING}\nScore (out of 5): 3", 3),
+    "brackets": (f"{REASONING}\nScore: [2]", 2),
+    "boxed": (rf"{REASONING} Score: \boxed{{2}}", 2),
+    "placeholder filled in": (f"{REASONING}\nScore: <3>", 3),
+    "next line": (f"{REASONING}\nScore:\n4", 4),
+    "capitals": (f"{REASONING}\nSCORE: 4", 4),
+    "quoted line": (f'{REASONING}\n"Score: 4"', 4),
+    "list item": (f"- Relevance: 1\n- Score: 4\n{REASONING}", 4),
+    "within a line": (f"{REASONING} Therefore Score: 4 because it helps.", 4),
+    "prose": (f"{REASONING} I give it a score of 4.", 4),
+    "prose is": (f"{REASONING} The final score is 2 out of 5.", 2),
+    "several, last counts": ("Score: 1 at first.\nScore: 2\nOn reflection:\nScore: 3", 3),
+    "last one invalid": ("Score: 3\nScore: 9", 3),
+    "remark after it": ("Score: 4\nA score of 5 would need sources.", 4),
+    "quoted example": ('The line "Score: 5" was asked for. So here it is. Score: 2 then.', 2),
+    "code example": ("`Score: 5` would be too much, so\nScore: 1", 1),
+    "windows line ends": (f"{REASONING}\r\nScore: 3\r\n", 3),
+    "full-width colon": (f"{REASONING}\nScore：3", 3),
+    "integral decimal": ("Score: 4.0", 4),
+}
+
+UNREADABLE = {
+    "nothing": REASONING,
+    "empty": "",
+    "beyond the range": "Score: 7",
+    "far beyond": "Score: 45",
+    "negative": "Score: -1",
+    "other scale": "Score: 8/10",
+    "other scale below five": "Score: 4/10",
+    "other scale in words": "Score: 4 out of 10",
+    "per cent": "Score: 5%",
+    "range": "Score: 0-5",
+    "range in words": "Score: 0 to 5",
+    "placeholder": "Score: <total points from 0 to 5>",
+    "word": "Score: high",
+    "cut off": f"{REASONING}\nScore:",
+    "only an example": 'It should end with "Score: 5" as asked.',
+    "hypothetical": "A score of 5 would need sources.",
+    "points on the way": "It gets 1 point for relevance and 2 points for detail.",
+    "another word": "Underscore: 4 is a name.",
+    "the rubric itself": BUILT_IN_RUBRICS[DEFAULT_RUBRIC],
+    "digits that go on": "Score: 4.5.1.2",
+}
+
+
+@pytest.mark.parametrize("case", READABLE)
+def test_readable(case: str) -> None:
+    text, score = READABLE[case]
+    assert parse_score(text) == score
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_unreadable_is_absent(case: str) -> None:
+    assert parse_score(UNREADABLE[case]) is None
+
+
+prose = st.text(alphabet=string.ascii_letters + " ,;\n", max_size=200).filter(
+    lambda t: "score" not in t.lower() and "points" not in t.lower()
+)
+score_lines = st.sampled_from(
+    ["Score: {}", "**Score: {}**", "**Score:** {}", "Score: {}/5", "Score: {} out of 5", "Total score: {}", "score={}"]
+)
+
+
+@given(prose, prose, st.integers(0, 5), score_lines)
+def test_a_score_line_is_found_wherever_it_stands(before: str, after: str, score: int, line: str) -> None:
+    assert parse_score(f"{before}\n{line.format(score)}\n{after}") == score
+
+
+@given(prose, st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_the_last_of_several_lines_counts(before: str, scores: list[int]) -> None:
+    assert parse_score(before + "".join(f"\nScore: {s}" for s in scores)) == scores[-1]
+
+
+@given(prose)
+def test_text_without_a_score_has_none(text: str) -> None:
+    assert parse_score(text) is None
+
+
+@given(st.text(max_size=300))
+def test_any_text_gives_nothing_or_a_score_in_range(text: str) -> None:
+    score = parse_score(text)
+    assert score is None or 0 <= score <= 5
+
+
+@given(st.integers(6, 10**6), score_lines)
+def test_beyond_the_range_is_never_a_score(number: int, line: str) -> None:
+    assert parse_score(line.format(number)) is None
+
+
+@given(st.text(alphabet=string.printable.replace("\n", "").replace("\r", ""), min_size=1, max_size=50))
+def test_what_the_constraint_allows_can_always_be_read(text: str) -> None:
+    import re
+
+    verdict = f"{text}\nScore: 4"
+    assert re.fullmatch(ScoreLine(60).regex, verdict)
+    assert parse_score(verdict) == 4
