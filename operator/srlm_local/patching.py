@@ -181,18 +181,27 @@ def _merge_list(target: list[Value], patch: list[Value], field: str, parent: str
     key = merge_key(field, parent)
     if key is None or any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return copy([item for item in patch if not (isinstance(item, dict) and item.get("$patch") == "replace")])
-    result = list(target)
+    have = {item.get(key): item for item in target}
+    patched: list[Value] = []
     for item in patch:
         if not isinstance(item, dict) or key not in item:
             raise PatchFailed(f"map: {item} does not contain declared merge key: {key}")
-        at = next((i for i, have in enumerate(result) if have.get(key) == item[key]), None)
-        if item.get("$patch") == "delete":
-            result = [have for have in result if have.get(key) != item[key]]
-        elif at is None:
-            result.append(strategic_merge({}, item, field, parent))
-        else:
-            result[at] = strategic_merge(result[at], item, field, parent)
-    return result
+        if item.get("$patch") != "delete":
+            patched.append(strategic_merge(have.get(item[key], {}), item, field, parent))
+    named = {item[key] for item in patch}
+    kept = [item for item in target if item.get(key) not in named]
+    return _interleaved(kept, patched, [item.get(key) for item in target], key)
+
+
+def _interleaved(kept: list[Value], patched: list[Value], order: list[Value], key: str) -> list[Value]:
+    """Both lists in one, as apimachinery does it: a kept item comes before a patched one only if it did so before."""
+    result: list[Value] = []
+    kept, patched = list(kept), list(patched)
+    while kept and patched:
+        name = patched[0][key]
+        first = name in order and order.index(kept[0].get(key)) < order.index(name)
+        result.append((kept if first else patched).pop(0))
+    return [*result, *kept, *patched]
 
 
 def _ordered(items: list[Value], order: list[Value], key: str | None) -> list[Value]:
