@@ -6,8 +6,8 @@ prompt files exist. Answers revisions and digests of all of them, and which arti
 
 from __future__ import annotations
 
-import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from srlm_contract.keys import sha256
@@ -43,8 +43,8 @@ def run(ctx: StageContext) -> StageResult:
             "within one round trip could both believe they won"
         )
     ctx.progress.say("preflight: templates")
-    template_name, template = chat_template(spec)
-    rubric = rubric_name(spec)
+    template_name, template = chat_template(spec, ctx.environ)
+    rubric = rubric_name(spec, ctx.environ)
     ctx.progress.say("preflight: base model")
     base = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
     ctx.progress.say("preflight: seed data")
@@ -77,11 +77,12 @@ def run(ctx: StageContext) -> StageResult:
     if params.branch is not None:
         refs.append(params.branch)
     add_refs(ctx.store, ctx.task.run, refs)
-    result = StageResult(stage="preflight", pins=pins, warnings=tuple(ctx.warnings))
-    return fit(result, found, params.known)
+    # The entry adds the warnings; their size counts here.
+    result = fit(StageResult(stage="preflight", pins=pins, warnings=tuple(ctx.warnings)), found, params.known)
+    return result.model_copy(update={"warnings": ()})
 
 
-def chat_template(spec: RunSpec) -> tuple[str, str | None]:
+def chat_template(spec: RunSpec, environ: Mapping[str, str]) -> tuple[str, str | None]:
     """(name for keys, text) of the chat template; ("", None) for the model's own."""
     ref = spec.base_model.chat_template_ref
     if ref is None:
@@ -96,11 +97,11 @@ def chat_template(spec: RunSpec) -> tuple[str, str | None]:
                 f"({', '.join(sorted(BUILT_IN_CHAT_TEMPLATES))}); name a ConfigMap with name and key",
             )
         return ref.name, BUILT_IN_CHAT_TEMPLATES[ref.name]
-    text = _mounted("SRLM_CHAT_TEMPLATE_FILE", f"baseModel.chatTemplateRef ({ref.name}, {ref.key})")
+    text = _mounted(environ, "SRLM_CHAT_TEMPLATE_FILE", f"baseModel.chatTemplateRef ({ref.name}, {ref.key})")
     return sha256(text.encode()), text
 
 
-def rubric_name(spec: RunSpec) -> str:
+def rubric_name(spec: RunSpec, environ: Mapping[str, str]) -> str:
     """Name of the rubric for keys: built-in name, digest of the ConfigMap's text, empty for the default."""
     ref = spec.judging.template_ref
     if ref is None:
@@ -113,7 +114,7 @@ def rubric_name(spec: RunSpec) -> str:
                 f"({', '.join(sorted(BUILT_IN_RUBRICS))}); name a ConfigMap with name and key",
             )
         return ref.name
-    text = _mounted("SRLM_RUBRIC_FILE", f"judging.templateRef ({ref.name}, {ref.key})")
+    text = _mounted(environ, "SRLM_RUBRIC_FILE", f"judging.templateRef ({ref.name}, {ref.key})")
     Rubric.parse(text)
     return sha256(text.encode())
 
@@ -208,13 +209,13 @@ def bucket_store(ctx: StageContext, bucket: str) -> Store:
         endpoint_url=storage.endpoint_url,
         region=storage.region,
         addressing_style=storage.addressing_style,
-        ca_bundle=os.environ.get("SRLM_CA_BUNDLE_FILE") or None,
+        ca_bundle=ctx.environ.get("SRLM_CA_BUNDLE_FILE") or None,
     )
 
 
-def _mounted(variable: str, field: str) -> str:
+def _mounted(environ: Mapping[str, str], variable: str, field: str) -> str:
     """Text of a ConfigMap's file."""
-    path = os.environ.get(variable)
+    path = environ.get(variable)
     if not path or not Path(path).is_file():
         raise BadInput("TemplateNotUsable", f"{field}: its file is not mounted ({variable} is {path or 'unset'})")
     try:

@@ -23,6 +23,7 @@ from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.cache import ModelCache
 from srlm_contract.errors import ContractError
 from srlm_contract.manifest import Manifest, Producer
+from srlm_contract.retention import add_refs
 from srlm_contract.store import Store
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
@@ -245,7 +246,8 @@ def committed_result(
     reused: bool = False,
     warnings: tuple[str, ...] = (),
 ) -> StageResult:
-    """What to report about a committed artifact."""
+    """What to report about a committed artifact; the run is recorded as one that uses it, for retention."""
+    add_refs(artifacts.store, task.run, [manifest.ref])
     return StageResult(
         stage=task.stage,
         key=task.key,
