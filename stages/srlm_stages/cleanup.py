@@ -1,0 +1,31 @@
+"""Removes what retention says of a deleted run: only artifacts it made itself and no other run refers to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from srlm_contract.retention import delete_artifact, delete_orphans, drop_refs, removable
+from srlm_contract.tasks import CleanupParams, StageResult
+
+from .context import StageContext
+
+#: Data files that no manifest names may belong to an attempt that still runs; after this long they do not.
+ORPHANS_AFTER = timedelta(days=7)
+
+
+def run(ctx: StageContext) -> StageResult:
+    """Answers how many artifacts and objects are gone. Safe to repeat after an interruption."""
+    retention = ctx.params(CleanupParams).retention
+    refs = removable(ctx.store, ctx.task.run, retention)
+    objects = 0
+    for done, ref in enumerate(refs, 1):
+        objects += delete_artifact(ctx.store, ref.stage, ref.key)
+        ctx.progress.update(done, len(refs), unit="artifacts")
+    # Last: an interrupted clean-up still knows what is left to remove.
+    drop_refs(ctx.store, ctx.task.run)
+    orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER)
+    ctx.progress.say(f"cleanup: {len(refs)} artifacts ({objects} objects) and {orphans} orphaned objects removed")
+    return StageResult(
+        stage="cleanup",
+        statistics={"artifacts": len(refs), "objects": objects, "orphans": orphans},
+    )
