@@ -8,10 +8,10 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from contract.store.faulty_s3 import FaultyS3, S3Server
@@ -42,10 +42,10 @@ def server() -> Iterator[S3Server]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
-def admin(server: S3Server) -> Any:
-    """A plain client, for making buckets."""
-    return boto3.client("s3", endpoint_url=server.url, region_name="us-east-1")
+@cache
+def client(endpoint_url: str, attempts: int) -> Any:
+    """One client for many stores: making one costs more than most tests."""
+    return S3Store.from_location("s3://any", endpoint_url=endpoint_url, transfer=FAST, attempts=attempts).client
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def s3(server: S3Server) -> Iterator[FaultyS3]:
 
 
 @pytest.fixture
-def open_s3(server: S3Server, s3: FaultyS3, admin: Any) -> Callable[..., S3Store]:
+def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
     """Opens the same fresh bucket, as often as wanted."""
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    admin.create_bucket(Bucket=bucket)
+    client(server.url, 2).create_bucket(Bucket=bucket)
 
-    def open_store(**options: object) -> S3Store:
-        settings = {"endpoint_url": server.url, "transfer": FAST, "attempts": 2, **options}
-        return S3Store.from_location(f"s3://{bucket}/some/prefix", **settings)  # type: ignore[arg-type]
+    def open_store(attempts: int = 2, conditional: bool | None = None) -> S3Store:
+        shared = client(server.url, attempts)
+        return S3Store(shared, bucket, "some/prefix", conditional=conditional, transfer=FAST)
 
     return open_store
 
@@ -91,9 +91,8 @@ def open_local(local_server: str) -> Callable[..., S3Store]:
     """Opens the same fresh prefix at the one-machine cluster's server."""
     prefix = uuid.uuid4().hex
 
-    def open_store(**options: object) -> S3Store:
-        settings = {"endpoint_url": local_server, "transfer": FAST, "attempts": 2, **options}
-        return S3Store.from_location(f"s3://local/{prefix}", **settings)  # type: ignore[arg-type]
+    def open_store(conditional: bool | None = None) -> S3Store:
+        return S3Store(client(local_server, 2), "local", prefix, conditional=conditional, transfer=FAST)
 
     return open_store
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from srlm_contract.errors import BucketNotFound, NotPermitted
 from srlm_contract.s3 import S3Store
 
-OpenS3 = Callable[..., S3Store]
+
+def open_as(url: str) -> S3Store:
+    """With the credentials of this moment."""
+    return S3Store.from_location("s3://local/accounts", endpoint_url=url)
 
 
-def test_wrong_secret(open_local: OpenS3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_secret(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(NotPermitted, match="SignatureDoesNotMatch"):
-        open_local().probe()
+        open_as(local_server).probe()
 
 
-def test_unknown_key(open_local: OpenS3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_key(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
     with pytest.raises(NotPermitted, match="InvalidAccessKeyId"):
-        open_local().probe()
+        open_as(local_server).probe()
 
 
-def test_read_only(open_local: OpenS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_local().put("key", b"1")
+def test_read_only(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_as(local_server).put("key", b"1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader")
-    store = open_local()
+    store = open_as(local_server)
     assert store.get("key").data == b"1"
     with pytest.raises(NotPermitted, match="cannot write") as caught:
         store.probe()
@@ -41,8 +42,8 @@ def test_wrong_bucket(local_server: str) -> None:
     assert (caught.value.exit_code, caught.value.reason) == (77, "StorageNotFound")
 
 
-def test_secrets_are_in_no_message(open_local: OpenS3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_in_no_message(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-value")
     with pytest.raises(NotPermitted) as caught:
-        open_local().probe()
+        open_as(local_server).probe()
     assert "very-secret-value" not in str(caught.value)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from werkzeug.wrappers import Response
@@ -151,9 +150,9 @@ def test_endpoint_that_is_no_url() -> None:
         S3Store.from_location("s3://bucket", endpoint_url="minio:9000")
 
 
-def test_location_without_prefix(server: S3Server, admin: Any) -> None:
-    admin.create_bucket(Bucket="plain")
+def test_location_without_prefix(server: S3Server) -> None:
     store = S3Store.from_location("s3://plain/", endpoint_url=server.url, addressing_style="Path")
+    store.client.create_bucket(Bucket="plain")
     store.put("key", b"1")
     assert store.uri("key") == "s3://plain/key"
     assert [info.key for info in store.list_objects("")] == ["key"]
