@@ -7,8 +7,9 @@ and its producer makes it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import groupby
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -18,7 +19,7 @@ from .base import Contract
 from .errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary
 from .keys import canonical_json
 from .manifest import CheckpointManifest, Manifest, ShardManifest
-from .store import Store
+from .store import ObjectInfo, Store
 from .tasks import ArtifactRef, RunIdentity
 
 Retention = Literal["Retain", "DeleteIntermediate", "DeleteAll"]
@@ -82,6 +83,26 @@ def delete_artifact(store: Store, stage: str, key: str) -> int:
     return len(rest) + 1
 
 
+def delete_unfinished(store: Store, run: RunIdentity) -> int:
+    """Removes artifacts that were never finished and that only `run` worked on; returns the objects.
+
+    For the end of a run: shards and resume points wait for their artifact otherwise. Those whose key another
+    run names stay, and so do those with an unreadable manifest.
+    """
+    named = _named_by_others(store, run)
+    removed = 0
+    for artifact, keys in _by_artifact(store):
+        if artifact in named or layout.manifest_key(*artifact) in keys:
+            continue
+        try:
+            manifests = [m for key in keys if (m := _load(store, *artifact, key)) is not None]
+        except ArtifactDamaged:
+            continue
+        if manifests and all(manifest.producer.run.uid == run.uid for manifest in manifests):
+            removed += delete_artifact(store, *artifact)
+    return removed
+
+
 def delete_orphans(store: Store, older_than: datetime) -> int:
     """Removes data files that no manifest names, and unfinished uploads, from before `older_than`.
 
@@ -89,53 +110,50 @@ def delete_orphans(store: Store, older_than: datetime) -> int:
     Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
     """
     removed = store.abort_uploads(layout.ARTIFACTS, older_than)
-    artifact: tuple[str, str] | None = None
-    keys: list[str] = []
-    old: set[str] = set()
-    for info in store.list_objects(layout.ARTIFACTS):
-        owner = layout.artifact_of(info.key)
-        if owner != artifact:
-            removed += _delete_unnamed(store, artifact, keys, old)
-            artifact, keys, old = owner, [], set()
-        keys.append(info.key)
-        if info.modified < older_than:
-            old.add(info.key)
-    return removed + _delete_unnamed(store, artifact, keys, old)
+    for artifact, objects in _by_artifact(store):
+        orphans = {
+            key for key, info in objects.items() if layout.part_of_key(key) is not None and info.modified < older_than
+        }
+        if not orphans:
+            continue
+        try:
+            for key in objects:
+                manifest = _load(store, *artifact, key)
+                if manifest is not None:
+                    orphans -= {reader.object_key(manifest, entry) for entry in manifest.files}
+        except ArtifactDamaged:
+            continue
+        store.delete(sorted(orphans))
+        removed += len(orphans)
+    return removed
 
 
-def _delete_unnamed(
-    store: Store, artifact: tuple[str, str] | None, keys: Collection[str], old: Collection[str]
-) -> int:
-    """Removes old data files of one artifact that none of its manifests names; returns how many."""
-    candidates = {key for key in old if layout.part_of_key(key) is not None}
-    if artifact is None or not candidates:
-        return 0
-    try:
-        for key in keys:
-            candidates -= _names(store, *artifact, key)
-    except ArtifactDamaged:
-        return 0
-    store.delete(sorted(candidates))
-    return len(candidates)
+def _by_artifact(store: Store) -> Iterator[tuple[tuple[str, str], dict[str, ObjectInfo]]]:
+    """((stage, key), objects by key), one artifact at a time in listing order."""
+    objects = (info for info in store.list_objects(layout.ARTIFACTS) if layout.artifact_of(info.key))
+    for artifact, group in groupby(objects, key=lambda info: layout.artifact_of(info.key)):
+        if artifact is not None:
+            yield artifact, {info.key: info for info in group}
 
 
-def _names(store: Store, stage: str, key: str, object_key: str) -> set[str]:
-    """Data files that the manifest at `object_key` names; nothing for other objects."""
+def _load(store: Store, stage: str, key: str, object_key: str) -> reader.Described | None:
+    """The top, shard or checkpoint manifest at `object_key`; None for other objects."""
     model: type[Manifest] | type[ShardManifest] | type[CheckpointManifest]
     if object_key == layout.manifest_key(stage, key):
         model = Manifest
-    elif layout.shard_of_key(object_key) is not None and layout.part_of_key(object_key) is None:
+    elif layout.part_of_key(object_key) is not None:
+        return None
+    elif layout.shard_of_key(object_key) is not None:
         model = ShardManifest
-    elif layout.step_of_key(object_key) is not None and layout.part_of_key(object_key) is None:
+    elif layout.step_of_key(object_key) is not None:
         model = CheckpointManifest
     else:
-        return set()
+        return None
     try:
         data = store.get(object_key).data
     except NotFound:
-        return set()
-    manifest = reader.parse_manifest(data, model, stage, key, store.uri(object_key))
-    return {reader.object_key(manifest, entry) for entry in manifest.files}
+        return None
+    return reader.parse_manifest(data, model, stage, key, store.uri(object_key))
 
 
 def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
@@ -193,6 +211,5 @@ def _parse(data: bytes, uri: str) -> Refs:
         return Refs.model_validate_json(data)
     except ValidationError as error:
         raise Temporary(
-            f"{uri} cannot be read, so nothing can be removed safely; restore it, "
-            "or delete it if the run is gone"
+            f"{uri} cannot be read, so nothing can be removed safely; restore it, or delete it if the run is gone"
         ) from error

@@ -65,6 +65,8 @@ class S3Store:
         """
         transfer = transfer or TransferSettings()
         bucket, prefix = split_uri(uri)
+        if ca_bundle and not Path(ca_bundle).is_file():
+            raise InvalidTask(f"the CA bundle {ca_bundle} does not exist; correct storage.caBundleRef")
         config = Config(
             region_name=region,
             s3={"addressing_style": addressing_style.lower()},
@@ -112,9 +114,7 @@ class S3Store:
             read_range(self._target(key), info.etag, start, memoryview(data), self.transfer)
         return bytes(data)
 
-    def put(
-        self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         condition = self._look_first(key, _condition(if_none_match, if_match))
         for attempt in range(self.transfer.attempts):
             try:
@@ -146,9 +146,7 @@ class S3Store:
         return download(self._target(key), path, self.transfer)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + prefix
-        )
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
         with translated(self.uri(prefix), "list"):
             for page in pages:
                 for entry in page.get("Contents", ()):
@@ -217,9 +215,7 @@ class S3Store:
         objects = [{"Key": name} for name in names]
         uri = f"s3://{self.bucket}/{names[0]}"
         with translated(uri, "delete"):
-            answer = self.client.delete_objects(
-                Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
-            )
+            answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
             for failed in answer.get("Errors", ()):
                 if failed.get("Code") != "NoSuchKey":
                     raise self.client.exceptions.ClientError(

@@ -18,6 +18,7 @@ from srlm_contract.retention import (
     add_refs,
     delete_artifact,
     delete_orphans,
+    delete_unfinished,
     drop_refs,
     read_refs,
     removable,
@@ -130,3 +131,23 @@ def test_orphans_beside_an_unreadable_manifest_stay(pod: Pod, write: Write, stor
     store.put(layout.manifest_key("train", key), b"nonsense")
     assert delete_orphans(store, LATER) == 0
     assert store.head(f"artifacts/train/{key}/parts/pod-a/model.safetensors") is not None
+
+
+def test_unfinished_artifacts_go_with_their_run(pod: Pod, write: Write, store: Store) -> None:
+    keys = {name: f"0123456789ab{i}" for i, name in enumerate(["mine", "theirs", "both", "named", "done"])}
+    mine, theirs = pod("a", run="run"), pod("b", run="other")
+    mine.commit_shard("judge", keys["mine"], 0, 3, write({"part-0": b"0"}))
+    mine.commit_checkpoint("train", keys["mine"], 1, write({"state": b"1"}))
+    theirs.commit_shard("judge", keys["theirs"], 0, 3, write({"part-0": b"0"}))
+    mine.commit_shard("judge", keys["both"], 0, 3, write({"part-0": b"0"}))
+    theirs.commit_shard("judge", keys["both"], 1, 3, write({"part-1": b"1"}))
+    mine.commit_shard("judge", keys["named"], 0, 3, write({"part-0": b"0"}))
+    named = ArtifactRef(stage="judge", key=keys["named"], content_digest="sha256:" + "0" * 64)
+    add_refs(store, run_identity("other"), [named])
+    mine.commit("judge", keys["done"], write({"file": b"1"}))
+    store.put(f"artifacts/judge/{keys['theirs']}0/parts/unknown/file", b"no manifest yet")
+    before = {info.key for info in store.list_objects("artifacts/")}
+    delete_unfinished(store, run_identity("run"))
+    gone = before - {info.key for info in store.list_objects("artifacts/")}
+    assert {layout.artifact_of(key) for key in gone} == {("judge", keys["mine"]), ("train", keys["mine"])}
+    assert not [key for key in before - gone if keys["mine"] in key]
