@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from .run import main
+from .run import EXIT_TERMINATED, main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    if code == EXIT_TERMINATED:
+        os._exit(code)  # threads that wait for an answer would hold the interpreter up beyond the grace period
+    sys.exit(code)

@@ -48,17 +48,17 @@ class ExternalJudge:
         """One answer an ask, in order. Raises NotPermitted, BadInput JudgeNotUsable or Temporary."""
         answers: dict[int, Completion] = {}
         tokens = 0
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
+        pool = ThreadPoolExecutor(CONCURRENCY)
+        try:
             pending = {pool.submit(self._ask, ask): i for i, ask in enumerate(asks)}
-            try:
-                for future in as_completed(pending):
-                    answers[pending[future]] = future.result()
-                    tokens += answers[pending[future]].tokens
-                    if on_progress is not None:
-                        on_progress(len(answers), tokens)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            for future in as_completed(pending):
+                answers[pending[future]] = future.result()
+                tokens += answers[pending[future]].tokens
+                if on_progress is not None:
+                    on_progress(len(answers), tokens)
+        finally:
+            # After an error nobody waits for requests under way.
+            pool.shutdown(wait=False, cancel_futures=True)
         return [answers[i] for i in range(len(asks))]
 
     def close(self) -> None:
