@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from srlm_contract.keys import row_id
 from srlm_stages.seed_formats import Answer, SeedDataError, SeedPrompt, read_seed_data
@@ -187,6 +187,7 @@ def test_data_without_what_a_part_needs(prompts: list[SeedPrompt], changes: dict
         split(prompts, **changes)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=4), min_size=1, max_size=40),
     st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.booleans(), st.randoms(),
