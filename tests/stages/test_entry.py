@@ -1,0 +1,224 @@
+"""`python -m srlm_stages` as a pod runs it: a process, S3 over HTTP, exit code and termination message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from judge_server import judge_server
+from moto.server import ThreadedMotoServer
+from srlm_contract.keys import row_id
+from srlm_contract.progress import parse_progress
+from srlm_contract.rows import Candidate, PromptRow
+from srlm_contract.s3 import S3Store
+from srlm_contract.spec import ExternalJudgeSpec
+from srlm_contract.tasks import (
+    MAX_RESULT_BYTES,
+    ArtifactRef,
+    JudgeParams,
+    PromptsParams,
+    SourceRef,
+    StageError,
+    StageResult,
+    StageTask,
+    StorageLocation,
+)
+from srlm_stages.run import write_result
+from stage_world import World
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        _, port = server.get_host_and_port()
+        url = f"http://127.0.0.1:{port}"
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="world")
+        yield url
+        server.stop()
+
+
+@pytest.fixture
+def world(endpoint: str, tmp_path: Path) -> World:
+    return World(tmp_path, S3Store.from_location(f"s3://world/{tmp_path.name}", endpoint_url=endpoint))
+
+
+def pool_task(world: World, endpoint: str, tmp_path: Path, **storage: Any) -> StageTask:
+    """A stage that needs no model."""
+    pool = tmp_path / "pool.txt"
+    pool.write_text("\n".join(f"Tell me about the river number {i} please" for i in range(3)))
+    task = world.task(
+        PromptsParams(count=1, source="Pool"),
+        inputs={"data": world.seed_data()},
+        sources={"pool": SourceRef(uri=pool.as_uri())},
+    )
+    location = {"uri": f"s3://world/{tmp_path.name}", "endpoint_url": endpoint, **storage}
+    return task.model_copy(update={"storage": StorageLocation(**location)})
+
+
+class Pod:
+    """What came of a process."""
+
+    def __init__(self, stage: str, task: StageTask | str | None, tmp_path: Path, **environ: str) -> None:
+        self.log = tmp_path / "termination-log"
+        self.log.write_text("")
+        text = task.model_dump_json(by_alias=True) if isinstance(task, StageTask) else task
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "srlm_stages", stage],
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                "SRLM_WORK_DIR": str(tmp_path / "work"),
+                "SRLM_TERMINATION_LOG": str(self.log),
+                "SRLM_POD_UID": "pod-1",
+                **CREDENTIALS,
+                **({"SRLM_TASK": text} if text is not None else {}),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, StageResult]:
+        self.out, self.err = self.process.communicate(timeout=60)
+        return self.process.returncode, StageResult.model_validate_json(self.log.read_text())
+
+
+def test_a_stage_commits_and_a_second_pod_finds_it_done(world: World, endpoint: str, tmp_path: Path) -> None:
+    task = pool_task(world, endpoint, tmp_path)
+    first = Pod("prompts", task, tmp_path)
+    code, result = first.end()
+    assert code == 0, first.err
+    assert result.statistics["prompts"] == 1
+    assert result.manifest_uri == f"s3://world/{tmp_path.name}/artifacts/prompts/{task.key}/manifest.json"
+    assert world.manifest(result).content_digest == result.content_digest
+    progress = parse_progress(first.out.splitlines())
+    assert progress is not None
+    assert (progress.stage, progress.done, progress.total) == ("prompts", 1, 1)
+    assert list((tmp_path / "work").iterdir()) == []
+
+    code, again = Pod("prompts", task, tmp_path).end()
+    assert code == 0
+    assert again.reused
+    assert (again.content_digest, again.statistics) == (result.content_digest, result.statistics)
+
+
+def test_a_repair_makes_a_damaged_artifact_again(world: World, endpoint: str, tmp_path: Path) -> None:
+    task = pool_task(world, endpoint, tmp_path)
+    _, result = Pod("prompts", task, tmp_path).end()
+    [entry] = world.manifest(result).files
+    world.store.put(f"artifacts/prompts/{task.key}/parts/{entry.part}/{entry.path}", b"changed")
+    code, repaired = Pod(
+        "prompts", task.model_copy(update={"repair": True}), tmp_path, SRLM_POD_UID="pod-2"
+    ).end()
+    assert code == 0
+    assert not repaired.reused
+    assert repaired.content_digest == result.content_digest
+    assert len(world.rows(repaired, "prompts.jsonl", PromptRow)) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "task", "says"),
+    [
+        ("prompts", None, "SRLM_TASK is not set"),
+        ("prompts", "{not json", "does not fit"),
+        ("prompts", '{"stage": "prompts"}', "params: Field required"),
+    ],
+)
+def test_an_invalid_task_is_64_and_names_the_field(
+    stage: str, task: str | None, says: str, tmp_path: Path
+) -> None:
+    code, result = Pod(stage, task, tmp_path).end()
+    assert code == 64
+    assert result.error is not None
+    assert result.error.reason == "InvalidTask"
+    assert says in result.error.message
+
+
+def test_the_wrong_stage_or_shard_is_64(world: World, endpoint: str, tmp_path: Path) -> None:
+    task = pool_task(world, endpoint, tmp_path)
+    code, result = Pod("judge", task, tmp_path).end()
+    assert code == 64
+    assert result.error is not None
+    assert "task is for stage 'prompts'" in result.error.message
+    code, result = Pod("prompts", task.model_copy(update={"shards": 4}), tmp_path).end()
+    assert code == 64
+    assert result.error is not None
+    assert "JOB_COMPLETION_INDEX" in result.error.message
+
+
+def test_a_missing_input_is_65_and_names_the_artifact(world: World, endpoint: str, tmp_path: Path) -> None:
+    task = pool_task(world, endpoint, tmp_path)
+    gone = ArtifactRef(stage="data", key="0123456789abcdef01234567", content_digest="sha256:" + "0" * 64)
+    code, result = Pod("prompts", task.model_copy(update={"inputs": {"data": gone}}), tmp_path).end()
+    assert code == 65
+    assert result.error is not None
+    assert result.error.reason == "InputDamaged"
+    assert result.error.artifact == gone
+
+
+def test_a_bucket_that_does_not_exist_is_77(world: World, endpoint: str, tmp_path: Path) -> None:
+    task = pool_task(world, endpoint, tmp_path, uri="s3://no-such-bucket/x")
+    code, result = Pod("prompts", task, tmp_path).end()
+    assert code == 77
+    assert result.error is not None
+    assert result.error.reason == "StorageNotFound"
+
+
+def test_sigterm_ends_a_waiting_stage_at_once(world: World, endpoint: str, tmp_path: Path) -> None:
+    row = Candidate(id=row_id("q", "a"), prompt_id=row_id("q"), prompt="q", answer="a", sample=0, tokens=1)
+    inputs = {"candidates": world.put("generate", {"candidates.jsonl": [row]})}
+    import threading
+
+    forever = threading.Event()
+
+    def hang(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        forever.wait(60)
+        return 500, "too late"
+
+    with judge_server(hang) as server:
+        params = JudgeParams(external=ExternalJudgeSpec(url=server.url, model="m"))
+        task = world.task(params, inputs=inputs)
+        location = StorageLocation(uri=f"s3://world/{tmp_path.name}", endpoint_url=endpoint)
+        pod = Pod("judge", task.model_copy(update={"storage": location}), tmp_path)
+        assert server.asked.wait(60)
+        pod.process.send_signal(signal.SIGTERM)
+        code, result = pod.end()
+        forever.set()
+    assert code == 143
+    assert result.error is not None
+    assert result.error.reason == "Disrupted"
+    assert list((tmp_path / "work").iterdir()) == []
+    assert world.artifacts().lookup("judge", task.key) is None
+
+
+def test_the_termination_message_never_exceeds_its_limit(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environ = {"SRLM_TERMINATION_LOG": str(log)}
+    many = StageResult(
+        stage="judge",
+        statistics={"rows": 1.0, **{f"figure{i:04}": float(i) for i in range(500)}},
+        warnings=tuple("ü" * 290 for _ in range(5)),
+    )
+    write_result(many, environ)
+    assert len(log.read_bytes()) <= MAX_RESULT_BYTES
+    assert StageResult.model_validate_json(log.read_text()).statistics["rows"] == 1
+    error = StageError(reason="Crashed", message="ü" * 9000)
+    write_result(StageResult(stage="judge", error=error), environ)
+    assert len(log.read_bytes()) <= MAX_RESULT_BYTES
+    cut = StageResult.model_validate_json(log.read_text())
+    assert cut.error is not None
+    assert cut.error.message.startswith("üü")
