@@ -23,7 +23,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
-from srlm_local import errors
+from srlm_local import errors, pod_security, quota
 from srlm_local.clock import Clock, SystemClock, to_seconds
 from srlm_local.conversion import inward, outward
 from srlm_local.deletion import DeleteOptions, delete, gone_after_update
@@ -170,7 +170,10 @@ class Cluster:
         strategy.admit(self, obj, None, request)
         found = validate_metadata(obj, rt, strategy)
         self._refuse(rt, obj, found + strategy.problems(obj, None, found))
-        if existing is not None:
+        pod_security.check(self, rt, obj, None, request)
+        if existing is None:
+            quota.admit(self, rt, obj, request)
+        else:
             deleted = "deletionTimestamp" in existing["metadata"]
             prefix = "object is being deleted: " if deleted else ""
             raise errors.already_exists(rt.plural, rt.group, meta["name"], prefix)
@@ -354,6 +357,8 @@ class Cluster:
         found = validate_metadata(new, rt, strategy, old)
         found += strategy.validate_status(new, old) if subresource else strategy.problems(new, old, found)
         self._refuse(rt, new, found)
+        if not subresource:
+            pod_security.check(self, rt, new, old, request)
         strategy.complete(self, new, old, request)
         if new["metadata"].get("finalizers") != old["metadata"].get("finalizers"):
             warn_about_finalizers(new, request)

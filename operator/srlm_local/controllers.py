@@ -1,4 +1,4 @@
-"""The controllers that belong to the API server itself: garbage collection and namespaces."""
+"""The controllers that belong to the API server itself: garbage collection, namespaces, quotas."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from srlm_local.crd_controller import CrdController
 from srlm_local.gc import GarbageCollector
 from srlm_local.namespaces import NamespaceController
 from srlm_local.pod_gc import PodGarbageCollector
+from srlm_local.quota import QuotaController
 
 
 def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
@@ -18,5 +19,6 @@ def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
         NamespaceController(cluster, authority).run(),
         CrdController(cluster).run(),
         PodGarbageCollector(cluster).run(),
+        QuotaController(cluster).run(),
     ]
     return [asyncio.create_task(task) for task in running]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from srlm_contract.schema import FieldError
+from srlm_local import pod_security
 from srlm_local.errors import ApiError
 from srlm_local.request import Request
 from srlm_local.strategy import Strategy
@@ -31,6 +33,12 @@ class NamespaceStrategy(Strategy):
             obj["status"] = {"phase": "Active"}
         else:
             obj["spec"] = old["spec"]
+
+    def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
+        return pod_security.check_namespace(obj, old)
+
+    def complete(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
+        pod_security.warn_about_existing(cluster, obj, old, request)
 
     def begin_deletion(self, cluster: Cluster, obj: Object) -> bool:
         """Deletion only marks the namespace: the controller below removes it once it is empty."""

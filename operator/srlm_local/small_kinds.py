@@ -149,6 +149,12 @@ class ReturnedWhenDeleted(Strategy):
     returns_deleted = True
 
 
+class QuotaStrategy(ReturnedWhenDeleted):
+    def prepare(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
+        if old is None:
+            obj["status"] = {}
+
+
 class PriorityClassStrategy(Strategy):
     def default(self, obj: Object) -> None:
         obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
