@@ -259,14 +259,21 @@ class Cluster:
         request: Request,
     ) -> Object:
         request.apply = True
+        given = config.get("metadata") if isinstance(config, dict) else None
+        request.namespace_given = (given or {}).get("namespace", "")
         config = self._decoded(rt, config, namespace, request)
-        config["metadata"].setdefault("name", name)
+        if config["metadata"].setdefault("name", name) != name:
+            wrong = config["metadata"]["name"]
+            raise errors.bad_request(
+                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
+            )
         if old is None:
             if subresource:
                 raise errors.not_found(rt.plural, rt.group, name)
+            config["metadata"].pop("resourceVersion", None)
             new = apply_configuration(self, rt, None, config, "", request)
-            new["metadata"].pop("resourceVersion", None)
             return self.create(rt, new, namespace, request=request)
+        self._check_version(rt, old, config, patched=True)
         new = apply_configuration(self, rt, old, config, subresource, request)
         return self._replace(rt, old, new, subresource, request, patched=True)
 
@@ -346,7 +353,6 @@ class Cluster:
     ) -> Object:
         strategy = self.strategy(rt)
         self._check_version(rt, old, new, patched)
-        given_managers = new["metadata"].get("managedFields")
         new = self._isolated(rt, old, new, subresource)
         strategy.default(new)
         if not subresource:
@@ -367,8 +373,6 @@ class Cluster:
                 self.erase(rt, old)  # watchers see the object as it was before its last finalizer went
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             return new
-        if given_managers is not None and not given_managers:
-            new["metadata"].pop("managedFields", None)
         track(self, rt, new, old, request, subresource)
         if _same(new, old):
             return copy(old)
@@ -400,16 +404,14 @@ class Cluster:
         new = copy(new)
         meta, have = new["metadata"], old["metadata"]
         if subresource == "status" and rt.custom:
-            managers = meta.get("managedFields")
-            uid = meta.get("uid")
-            new = {**copy(old), **({"status": new["status"]} if "status" in new else {})}
-            if "status" not in new or ("status" in old and "status" not in new):
-                new.pop("status", None)
+            given = new
+            new = {**copy(old), "status": given.get("status")}
+            if given.get("status") is None:
+                del new["status"]
             meta = new["metadata"]
-            if managers is not None:
-                meta["managedFields"] = managers
-            if uid:
-                meta["uid"] = uid
+            for key in ("managedFields", "uid"):
+                if key in given["metadata"]:
+                    meta[key] = given["metadata"][key]
         elif subresource == "status":
             kept = {key: copy(value) for key, value in old.items() if key not in ("metadata", "status")}
             new = {**kept, "metadata": meta, **({"status": new["status"]} if "status" in new else {})}
@@ -452,12 +454,12 @@ class Cluster:
         return copy(stored)
 
     def erase(self, rt: ResourceType, obj: Object) -> Object:
-        """Removes from the store; watchers see `obj` as it is given here. Returns it with the final version."""
+        """Removes from the store; watchers see `obj` as it is given here. Returns it with the version of that."""
         meta = obj["metadata"]
         old = self.storage.get(rt.storage, meta.get("namespace", ""), meta["name"])
         shown = self.storage.remove(rt.storage, meta.get("namespace", ""), meta["name"], copy(obj))
         self.strategy(rt).after(self, None, old)
-        return copy({**shown, "metadata": {**shown["metadata"], "resourceVersion": meta["resourceVersion"]}})
+        return copy(shown)
 
 
 KEEPS_STATUS_ON_CREATE = {"namespaces", "nodes", "pods", "services", "persistentvolumeclaims", "resourcequotas"}

@@ -61,7 +61,7 @@ def options_of(request: web.Request, user: User, kind: str, rt: ResourceType) ->
             message = f'Unsupported value: "{value}": supported values: "All"'
             found.append(FieldError("dryRun", message, "FieldValueNotSupported"))
     force = query.get("force")
-    if kind == "PatchOptions" and force is not None and request.content_type not in PATCHES:
+    if kind == "PatchOptions" and force is not None and "apply" not in request.content_type:
         found.append(FieldError("force", "Forbidden: may not be specified for non-apply patch", "FieldValueForbidden"))
     if found:
         raise errors.invalid(kind, "meta.k8s.io", "", found)
@@ -212,7 +212,7 @@ def decode_patch(body: bytes, kind: PatchType) -> Any:
         raise errors.bad_request(f"error decoding patch: {error}") from None
     if kind == "json":
         if not isinstance(content, list):
-            raise errors.bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+            raise errors.bad_request("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
     elif not isinstance(content, dict):
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {_GO_KINDS.get(type(content), 'null')} into Go value of "
@@ -260,7 +260,10 @@ async def delete(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
             "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
             "them or set propagationPolicy=Orphan to suppress this warning"
         )
-    left, gone = cluster.delete(rt, route.name, route.namespace, options=options, request=request)
+    try:
+        left, gone = cluster.delete(rt, route.name, route.namespace, options=options, request=request)
+    except ApiError as error:
+        raise with_warnings(error, request) from None
     if not gone or strategy.returns_deleted:
         return render(rt, left, accept, 200, request)
     details = errors.details(route.name, rt.group, rt.plural, uid=left["metadata"]["uid"])

@@ -40,6 +40,9 @@ class PodStrategy(Strategy):
     def admit(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         if old is not None:
             return
+        if runtime := obj["spec"].get("runtimeClassName"):
+            why = f'pod rejected: RuntimeClass "{runtime}" not found'
+            raise forbidden("pods", "", obj["metadata"].get("name", ""), why)
         _service_account(cluster, obj)
         _priority(cluster, obj)
         _tolerations(obj["spec"])

@@ -31,6 +31,7 @@ class Request:
 
     manager: name in managedFields; dry_run: do everything but the write; validation: what to do about
     unknown and duplicate fields, Strict (refuse), Warn or Ignore; force: take fields over from other appliers;
+    namespace_given: the namespace in an applied configuration, as it was sent;
     body_size: bytes of the request, so that only large ones are measured again;
     warnings: collected here and sent as Warning headers.
     """
@@ -42,6 +43,7 @@ class Request:
     force: bool = False
     apply: bool = False
     body_size: int = 0
+    namespace_given: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, message: str) -> None:
