@@ -157,7 +157,7 @@ class Operator:
         @kopf.on.login(registry=registry)
         def login(**_: Any) -> kopf.ConnectionInfo:
             token = bearer(c)
-            scheme, _, secret = token.partition(" ")
+            scheme, _blank, secret = token.partition(" ")
             return kopf.ConnectionInfo(
                 server=c.host,
                 ca_path=c.ssl_ca_cert or None,

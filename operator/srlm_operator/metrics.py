@@ -134,7 +134,7 @@ class _Runs:
         self._statuses = statuses
 
     def collect(self) -> Iterable[Metric]:
-        phases = Tally(status.phase for status in self._statuses.values())
+        phases: Tally[str] = Tally(status.phase for status in self._statuses.values())
         family = GaugeMetricFamily("srlm_runs", "Runs by phase.", labels=["phase"])
         for phase in PHASES:
             family.add_metric([phase], phases.get(phase, 0))

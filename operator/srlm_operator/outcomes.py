@@ -148,5 +148,5 @@ def parse_error(pod: PodView) -> StageError:
 class _Envelope(StageResult):
     """`{"error": {...}}` alone, as a stage that cannot even read its task writes it."""
 
-    stage: Literal["preflight"] = "preflight"  # type: ignore[assignment]  # not stated in this form
+    stage: Literal["preflight"] = "preflight"
     error: StageError

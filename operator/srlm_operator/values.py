@@ -12,6 +12,8 @@ from srlm_contract.spec import RunSpec
 from srlm_contract.status import RunStatus
 
 Manifest = Mapping[str, Any]
+Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+"""Phase of a pod."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class PodView:
     uid: str
     job: str
     index: int
-    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+    phase: Phase
     exit_code: int | None = None
     terminated_reason: str = ""
     """Such as OOMKilled."""

@@ -13,9 +13,10 @@ from srlm_contract.status import RunStatus
 from . import names
 from .shards import parse_ranges
 from .times import parse
-from .values import JobView, PodView, Run
+from .values import JobView, Phase, PodView, Run
 
 Obj = Mapping[str, Any]
+_PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _TERMINAL = ("Succeeded", "Failed")
 
 
@@ -111,7 +112,7 @@ def pod_view(obj: Obj) -> PodView:
         waiting = waiting or (init.get("state") or {}).get("waiting") or {}
     scheduled = conditions.get("PodScheduled") or {}
     unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
-    phase = status.get("phase") or "Pending"
+    phase: Phase = next((known for known in _PHASES if known == status.get("phase")), "Pending")
     running = (state.get("running") or {}).get("startedAt")
     return PodView(
         name=meta["name"],

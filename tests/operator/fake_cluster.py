@@ -125,6 +125,11 @@ class FakeCluster:
         self.jobs.pop(name, None)
         self.pods.pop(name, None)
 
+    def remove_by_hand(self, name: str) -> None:
+        """Somebody deletes a Job; one that status never knew of may then be created once more."""
+        self.remove(name)
+        self.created.remove(name)
+
     def active(self) -> list[str]:
         """Names of Jobs that are not finished."""
         return [name for name, job in self.jobs.items() if job.state == "Active"]

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(f"{args.filename}: {problem.strerror}") from None
     report = validate_text(text, args.filename)
     if report.problems:
-        for problem in report.problems:
-            print(problem, file=sys.stderr)
+        for found in report.problems:
+            print(found, file=sys.stderr)
         return 1
     settings = from_environment()
     for body in load_documents(text):
