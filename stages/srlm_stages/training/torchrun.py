@@ -71,7 +71,9 @@ def environment(settings: ProcessSettings, place: Place, environ: Mapping[str, s
     hidden = ("AWS_", "SRLM_TASK", "SRLM_JUDGE_API_KEY", "HF_TOKEN")
     env = {name: value for name, value in environ.items() if not name.startswith(hidden)}
     env[PARENT_VARIABLE] = str(os.getpid())
-    env.setdefault("OMP_NUM_THREADS", str(max(1, place.cores // settings.processes_per_node)))
+    # The pod's own value counts its cores; two processes with that many threads each spin on one another.
+    cores = int(environ.get("OMP_NUM_THREADS") or place.cores)
+    env["OMP_NUM_THREADS"] = str(max(1, cores // settings.processes_per_node))
     # glibc gives memory back and maps it anew for every large tensor; keeping it halves a step on CPU.
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_"):
         env.setdefault(name, str(512 * 1024 * 1024) if name != "MALLOC_TOP_PAD_" else str(64 * 1024 * 1024))
