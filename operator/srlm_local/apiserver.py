@@ -23,7 +23,17 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_local import bootstrap, controllers, discovery, http_read, http_watch, http_write, openapi, reviews, subresources
+from srlm_local import (
+    bootstrap,
+    controllers,
+    discovery,
+    http_read,
+    http_watch,
+    http_write,
+    openapi,
+    reviews,
+    subresources,
+)
 from srlm_local.access import Authorizer, Tokens
 from srlm_local.certificates import server_context
 from srlm_local.cluster import Cluster
@@ -185,7 +195,9 @@ async def _run(arguments: argparse.Namespace) -> None:
     server = await ApiServer(cluster, tls=not arguments.plain_http).start(arguments.port)
     server.write_kubeconfig(arguments.kubeconfig)
     tasks = controllers.start(cluster)
-    print(f"{server.url}\nexport KUBECONFIG={arguments.kubeconfig}", flush=True)
+    print(  # noqa: T201 - the answer of a command line program
+        f"{server.url}\nexport KUBECONFIG={arguments.kubeconfig}", flush=True
+    )
     try:
         await asyncio.Event().wait()
     finally:

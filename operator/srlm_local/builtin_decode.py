@@ -66,7 +66,9 @@ def _value(kind: str, parent: Any, key: Any, path: str, struct: str, unknown: li
             if key in QUANTITY_MAPS and isinstance(value[name], int | float) and not isinstance(value[name], bool):
                 value[name] = str(value[name])
             if key in QUANTITY_MAPS and isinstance(value[name], str) and parse_quantity(value[name]) is None:
-                raise Undecodable("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+                raise Undecodable(
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+                )
             _value(match[1], value, name, f"{path}.{name}", struct, unknown)
     elif kind == "datetime":
         if not isinstance(value, str):

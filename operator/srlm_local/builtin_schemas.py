@@ -24,7 +24,18 @@ _SCALARS: dict[str, Schema] = {
     "bytes": {"type": "string", "format": "byte"},
     "object": {},
 }
-QUANTITY_MAPS = {"limits", "requests", "hard", "used", "capacity", "allocatable", "default", "defaultRequest", "min", "max"}
+QUANTITY_MAPS = {
+    "limits",
+    "requests",
+    "hard",
+    "used",
+    "capacity",
+    "allocatable",
+    "default",
+    "defaultRequest",
+    "min",
+    "max",
+}
 MICRO_TIMES = {"renewTime", "acquireTime", "eventTime", "lastObservedTime"}
 # Lists that are sets or maps for server-side apply though strategic merge patch replaces them, and the other
 # way round; beyond these the merge keys of strategic merge patch serve for both.
@@ -36,7 +47,15 @@ _APPLY_KEYS: dict[str, list[str]] = {
 }
 _APPLY_SETS = {"finalizers", "accessModes"}
 # Atomic although they have a merge key, or the other way round.
-_ATOMIC_MAPS = {"selector", "nodeSelector", "resourceFieldRef", "fieldRef", "secretKeyRef", "configMapKeyRef", "claimRef"}
+_ATOMIC_MAPS = {
+    "selector",
+    "nodeSelector",
+    "resourceFieldRef",
+    "fieldRef",
+    "secretKeyRef",
+    "configMapKeyRef",
+    "claimRef",
+}
 
 
 @functools.cache

@@ -17,26 +17,24 @@ In-process calls are neither authenticated nor authorised, but everything else a
 
 from __future__ import annotations
 
-import random
-import string
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from srlm_contract.schema import FieldError
 from srlm_local import errors, pod_security, quota
-from srlm_local.clock import Clock, SystemClock, to_seconds
+from srlm_local.clock import to_seconds
 from srlm_local.conversion import inward, outward
 from srlm_local.deletion import DeleteOptions, delete, gone_after_update
+from srlm_local.isolation import check_version, isolated, same, spec_changed
 from srlm_local.jsontools import copy, go_json
 from srlm_local.managed_fields import apply_configuration, track
 from srlm_local.metadata import check_decoded, validate_metadata, warn_about_finalizers
 from srlm_local.patching import PatchFailed, json_patch, merge_patch, strategic_merge
+from srlm_local.reader import Reader
 from srlm_local.request import Request
-from srlm_local.resources import Registry, ResourceType
-from srlm_local.selectors import Predicate, both, field_selector, label_selector
-from srlm_local.storage import Change, Object, Storage
-from srlm_local.strategies import strategy_for
-from srlm_local.strategy import Strategy
+from srlm_local.resources import ResourceType
+from srlm_local.storage import Object
 
 PatchType = Literal["merge", "json", "strategic", "apply"]
 MAX_OBJECT = 1536 * 1024
@@ -44,107 +42,8 @@ MAX_OBJECT = 1536 * 1024
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
-class Cluster:
+class Cluster(Reader):
     """See the module's docstring."""
-
-    def __init__(self, *, clock: Clock | None = None, storage: Storage | None = None, seed: int | None = None) -> None:
-        self.clock: Clock = clock or SystemClock()
-        self.storage = storage or Storage()
-        self.registry = Registry()
-        self.random = random.Random(seed)
-        self.log_reader: Callable[[Object, dict[str, str]], Any] | None = None
-        """Set by the pod runner: (pod, query) -> text or an async iterator of bytes; serves pods/log."""
-        self.token_review: Callable[[str], Any] | None = None
-
-    # ---- reading
-
-    def type_of(self, resource: str | ResourceType) -> ResourceType:
-        return resource if isinstance(resource, ResourceType) else self.registry.named(resource)
-
-    def strategy(self, rt: ResourceType) -> Strategy:
-        return strategy_for(rt)
-
-    def get(self, resource: str | ResourceType, name: str, namespace: str = "") -> Object:
-        """A copy of the object. Raises ApiError 404."""
-        return copy(self._stored(self.type_of(resource), namespace, name))
-
-    def find(self, resource: str | ResourceType, name: str, namespace: str = "") -> Object | None:
-        """As `get`, but None if there is no such object."""
-        rt = self.type_of(resource)
-        found = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
-        return None if found is None else copy(found)
-
-    def list(
-        self,
-        resource: str | ResourceType,
-        namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-    ) -> list[Object]:
-        """Copies of all objects that match, ordered by namespace and name; of all namespaces if None."""
-        rt = self.type_of(resource)
-        match = self.predicate(rt, labels, fields)
-        return [copy(obj) for obj in self.storage.list(rt.storage, namespace or None) if match(obj)]
-
-    @property
-    def version(self) -> int:
-        """The newest resourceVersion: `list` and then `watch(since=version)`, without awaiting in between."""
-        return self.storage.version
-
-    def timestamp(self) -> str:
-        """The time as it is written into objects."""
-        return to_seconds(self.clock.now())
-
-    def bind(self, name: str, namespace: str, node: str) -> Object:
-        """Assigns a pod to a node, as the scheduler does. Raises ApiError 409 if it has one."""
-        from srlm_local.pods import bind
-
-        return bind(self, name, namespace, node)
-
-    def predicate(self, rt: ResourceType, labels: str = "", fields: str = "") -> Predicate:
-        extra = tuple(f["jsonPath"].lstrip(".") for f in (rt.crd or {}).get("selectableFields", ()))
-        return both(
-            label_selector(labels) if labels else None,
-            field_selector(fields, rt.name, extra) if fields else None,
-        )
-
-    async def watch(
-        self,
-        resource: str | ResourceType,
-        namespace: str | None = None,
-        *,
-        since: int | None = None,
-        labels: str = "",
-        fields: str = "",
-    ) -> AsyncIterator[tuple[str, Object]]:
-        """(type, object) for every change after `since`; None begins with everything there is as ADDED.
-
-        With selectors, an object that begins to match is ADDED and one that no longer does is DELETED.
-        Raises ApiError 410 if `since` is too old. Ends only by cancellation or `aclose`.
-        """
-        rt = self.type_of(resource)
-        match = self.predicate(rt, labels, fields)
-        watcher = self.storage.watcher(self.storage.version if since is None else since)
-        try:
-            if since is None:
-                for obj in self.list(rt, namespace, labels=labels, fields=fields):
-                    yield "ADDED", obj
-            while True:
-                for change in watcher.poll():
-                    if seen := seen_as(change, rt, namespace, match):
-                        yield seen[0], copy(seen[1])
-                await watcher.wait()
-        finally:
-            watcher.close()
-
-    def _stored(self, rt: ResourceType, namespace: str, name: str) -> Object:
-        found = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
-        if found is None:
-            raise errors.not_found(rt.plural, rt.group, name)
-        return found
-
-    # ---- writing
 
     def create(
         self, resource: str | ResourceType, obj: Object, namespace: str = "", *, request: Request | None = None
@@ -200,9 +99,7 @@ class Cluster:
         obj = self._decoded(rt, obj, namespace, request)
         if obj["metadata"].get("name", name) != name:
             wrong = obj["metadata"]["name"]
-            raise errors.bad_request(
-                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
-            )
+            raise errors.bad_request(f"the name of the object ({wrong}) does not match the name on the URL ({name})")
         self.strategy(rt).decode(self, rt, obj, request)
         obj = inward(rt, obj)
         old = self.storage.get(rt.storage, namespace if rt.namespaced else "", name)
@@ -248,14 +145,18 @@ class Cluster:
         new = self._decoded(rt, copy(new), namespace, request, patched=old)
         if new["metadata"].get("name") != name:
             wrong = new["metadata"].get("name", "")
-            raise errors.bad_request(
-                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
-            )
+            raise errors.bad_request(f"the name of the object ({wrong}) does not match the name on the URL ({name})")
         self.strategy(rt).decode(self, rt, new, request, old)
         return self._replace(rt, old, inward(rt, new), subresource, request, patched=True)
 
     def _apply(
-        self, rt: ResourceType, old: Object | None, name: str, namespace: str, config: Object, subresource: str,
+        self,
+        rt: ResourceType,
+        old: Object | None,
+        name: str,
+        namespace: str,
+        config: Object,
+        subresource: str,
         request: Request,
     ) -> Object:
         request.apply = True
@@ -264,16 +165,14 @@ class Cluster:
         config = self._decoded(rt, config, namespace, request)
         if config["metadata"].setdefault("name", name) != name:
             wrong = config["metadata"]["name"]
-            raise errors.bad_request(
-                f"the name of the object ({wrong}) does not match the name on the URL ({name})"
-            )
+            raise errors.bad_request(f"the name of the object ({wrong}) does not match the name on the URL ({name})")
         if old is None:
             if subresource:
                 raise errors.not_found(rt.plural, rt.group, name)
             config["metadata"].pop("resourceVersion", None)
             new = apply_configuration(self, rt, None, config, "", request)
             return self.create(rt, new, namespace, request=request)
-        self._check_version(rt, old, config, patched=True)
+        check_version(rt, old, config, patched=True)
         new = apply_configuration(self, rt, old, config, subresource, request)
         return self._replace(rt, old, new, subresource, request, patched=True)
 
@@ -307,9 +206,9 @@ class Cluster:
     def _decoded(
         self, rt: ResourceType, obj: Any, namespace: str, request: Request, patched: Object | None = None
     ) -> Object:
-        obj = copy(obj)
-        check_decoded(rt, obj, request, patched)
-        meta = obj["metadata"]
+        decoded: Object = copy(obj)
+        check_decoded(rt, decoded, request, patched)
+        meta: Object = decoded["metadata"]
         if rt.namespaced:
             if meta.setdefault("namespace", namespace) != namespace:
                 raise errors.bad_request(
@@ -317,7 +216,7 @@ class Cluster:
                 )
         else:
             meta.pop("namespace", None)
-        return obj
+        return decoded
 
     def _system_fields(self, rt: ResourceType, obj: Object) -> None:
         meta = obj["metadata"]
@@ -329,6 +228,12 @@ class Cluster:
             meta["generation"] = 1
         if not meta.get("name") and (stem := meta.get("generateName")):
             meta["name"] = self.generate_name(stem)
+
+    def bind(self, name: str, namespace: str, node: str) -> Object:
+        """Assigns a pod to a node, as the scheduler does. Raises ApiError 409 if it has one."""
+        from srlm_local.pods import bind
+
+        return bind(self, name, namespace, node)
 
     def generate_name(self, stem: str) -> str:
         """generateName as the API server does it: cut to 58 characters, five random ones added."""
@@ -352,12 +257,12 @@ class Cluster:
         self, rt: ResourceType, old: Object, new: Object, subresource: str, request: Request, *, patched: bool
     ) -> Object:
         strategy = self.strategy(rt)
-        self._check_version(rt, old, new, patched)
-        new = self._isolated(rt, old, new, subresource)
+        check_version(rt, old, new, patched)
+        new = isolated(rt, old, new, subresource)
         strategy.default(new)
         if not subresource:
             strategy.prepare(self, new, old, request)
-        if rt.generation and not subresource and _spec_changed(rt, old, new):
+        if rt.generation and not subresource and spec_changed(rt, old, new):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         strategy.admit(self, new, old, request)
         found = validate_metadata(new, rt, strategy, old)
@@ -374,66 +279,11 @@ class Cluster:
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             return new
         track(self, rt, new, old, request, subresource)
-        if _same(new, old):
+        if same(new, old):
             return copy(old)
         return self.write(rt, new, request)
 
-    def _check_version(self, rt: ResourceType, old: Object, new: Object, patched: bool) -> None:
-        meta, have = new["metadata"], old["metadata"]
-        version = meta.get("resourceVersion") or ""
-        if not version and not rt.unconditional and not patched:
-            error = errors.FieldError(
-                "metadata.resourceVersion", "Invalid value: 0: must be specified for an update", "FieldValueInvalid"
-            )
-            raise errors.invalid(rt.plural, rt.group, have["name"], [error])
-        if version and not version.isdigit():
-            raise errors.ApiError(500, "", f'strconv.ParseUint: parsing "{version}": invalid syntax')
-        if not patched and meta.get("uid") and meta["uid"] != have["uid"]:
-            group = f"{rt.group}/" if rt.group else ""
-            key = f"/registry/{group}{rt.plural}/{have.get('namespace', '')}/{have['name']}"
-            raise errors.conflict(
-                rt.plural, rt.group, have["name"],
-                f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
-                f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {have['uid']}",
-            )
-        if version and version != have["resourceVersion"]:
-            raise errors.conflict(rt.plural, rt.group, have["name"])
-
-    def _isolated(self, rt: ResourceType, old: Object, new: Object, subresource: str) -> Object:
-        """`new` with everything taken from `old` that this endpoint may not change."""
-        new = copy(new)
-        meta, have = new["metadata"], old["metadata"]
-        if subresource == "status" and rt.custom:
-            given = new
-            new = {**copy(old), "status": given.get("status")}
-            if given.get("status") is None:
-                del new["status"]
-            meta = new["metadata"]
-            for key in ("managedFields", "uid"):
-                if key in given["metadata"]:
-                    meta[key] = given["metadata"][key]
-        elif subresource == "status":
-            kept = {key: copy(value) for key, value in old.items() if key not in ("metadata", "status")}
-            new = {**kept, "metadata": meta, **({"status": new["status"]} if "status" in new else {})}
-            if "ownerReferences" in have:
-                meta["ownerReferences"] = copy(have["ownerReferences"])
-        elif rt.status:
-            new.pop("status", None)
-            if "status" in old:
-                new["status"] = copy(old["status"])
-        for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-                    "generateName", "namespace", "selfLink"):
-            if key in have:
-                meta[key] = have[key]
-            else:
-                meta.pop(key, None)
-        meta.setdefault("uid", have["uid"])
-        meta["uid"] = meta["uid"] or have["uid"]
-        meta["name"] = have["name"]
-        meta["resourceVersion"] = have["resourceVersion"]
-        return new
-
-    def _refuse(self, rt: ResourceType, obj: Object, found: list[errors.FieldError]) -> None:
+    def _refuse(self, rt: ResourceType, obj: Object, found: Sequence[FieldError]) -> None:
         if found:
             kind = obj.get("kind", rt.kind) if rt.custom else rt.kind
             group = "" if rt.stored_as else rt.group
@@ -464,43 +314,3 @@ class Cluster:
 
 KEEPS_STATUS_ON_CREATE = {"namespaces", "nodes", "pods", "services", "persistentvolumeclaims", "resourcequotas"}
 """Kinds whose `prepare` decides about the status of a new object."""
-
-
-def seen_as(
-    change: Change, rt: ResourceType, namespace: str | None, match: Predicate
-) -> tuple[str, Object] | None:
-    """What a watch with this namespace and selector sees of a change: (type, object) or nothing."""
-    if change.resource != rt.storage or (namespace and change.namespace != namespace):
-        return None
-    before = change.previous is not None and match(change.previous)
-    if change.type == "DELETED":
-        return ("DELETED", change.object) if before else None
-    now = match(change.object)
-    if now:
-        return ("MODIFIED" if before else "ADDED"), change.object
-    if before and change.previous is not None:
-        version = change.object["metadata"]["resourceVersion"]
-        last = {**change.previous, "metadata": {**change.previous["metadata"], "resourceVersion": version}}
-        return "DELETED", last
-    return None
-
-
-def _spec_changed(rt: ResourceType, old: Object, new: Object) -> bool:
-    ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if rt.status else set())
-    return {k: v for k, v in old.items() if k not in ignored} != {k: v for k, v in new.items() if k not in ignored}
-
-
-def _same(new: Object, old: Object) -> bool:
-    """Whether nothing but times in managedFields differ."""
-    return _without_times(new) == _without_times(old)
-
-
-def _without_times(obj: Object) -> Object:
-    fields = obj["metadata"].get("managedFields")
-    if not fields:
-        return obj
-    bare = [{k: v for k, v in entry.items() if k != "time"} for entry in fields]
-    return {**obj, "metadata": {**obj["metadata"], "managedFields": bare}}
-
-
-assert len(_NAME_LETTERS) == len(set(_NAME_LETTERS)) and set(_NAME_LETTERS) <= set(string.ascii_lowercase + string.digits)

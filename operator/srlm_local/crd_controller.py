@@ -42,10 +42,20 @@ class CrdController:
     def _establish(self, crd: Object) -> None:
         now = self._cluster.timestamp()
         crd["status"]["conditions"] = [
-            {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts",
-             "message": "no conflicts found"},
-            {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted",
-             "message": "the initial names have been accepted"},
+            {
+                "type": "NamesAccepted",
+                "status": "True",
+                "lastTransitionTime": now,
+                "reason": "NoConflicts",
+                "message": "no conflicts found",
+            },
+            {
+                "type": "Established",
+                "status": "True",
+                "lastTransitionTime": now,
+                "reason": "InitialNamesAccepted",
+                "message": "the initial names have been accepted",
+            },
         ]
         crd["status"]["acceptedNames"] = dict(crd["spec"]["names"])
         self._cluster.write(self._cluster.type_of(CRDS), crd, Request())
@@ -68,7 +78,12 @@ class CrdController:
         have = next((c for c in conditions if c["type"] == "Terminating"), None)
         if have is not None and have["reason"] == reason:
             return
-        made = {"type": "Terminating", "status": "True", "lastTransitionTime": self._cluster.timestamp(),
-                "reason": reason, "message": message}
+        made = {
+            "type": "Terminating",
+            "status": "True",
+            "lastTransitionTime": self._cluster.timestamp(),
+            "reason": reason,
+            "message": message,
+        }
         crd["status"]["conditions"] = [*(c for c in conditions if c["type"] != "Terminating"), made]
         self._cluster.write(self._cluster.type_of(CRDS), crd, Request())

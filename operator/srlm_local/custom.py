@@ -8,10 +8,10 @@ from srlm_contract import schema as schemas
 from srlm_contract.schema import FieldError
 from srlm_local.errors import forbidden
 from srlm_local.jsontools import copy
-from srlm_local.strictness import unknown_fields
 from srlm_local.request import Request
 from srlm_local.resources import ResourceType
 from srlm_local.strategy import Strategy
+from srlm_local.strictness import unknown_fields
 
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
@@ -51,7 +51,7 @@ class CustomStrategy(Strategy):
         if obj["kind"] != self._rt.kind:
             message = f'Invalid value: "{obj["kind"]}": must be {self._rt.kind}'
             found.append(FieldError("kind", message, "FieldValueInvalid"))
-        return found[len(before):] + schemas.validate(self._schema, obj, old, found)
+        return found[len(before) :] + schemas.validate(self._schema, obj, old, found)
 
     def validate_status(self, obj: Object, old: Object) -> list[FieldError]:
         return schemas.validate(self._schema, obj, old)
@@ -64,13 +64,24 @@ def types_of(crd: Object) -> list[ResourceType]:
     for version in spec["versions"]:
         if not version.get("served"):
             continue
-        found.append(ResourceType(
-            group=spec["group"], version=version["name"], kind=names["kind"], plural=names["plural"],
-            singular=names["singular"], namespaced=spec["scope"] == "Namespaced",
-            short_names=tuple(names.get("shortNames") or ()), categories=tuple(names.get("categories") or ()),
-            status="status" in (version.get("subresources") or {}), generation=True, unconditional=False,
-            crd=version, schema=(version.get("schema") or {}).get("openAPIV3Schema"), list_kind=names["listKind"],
-        ))
+        found.append(
+            ResourceType(
+                group=spec["group"],
+                version=version["name"],
+                kind=names["kind"],
+                plural=names["plural"],
+                singular=names["singular"],
+                namespaced=spec["scope"] == "Namespaced",
+                short_names=tuple(names.get("shortNames") or ()),
+                categories=tuple(names.get("categories") or ()),
+                status="status" in (version.get("subresources") or {}),
+                generation=True,
+                unconditional=False,
+                crd=version,
+                schema=(version.get("schema") or {}).get("openAPIV3Schema"),
+                list_kind=names["listKind"],
+            )
+        )
     return found
 
 
@@ -128,9 +139,13 @@ class CrdStrategy(Strategy):
             return bool(meta.get("finalizers"))
         meta["deletionTimestamp"] = cluster.timestamp()
         meta["finalizers"] = [*(meta.get("finalizers") or []), CLEANUP]
-        made = {"type": "Terminating", "status": "True", "lastTransitionTime": cluster.timestamp(),
-                "reason": "InstanceDeletionPending", "message": "CustomResourceDefinition marked for deletion; "
-                "CustomResource deletion will begin soon"}
+        made = {
+            "type": "Terminating",
+            "status": "True",
+            "lastTransitionTime": cluster.timestamp(),
+            "reason": "InstanceDeletionPending",
+            "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        }
         obj["status"]["conditions"] = [*(obj["status"].get("conditions") or []), made]
         return True
 

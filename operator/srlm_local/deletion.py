@@ -65,7 +65,9 @@ def check_preconditions(rt: ResourceType, obj: Object, uid: str | None, version:
         raise conflict(rt.kind, "", meta["name"], why)
 
 
-def delete(cluster: Cluster, rt: ResourceType, obj: Object, options: DeleteOptions, request: Request) -> tuple[Object, bool]:
+def delete(
+    cluster: Cluster, rt: ResourceType, obj: Object, options: DeleteOptions, request: Request
+) -> tuple[Object, bool]:
     """Returns what is left, and True if it is gone from the store."""
     check_preconditions(rt, obj, options.uid, options.version)
     strategy = cluster.strategy(rt)

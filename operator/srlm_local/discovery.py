@@ -28,16 +28,34 @@ VERSION: Object = {
 }
 # The real server's order of preference; groups of custom resources come last.
 GROUP_ORDER = (
-    "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "batch", "networking.k8s.io", "policy",
-    "rbac.authorization.k8s.io", "apps", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "batch",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "apps",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
 )
 # Hashes of (group, version, kind) with the storage versions of the real server; they only tell clients
 # whether objects need rewriting, so those that are not known here are made up the same way.
 _STORAGE_HASHES = {
-    "configmaps": "qFsyl6wFWjQ=", "events": "r2yiGXH7wu8=", "namespaces": "Q3oi5N2YM8M=", "nodes": "XwShjMxG9Fs=",
-    "pods": "xPOwRZ+Yhw8=", "secrets": "S6u1pOWzb84=", "serviceaccounts": "pbx9ZvyFpBE=", "services": "0/CO1lhkEBI=",
-    "cronjobs.batch": "sd5LIXh4Fjs=", "jobs.batch": "mudhfqk/qZY=", "leases.coordination.k8s.io": "gqkMMb/YqFM=",
-    "customresourcedefinitions.apiextensions.k8s.io": "jfWCUB31mvA=", "events.events.k8s.io": "r2yiGXH7wu8=",
+    "configmaps": "qFsyl6wFWjQ=",
+    "events": "r2yiGXH7wu8=",
+    "namespaces": "Q3oi5N2YM8M=",
+    "nodes": "XwShjMxG9Fs=",
+    "pods": "xPOwRZ+Yhw8=",
+    "secrets": "S6u1pOWzb84=",
+    "serviceaccounts": "pbx9ZvyFpBE=",
+    "services": "0/CO1lhkEBI=",
+    "cronjobs.batch": "sd5LIXh4Fjs=",
+    "jobs.batch": "mudhfqk/qZY=",
+    "leases.coordination.k8s.io": "gqkMMb/YqFM=",
+    "customresourcedefinitions.apiextensions.k8s.io": "jfWCUB31mvA=",
+    "events.events.k8s.io": "r2yiGXH7wu8=",
 }
 _CUSTOM_VERBS = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
 _RW = ["get", "patch", "update"]
@@ -119,7 +137,10 @@ def resource_list(cluster: Cluster, group: str, version: str) -> Object | None:
     found: list[Object] = []
     for rt in sorted(types, key=lambda t: t.plural):
         entry: Object = {
-            "name": rt.plural, "singularName": rt.singular, "namespaced": rt.namespaced, "kind": rt.kind,
+            "name": rt.plural,
+            "singularName": rt.singular,
+            "namespaced": rt.namespaced,
+            "kind": rt.kind,
             "verbs": list(_CUSTOM_VERBS if rt.custom else rt.verbs),
         }
         if rt.short_names:
@@ -165,26 +186,36 @@ def _entries(cluster: Cluster, group: str, version: str) -> list[Object]:
         if not rt.custom:
             kind = {"group": "", "version": "", "kind": rt.kind}
         entry: Object = {
-            "resource": rt.plural, "responseKind": kind, "scope": "Namespaced" if rt.namespaced else "Cluster",
-            "singularResource": rt.singular, "verbs": list(_CUSTOM_VERBS if rt.custom else rt.verbs),
+            "resource": rt.plural,
+            "responseKind": kind,
+            "scope": "Namespaced" if rt.namespaced else "Cluster",
+            "singularResource": rt.singular,
+            "verbs": list(_CUSTOM_VERBS if rt.custom else rt.verbs),
         }
         if rt.short_names:
             entry["shortNames"] = list(rt.short_names)
         if rt.categories:
             entry["categories"] = list(rt.categories)
         subresources = [
-            (name, {"group": g, "version": v, "kind": k}, verbs) for name, g, v, k, verbs in SUBRESOURCES.get(rt.name, ())
+            (name, {"group": g, "version": v, "kind": k}, verbs)
+            for name, g, v, k, verbs in SUBRESOURCES.get(rt.name, ())
         ]
         if rt.status:
             subresources.append(("status", kind, _RW))
         if subresources:
             entry["subresources"] = [
-                {"subresource": name, "responseKind": k, "verbs": verbs} for name, k, verbs in sorted(subresources, key=lambda s: s[0])
+                {"subresource": name, "responseKind": k, "verbs": verbs}
+                for name, k, verbs in sorted(subresources, key=lambda s: s[0])
             ]
         found.append(entry)
     for plural, review, namespaced in REVIEWS.get((group, version), ()):
-        found.append({
-            "resource": plural, "responseKind": {"group": "", "version": "", "kind": review},
-            "scope": "Namespaced" if namespaced else "Cluster", "singularResource": review.lower(), "verbs": ["create"],
-        })
+        found.append(
+            {
+                "resource": plural,
+                "responseKind": {"group": "", "version": "", "kind": review},
+                "scope": "Namespaced" if namespaced else "Cluster",
+                "singularResource": review.lower(),
+                "verbs": ["create"],
+            }
+        )
     return found

@@ -1,7 +1,7 @@
 """Errors as the Kubernetes API answers them: an exception that is a `Status` object.
 
-    ApiError            any of them; `.code`, `.reason`, `.message`, `.details`, `.body()`
-      made by not_found, already_exists, conflict, invalid, bad_request, forbidden, ...
+ApiError            any of them; `.code`, `.reason`, `.message`, `.details`, `.body()`
+  made by not_found, already_exists, conflict, invalid, bad_request, forbidden, ...
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def details(name: str, group: str, kind: str, **more: Any) -> dict[str, Any]:
 
 
 def not_found(plural: str, group: str, name: str) -> ApiError:
-    return ApiError(
-        404, "NotFound", f'{qualified(plural, group)} "{name}" not found', details(name, group, plural)
-    )
+    return ApiError(404, "NotFound", f'{qualified(plural, group)} "{name}" not found', details(name, group, plural))
 
 
 def no_such_path() -> ApiError:
@@ -84,7 +82,9 @@ def bad_request(message: str) -> ApiError:
 
 
 def internal(message: str, causes: list[dict[str, str]] | None = None) -> ApiError:
-    return ApiError(500, "InternalError", f"Internal error occurred: {message}", {"causes": causes or [{"message": message}]})
+    return ApiError(
+        500, "InternalError", f"Internal error occurred: {message}", {"causes": causes or [{"message": message}]}
+    )
 
 
 def forbidden(plural: str, group: str, name: str, why: str, causes: list[dict[str, str]] | None = None) -> ApiError:

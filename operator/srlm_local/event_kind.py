@@ -12,8 +12,17 @@ from srlm_local.strategy import Strategy
 Object = dict[str, Any]
 _LENGTHS = {"reportingInstance": 128, "action": 128, "reason": 128}
 _NAMES = {"reportingComponent": "reportingController", "message": "message"}
-_FROZEN = ("involvedObject", "reason", "message", "reportingComponent", "reportingInstance", "action", "related",
-           "type", "eventTime")
+_FROZEN = (
+    "involvedObject",
+    "reason",
+    "message",
+    "reportingComponent",
+    "reportingInstance",
+    "action",
+    "related",
+    "type",
+    "eventTime",
+)
 
 
 def _invalid(path: str, value: Any, why: str) -> FieldError:
@@ -49,7 +58,8 @@ class EventStrategy(Strategy):
     def _unchanged(self, obj: Object, old: Object) -> list[FieldError]:
         return [
             _invalid(_NAMES.get(key, key), obj.get(key), "field is immutable")
-            for key in _FROZEN if obj.get(key) != old.get(key)
+            for key in _FROZEN
+            if obj.get(key) != old.get(key)
         ]
 
 

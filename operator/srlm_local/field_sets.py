@@ -126,8 +126,11 @@ class _Root(Shape):
 
 
 def _is_map(shape: Shape, *values: Value) -> bool:
-    return not shape.atomic and shape.kind in ("map", "any") and all(v is None or isinstance(v, dict) for v in values) and (
-        any(isinstance(v, dict) for v in values)
+    return (
+        not shape.atomic
+        and shape.kind in ("map", "any")
+        and all(v is None or isinstance(v, dict) for v in values)
+        and (any(isinstance(v, dict) for v in values))
     )
 
 

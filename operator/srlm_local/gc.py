@@ -90,8 +90,12 @@ class GarbageCollector:
         references = obj["metadata"]["ownerReferences"]
         solid = [r for r in references if self._exists(r, obj, alive)]
         if solid:
-            waiting = [r for r in solid if FOREGROUND in (alive[r["uid"]]["metadata"].get("finalizers") or [])
-                       and "deletionTimestamp" in alive[r["uid"]]["metadata"]]
+            waiting = [
+                r
+                for r in solid
+                if FOREGROUND in (alive[r["uid"]]["metadata"].get("finalizers") or [])
+                and "deletionTimestamp" in alive[r["uid"]]["metadata"]
+            ]
             kept = [r for r in solid if r not in waiting] or solid
             if len(kept) < len(references):
                 self._patch(rt, obj, {"ownerReferences": kept})
@@ -106,7 +110,7 @@ class GarbageCollector:
             return False
         namespace = owner["metadata"].get("namespace")
         # A namespaced owner counts only for its own namespace, and only under its own name and kind.
-        return (
+        return bool(
             (namespace is None or namespace == obj["metadata"].get("namespace"))
             and owner["metadata"]["name"] == reference["name"]
             and owner["kind"] == reference["kind"]
@@ -123,9 +127,11 @@ class GarbageCollector:
 
     def _delete(self, rt: ResourceType, obj: Object, policy: str) -> None:
         meta = obj["metadata"]
-        self._quietly(lambda: self._cluster.delete(
-            rt, meta["name"], meta.get("namespace", ""), propagation=policy, uid=meta["uid"]
-        ))
+        self._quietly(
+            lambda: self._cluster.delete(
+                rt, meta["name"], meta.get("namespace", ""), propagation=policy, uid=meta["uid"]
+            )
+        )
 
     def _quietly(self, act: Any) -> None:
         """What changed since the round began is left to the next one."""

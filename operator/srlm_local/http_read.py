@@ -48,8 +48,12 @@ class ListOptions:
         except ValueError:
             raise errors.bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax') from None
         return cls(
-            query.get("labelSelector", ""), query.get("fieldSelector", ""), query.get("resourceVersion", ""),
-            query.get("resourceVersionMatch", ""), number, query.get("continue", ""),
+            query.get("labelSelector", ""),
+            query.get("fieldSelector", ""),
+            query.get("resourceVersion", ""),
+            query.get("resourceVersionMatch", ""),
+            number,
+            query.get("continue", ""),
         )
 
     def check(self) -> None:
@@ -88,7 +92,9 @@ def too_large(asked: int, current: int) -> errors.ApiError:
     """504: the client has seen the future (it talked to another or a restored server)."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return errors.ApiError(
-        504, "Timeout", f"Timeout: Too large resource version: {asked}, current: {current}",
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
         {"causes": [cause], "retryAfterSeconds": 1},
     )
 
@@ -129,9 +135,7 @@ def as_list(rt: ResourceType, items: list[Object], meta: Object, accept: Accept)
     return {"kind": rt.list_kind or f"{rt.kind}List", "apiVersion": rt.api_version, "metadata": meta, "items": items}
 
 
-def select(
-    cluster: Cluster, rt: ResourceType, route: Route, options: ListOptions
-) -> tuple[list[Object], Object]:
+def select(cluster: Cluster, rt: ResourceType, route: Route, options: ListOptions) -> tuple[list[Object], Object]:
     """The objects that are asked for and the list's metadata."""
     match = cluster.predicate(rt, options.labels, options.fields)
     storage, namespace = cluster.storage, route.namespace or None

@@ -10,11 +10,12 @@ from aiohttp import web
 
 from srlm_contract.schema import FieldError
 from srlm_local import errors
-from srlm_local.cluster import Cluster, seen_as
+from srlm_local.cluster import Cluster
 from srlm_local.conversion import outward
 from srlm_local.errors import ApiError
 from srlm_local.http_read import too_large
 from srlm_local.printing import table
+from srlm_local.reader import seen_as
 from srlm_local.resources import ResourceType
 from srlm_local.respond import Accept, partial
 from srlm_local.routing import Route
@@ -29,7 +30,9 @@ WRITE_CHUNK = 64 * 1024
 class Stream:
     """Writes events in the form that was asked for, batched so that a burst is one write."""
 
-    def __init__(self, cluster: Cluster, rt: ResourceType, response: web.StreamResponse, accept: Accept, include: str) -> None:
+    def __init__(
+        self, cluster: Cluster, rt: ResourceType, response: web.StreamResponse, accept: Accept, include: str
+    ) -> None:
         self._cluster, self._rt, self._response, self._accept = cluster, rt, response, accept
         self._include = include
         self._first = True

@@ -16,11 +16,12 @@ from srlm_local.deletion import DeleteOptions
 from srlm_local.errors import ApiError
 from srlm_local.http_read import ListOptions, as_list, select
 from srlm_local.json_body import duplicates, parse_json
-from srlm_local.strictness import unknown_fields
+from srlm_local.protobuf_body import MAGIC, decode_protobuf
 from srlm_local.request import Request, User
 from srlm_local.resources import ResourceType
 from srlm_local.respond import PROTOBUF, SUPPORTED, Accept, accept_of, answer, partial
 from srlm_local.routing import Route
+from srlm_local.strictness import unknown_fields
 
 Object = dict[str, Any]
 MAX_BODY = 3 * 1024 * 1024
@@ -94,17 +95,18 @@ def decode(body: bytes, content_type: str, rt: ResourceType, request: Request | 
                 f"json parse error: {why} ({text[:30]})"
             ) from None
     elif kind == PROTOBUF and not rt.custom:
-        raise ApiError(415, "UnsupportedMediaType", "protobuf bodies are not read by the one-machine cluster; send application/json")
+        return decode_protobuf(body)
     else:
         raise ApiError(
-            415, "UnsupportedMediaType",
+            415,
+            "UnsupportedMediaType",
             f"the body of the request was in an unknown format - accepted media types include: {SUPPORTED}",
         )
     shown = body.decode("utf-8", "replace")
     if not isinstance(obj, dict):
         message = (
             f"the object provided is unrecognized (must be of type {rt.kind}): couldn't get version/kind; json parse "
-            f'error: json: cannot unmarshal {"array" if isinstance(obj, list) else "string"} into Go value of type '
+            f"error: json: cannot unmarshal {'array' if isinstance(obj, list) else 'string'} into Go value of type "
             'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" } '
             f"({body[:20].hex()})"
         )
@@ -175,7 +177,8 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
     supported = [name for name in PATCHES if "cbor" not in name and not (rt.custom and "strategic" in name)]
     if kind is None or (kind == "strategic" and rt.custom):
         raise ApiError(
-            415, "UnsupportedMediaType",
+            415,
+            "UnsupportedMediaType",
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(supported)}",
         )
     body = await read_body(http)
@@ -188,7 +191,12 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
     existed = cluster.find(rt, route.name, route.namespace) is not None
     try:
         done = cluster.patch(
-            rt, route.name, content, route.namespace, kind=kind, subresource=route.subresource,
+            rt,
+            route.name,
+            content,
+            route.namespace,
+            kind=kind,
+            subresource=route.subresource,
             request=request,
         )
     except ApiError as error:
@@ -212,7 +220,9 @@ def decode_patch(body: bytes, kind: PatchType) -> Any:
         raise errors.bad_request(f"error decoding patch: {error}") from None
     if kind == "json":
         if not isinstance(content, list):
-            raise errors.bad_request("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
+            raise errors.bad_request(
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+            )
     elif not isinstance(content, dict):
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {_GO_KINDS.get(type(content), 'null')} into Go value of "
@@ -226,7 +236,10 @@ def delete_options(body: bytes, query: Any) -> tuple[DeleteOptions, bool]:
     given: Object = {}
     if body.strip():
         try:
-            given = json.loads(body) if body.lstrip()[:1] == b"{" else yaml.safe_load(body) or {}
+            if body.startswith(MAGIC):
+                given = decode_protobuf(body)
+            else:
+                given = json.loads(body) if body.lstrip()[:1] == b"{" else yaml.safe_load(body) or {}
         except (ValueError, yaml.YAMLError) as error:
             raise errors.bad_request(f"couldn't get version/kind; json parse error: {error}") from None
     preconditions = given.get("preconditions") or {}

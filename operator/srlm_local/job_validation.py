@@ -58,8 +58,15 @@ def _pod_names(job: Object) -> list[FieldError]:
 
 def _spec(spec: Object) -> list[FieldError]:
     found: list[FieldError] = []
-    for key in ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
-                "backoffLimitPerIndex", "maxFailedIndexes"):
+    for key in (
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ):
         value = spec.get(key)
         if value is not None and value < 0:
             found.append(invalid(f"spec.{key}", value, _NOT_BELOW_ZERO))
@@ -76,7 +83,7 @@ def _spec(spec: Object) -> list[FieldError]:
     if spec.get("successPolicy") is not None:
         found += _success_policy(spec)
     if (manager := spec.get("managedBy")) is not None and names.qualified_name(manager):
-        found.append(invalid("spec.managedBy", manager, "must be a domain-prefixed path (such as \"acme.io/foo\")"))
+        found.append(invalid("spec.managedBy", manager, 'must be a domain-prefixed path (such as "acme.io/foo")'))
     return found
 
 
@@ -114,7 +121,9 @@ def _indexes(spec: Object) -> list[FieldError]:
     if most is None:
         found.append(required("spec.maxFailedIndexes", f"must be specified when completions is above {MANY_INDEXES}"))
     elif most > MANY_WITH_BACKOFF:
-        found.append(invalid("spec.maxFailedIndexes", most, f"must be less than or equal to {MANY_WITH_BACKOFF} {above}"))
+        found.append(
+            invalid("spec.maxFailedIndexes", most, f"must be less than or equal to {MANY_WITH_BACKOFF} {above}")
+        )
     if spec["parallelism"] > MANY_WITH_BACKOFF:
         why = f"must be less than or equal to {MANY_WITH_BACKOFF} {above}"
         found.append(invalid("spec.parallelism", spec["parallelism"], why))
@@ -143,7 +152,8 @@ def _template(spec: Object) -> list[FieldError]:
         at = f"{path}.spec.restartPolicy"
         found = [error for error in found if error.path != at]
         found.append(
-            required(at, 'valid values: "OnFailure", "Never"') if policy == "Always"
+            required(at, 'valid values: "OnFailure", "Never"')
+            if policy == "Always"
             else unsupported(at, policy, ["OnFailure", "Never"])
         )
     elif policy == "OnFailure":
@@ -180,8 +190,10 @@ def _failure_policy(spec: Object) -> list[FieldError]:
             found += _exit_codes(codes, f"{path}.onExitCodes", containers)
         for at, condition in enumerate(conditions):
             where = f"{path}.onPodConditions[{at}]"
-            found += [invalid(f"{where}.type", condition.get("type", ""), why)
-                      for why in names.qualified_name(condition.get("type", ""))]
+            found += [
+                invalid(f"{where}.type", condition.get("type", ""), why)
+                for why in names.qualified_name(condition.get("type", ""))
+            ]
             if condition.get("status") not in ("False", "True", "Unknown"):
                 found.append(unsupported(f"{where}.status", condition.get("status", ""), ["False", "True", "Unknown"]))
     return found
@@ -220,7 +232,9 @@ def _success_policy(spec: Object) -> list[FieldError]:
     found: list[FieldError] = []
     rules = policy.get("rules") or []
     if not rules:
-        found.append(required(f"{path}.rules", "at least one rules must be specified when the successPolicy is specified"))
+        found.append(
+            required(f"{path}.rules", "at least one rules must be specified when the successPolicy is specified")
+        )
     for index, rule in enumerate(rules):
         at = f"{path}.rules[{index}]"
         count, indexes = rule.get("succeededCount"), rule.get("succeededIndexes")
@@ -229,8 +243,13 @@ def _success_policy(spec: Object) -> list[FieldError]:
         if count is not None and count <= 0:
             found.append(invalid(f"{at}.succeededCount", count, "must be greater than 0"))
         if count is not None and count > (spec.get("completions") or 0):
-            found.append(invalid(f"{at}.succeededCount", count,
-                                 f"must be less than or equal to {spec['completions']} (the number of specified completions)"))
+            found.append(
+                invalid(
+                    f"{at}.succeededCount",
+                    count,
+                    f"must be less than or equal to {spec['completions']} (the number of specified completions)",
+                )
+            )
     return found
 
 
@@ -243,8 +262,15 @@ def validate_job_update(new: Object, old: Object) -> list[FieldError]:
     after, before = new["spec"], old["spec"]
     found += _completions_change(after, before)
     found += _selector(after)
-    for key in ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy",
-                "manualSelector"):
+    for key in (
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+        "manualSelector",
+    ):
         if after.get(key) != before.get(key):
             found.append(invalid(f"spec.{key}", after.get(key), _IMMUTABLE))
     found += _template_change(new, old)

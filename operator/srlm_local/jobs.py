@@ -49,8 +49,12 @@ class JobStrategy(Strategy):
             return
         meta, spec = obj["metadata"], obj["spec"]
         obj["status"] = {}
-        labels = {_UID: meta["uid"], _NAME: meta.get("name", ""), "controller-uid": meta["uid"],
-                  "job-name": meta.get("name", "")}
+        labels = {
+            _UID: meta["uid"],
+            _NAME: meta.get("name", ""),
+            "controller-uid": meta["uid"],
+            "job-name": meta.get("name", ""),
+        }
         template = spec["template"]["metadata"]
         if not spec.get("manualSelector"):
             selector = spec.setdefault("selector", {})

@@ -4,7 +4,8 @@
     journal.close()
 
     folder/snapshot.json     {"version": 812, "objects": [[resource, namespace, name, object], ...]}
-    folder/journal.jsonl     one write a line: CRC-32 of the rest, a space, {"v", "r", "s", "n", "o"}; "o" is null for a removal
+    folder/journal.jsonl     one write a line: CRC-32 of the rest, a space, {"v", "r", "s", "n", "o"}
+                             ("o", the object, is null for a removal)
 
 A line that a crash cut short is dropped: its write had been acknowledged to nobody, as the answer is sent only
 after the line is written. Lines survive the death of the process, and with fsync=True a power failure too.

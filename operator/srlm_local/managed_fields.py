@@ -1,7 +1,7 @@
 """managedFields: who set which field, and server-side apply.
 
-    track(...)                what a create, update or patch changed is noted for its manager, and taken from others
-    apply_configuration(...)  the object after an apply, or 409 where it would change what others own
+track(...)                what a create, update or patch changed is noted for its manager, and taken from others
+apply_configuration(...)  the object after an apply, or 409 where it would change what others own
 """
 
 from __future__ import annotations
@@ -35,10 +35,21 @@ Key = tuple[str, str, str]
 """(manager, operation, subresource)"""
 _SYSTEM = frozenset(
     {("f:apiVersion",), ("f:kind",), ("f:metadata",)}
-    | {("f:metadata", f"f:{name}") for name in (
-        "name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion",
-        "deletionTimestamp", "deletionGracePeriodSeconds",
-    )}
+    | {
+        ("f:metadata", f"f:{name}")
+        for name in (
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "selfLink",
+            "uid",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+        )
+    }
 )
 
 
@@ -81,7 +92,7 @@ def apply_configuration(
     live: Object = copy(old) if old is not None else {}
     before = _managers(live)
     mine: Key = (request.manager, "Apply", subresource)
-    merged = merge(shape, live, config)
+    merged: Object = merge(shape, live, config)
     after = {**before, mine: applied}
     owned = frozenset().union(*after.values())
     gone = before.get(mine, frozenset()) - owned
@@ -106,6 +117,7 @@ def _bare(obj: Object) -> Object:
 
 def _owned_here(rt: ResourceType, fields: FieldSet | set[Path], subresource: str) -> FieldSet:
     """The fields that can be set through this endpoint."""
+
     def counts(path: Path) -> bool:
         if path in _SYSTEM:
             return False
@@ -129,7 +141,11 @@ def _managers(obj: Object) -> dict[Key, FieldSet]:
 
 
 def _store(
-    cluster: Cluster, rt: ResourceType, meta: Object, after: dict[Key, FieldSet], before: dict[Key, FieldSet],
+    cluster: Cluster,
+    rt: ResourceType,
+    meta: Object,
+    after: dict[Key, FieldSet],
+    before: dict[Key, FieldSet],
     entries: dict[Key, Object],
 ) -> None:
     """Writes managers with fields; an entry keeps its time while its fields stay the same."""
@@ -142,8 +158,12 @@ def _store(
             continue
         manager, operation, subresource = key
         entry: Object = {
-            "manager": manager, "operation": operation, "apiVersion": rt.api_version, "time": cluster.timestamp(),
-            "fieldsType": "FieldsV1", "fieldsV1": to_json(fields),
+            "manager": manager,
+            "operation": operation,
+            "apiVersion": rt.api_version,
+            "time": cluster.timestamp(),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": to_json(fields),
         }
         if subresource:
             entry["subresource"] = subresource
@@ -165,12 +185,16 @@ def _conflict(rt: ResourceType, conflicts: list[tuple[Key, list[Path]]]) -> ApiE
         if operation == "Update":
             who += f" using {rt.api_version}"
         for path in paths:
-            causes.append({"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": readable(path)})
+            causes.append(
+                {"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": readable(path)}
+            )
             lines.setdefault(who, []).append(readable(path))
     if len(causes) == 1:
-        who, (path,) = next(iter(lines.items()))
-        text = f"Apply failed with 1 conflict: conflict with {who}: {path}"
+        who, (only,) = next(iter(lines.items()))
+        text = f"Apply failed with 1 conflict: conflict with {who}: {only}"
     else:
-        parts = [f"conflicts with {who}:\n" + "\n".join(f"- {p}" for p in paths) for who, paths in sorted(lines.items())]
+        parts = [
+            f"conflicts with {who}:\n" + "\n".join(f"- {p}" for p in paths) for who, paths in sorted(lines.items())
+        ]
         text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(parts)
     return ApiError(409, "Conflict", text, {"causes": causes})

@@ -59,7 +59,9 @@ def check_decoded(rt: ResourceType, obj: Any, request: Request, patched: Object 
     if meta is None:
         meta = obj["metadata"] = {}
     if not isinstance(meta, dict):
-        raise _undecodable(rt, f"json: cannot unmarshal {_go(meta)} into Go struct field .metadata of type v1.ObjectMeta")
+        raise _undecodable(
+            rt, f"json: cannot unmarshal {_go(meta)} into Go struct field .metadata of type v1.ObjectMeta"
+        )
     for key, value in list(meta.items()):
         if value is None or key not in _KNOWN:
             if key not in _KNOWN:
@@ -89,7 +91,9 @@ def _check_type(rt: ResourceType, key: str, value: Any) -> None:
     elif not isinstance(value, wanted) or isinstance(value, bool):
         wrong = value
     if wrong is not None:
-        raise _undecodable(rt, f"json: cannot unmarshal {_go(wrong)} into Go struct field ObjectMeta.{key} of type {kind}")
+        raise _undecodable(
+            rt, f"json: cannot unmarshal {_go(wrong)} into Go struct field ObjectMeta.{key} of type {kind}"
+        )
 
 
 def _go(value: Any) -> str:
@@ -109,7 +113,9 @@ def validate_metadata(obj: Object, rt: ResourceType, strategy: Strategy, old: Ob
     meta = obj["metadata"]
     found: list[FieldError] = []
     if not meta.get("name"):
-        found.append(FieldError("metadata.name", "Required value: name or generateName is required", "FieldValueRequired"))
+        found.append(
+            FieldError("metadata.name", "Required value: name or generateName is required", "FieldValueRequired")
+        )
     elif old is None:
         rule = names.RULES[strategy.name_rule]
         found += [_invalid("metadata.name", meta["name"], message) for message in rule(meta["name"])]
@@ -159,14 +165,24 @@ def _owners(owners: list[Object]) -> list[FieldError]:
     for owner in owners:
         for key in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(key):
-                found.append(_invalid(f"{path}.{key}" if key != "apiVersion" else f"{path}.apiVersion",
-                                      owner.get(key, ""), "must not be empty" if key != "apiVersion" else "version must not be empty"))
+                found.append(
+                    _invalid(
+                        f"{path}.{key}" if key != "apiVersion" else f"{path}.apiVersion",
+                        owner.get(key, ""),
+                        "must not be empty" if key != "apiVersion" else "version must not be empty",
+                    )
+                )
         if owner.get("controller"):
             if controller is not None:
                 shown = [{k: o[k] for k in _OWNER_ORDER if k in o} for o in owners]
                 both = f"{controller.get('kind')}/{controller.get('name')} and {owner.get('kind')}/{owner.get('name')}"
-                found.append(_invalid(path, shown, "Only one reference can have Controller set to true. Found "
-                                                   f'"true" in references for {both}'))
+                found.append(
+                    _invalid(
+                        path,
+                        shown,
+                        f'Only one reference can have Controller set to true. Found "true" in references for {both}',
+                    )
+                )
             controller = owner
     return found
 

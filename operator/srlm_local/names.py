@@ -65,7 +65,10 @@ def qualified_name(key: str) -> list[str]:
     """Keys of labels and annotations, names of finalizers: an optional DNS prefix and a name."""
     *prefix, name = key.split("/")
     if len(prefix) > 1:
-        return [f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        return [
+            f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
+        ]
     found = []
     if prefix:
         if not prefix[0]:
@@ -91,4 +94,10 @@ def namespace(name: str) -> list[str]:
     return ["must not contain dots"] if "." in name else dns_label(name)
 
 
-RULES = {"namespace": namespace, "subdomain": subdomain, "dns_label": dns_label, "dns_1035": dns_1035, "path_segment": path_segment}
+RULES = {
+    "namespace": namespace,
+    "subdomain": subdomain,
+    "dns_label": dns_label,
+    "dns_1035": dns_1035,
+    "path_segment": path_segment,
+}

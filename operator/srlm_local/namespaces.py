@@ -118,37 +118,63 @@ class NamespaceController:
         counts = ", ".join(f"{rt} has {len(objects)} resource instances" for rt, objects in sorted(remaining.items()))
         waits = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
         wanted = [
-            ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
-            ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions",
-             "All legacy kube types successfully parsed"),
-            ("NamespaceDeletionContentFailure", "False", "ContentDeleted",
-             "All content successfully deleted, may be waiting on finalization"),
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                "False",
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                "False",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
             ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {counts}")
-            if remaining else
-            ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
+            if remaining
+            else ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
         ]
         if waits:
-            wanted.append(("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain",
-                           f"Some content in the namespace has finalizers remaining: {waits}"))
+            wanted.append(
+                (
+                    "NamespaceFinalizersRemaining",
+                    "True",
+                    "SomeFinalizersRemain",
+                    f"Some content in the namespace has finalizers remaining: {waits}",
+                )
+            )
         else:
-            wanted.append(("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers",
-                           "All content-preserving finalizers finished"))
+            wanted.append(
+                (
+                    "NamespaceFinalizersRemaining",
+                    "False",
+                    "ContentHasNoFinalizers",
+                    "All content-preserving finalizers finished",
+                )
+            )
         have = {c["type"]: c for c in (namespace.get("status") or {}).get("conditions") or []}
         now = self._cluster.timestamp()
         conditions = []
         for kind, status, reason, message in wanted:
             before = have.get(kind) or {}
             since = before["lastTransitionTime"] if before.get("status") == status else now
-            conditions.append({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason,
-                               "message": message})
-        status = {"phase": "Terminating", "conditions": conditions}
-        if status != namespace.get("status"):
+            conditions.append(
+                {"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message}
+            )
+        after = {"phase": "Terminating", "conditions": conditions}
+        if after != namespace.get("status"):
             rt = self._cluster.type_of("namespaces")
-            self._cluster.write(rt, {**namespace, "status": status}, Request())
+            self._cluster.write(rt, {**namespace, "status": after}, Request())
 
 
 def _without_grace(pod: Object) -> bool:
-    return pod["metadata"].get("deletionGracePeriodSeconds") == 0
+    return bool(pod["metadata"].get("deletionGracePeriodSeconds") == 0)
 
 
 def _one_version_each(types: list[ResourceType]) -> list[ResourceType]:

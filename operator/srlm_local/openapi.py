@@ -26,7 +26,9 @@ def serve(cluster: Cluster, request: web.Request) -> web.Response:
     if path == "/openapi/v2":
         return answer(_v2(cluster))
     if path == "/openapi/v3":
-        return answer({"paths": {p: {"serverRelativeURL": f"/openapi/v3/{p}?hash={_hash(cluster)}"} for p in _groups(cluster)}})
+        return answer(
+            {"paths": {p: {"serverRelativeURL": f"/openapi/v3/{p}?hash={_hash(cluster)}"} for p in _groups(cluster)}}
+        )
     document = _groups(cluster).get(path.removeprefix("/openapi/v3/"))
     if document is None:
         return web.Response(status=404, text="404 page not found\n")
@@ -83,15 +85,20 @@ def _paths(rt: ResourceType, reference: Object) -> Object:
 
     def operation(action: str, **more: Any) -> Object:
         return {
-            "x-kubernetes-action": action, "x-kubernetes-group-version-kind": _kind(rt), "parameters": _PARAMETERS,
-            "responses": {"200": {"description": "OK", "content": content}}, **more,
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": _kind(rt),
+            "parameters": _PARAMETERS,
+            "responses": {"200": {"description": "OK", "content": content}},
+            **more,
         }
 
     body = {"requestBody": {"content": content}}
     return {
         base: {"get": operation("list"), "post": operation("post", **body)},
         f"{base}/{{name}}": {
-            "get": operation("get"), "put": operation("put", **body), "patch": operation("patch", **body),
+            "get": operation("get"),
+            "put": operation("put", **body),
+            "patch": operation("patch", **body),
             "delete": operation("delete"),
         },
     }
@@ -105,7 +112,13 @@ def _v2(cluster: Cluster) -> Object:
         document = _v3(cluster, group, version)
         paths |= document["paths"]
         definitions |= document["components"]["schemas"]
-    text = json.dumps({"swagger": "2.0", "info": {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]},
-                       "paths": paths, "definitions": definitions})
+    text = json.dumps(
+        {
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]},
+            "paths": paths,
+            "definitions": definitions,
+        }
+    )
     renamed: Object = json.loads(text.replace("#/components/schemas/", "#/definitions/"))
     return renamed

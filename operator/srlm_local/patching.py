@@ -93,11 +93,11 @@ def _parent(root: Value, path: str) -> tuple[Value, str]:
 
 
 def _add(root: Value, path: str, value: Value) -> None:
-    parent, token = _parent(root, path)
+    parent, key = _parent(root, path)
     if isinstance(parent, list):
-        parent.insert(len(parent) if token == "-" else _index(token, len(parent)), value)
+        parent.insert(len(parent) if key == "-" else _index(key, len(parent)), value)
     elif isinstance(parent, dict):
-        parent[token] = value
+        parent[key] = value
     else:
         raise TypeError(f"{path} has no parent")
 

@@ -25,11 +25,30 @@ PREFIX = "pod-security.kubernetes.io/"
 LEVELS = ("privileged", "baseline", "restricted")
 _TEMPLATES = {"jobs.batch", "deployments.apps", "cronjobs.batch"}
 _DEFAULT_CAPABILITIES = {
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 }
 _ALLOWED_VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
 }
 
 
@@ -39,8 +58,15 @@ def violations(spec: Object, level: str) -> list[Problem]:
         return []
     checks = [_host_namespaces, _privileged]
     if level == "restricted":
-        checks += [_escalation, _capabilities_dropped, _host_ports, _volume_types, _run_as_non_root, _run_as_user,
-                   _seccomp_set]
+        checks += [
+            _escalation,
+            _capabilities_dropped,
+            _host_ports,
+            _volume_types,
+            _run_as_non_root,
+            _run_as_user,
+            _seccomp_set,
+        ]
     else:
         checks += [_capabilities_added, _host_paths, _host_ports, _seccomp_unconfined]
     return [problem for check in checks if (problem := check(spec)) is not None]
@@ -69,8 +95,11 @@ def check_namespace(obj: Object, old: Object | None) -> list[FieldError]:
     """Labels must name a level that exists."""
     labels = obj["metadata"].get("labels") or {}
     return [
-        FieldError(f"metadata.labels[{PREFIX}{mode}]",
-                   f'Invalid value: "{labels[PREFIX + mode]}": must be one of {", ".join(LEVELS)}', "FieldValueInvalid")
+        FieldError(
+            f"metadata.labels[{PREFIX}{mode}]",
+            f'Invalid value: "{labels[PREFIX + mode]}": must be one of {", ".join(LEVELS)}',
+            "FieldValueInvalid",
+        )
         for mode in ("enforce", "audit", "warn")
         if f"{PREFIX}{mode}" in labels and labels[f"{PREFIX}{mode}"] not in LEVELS
     ]
@@ -90,8 +119,10 @@ def warn_about_existing(cluster: Cluster, namespace: Object, old: Object | None,
         if found := violations(pod["spec"], level):
             groups.setdefault(", ".join(what for what, _ in found), []).append(pod["metadata"]["name"])
     if groups:
-        request.warn(f'existing pods in namespace "{name}" violate the new PodSecurity enforce level '
-                     f'"{level}:{_version(labels, "enforce")}"')
+        request.warn(
+            f'existing pods in namespace "{name}" violate the new PodSecurity enforce level '
+            f'"{level}:{_version(labels, "enforce")}"'
+        )
     for what, pods in groups.items():
         more = f" (and {len(pods) - 1} other pod{'s' if len(pods) > 2 else ''})" if len(pods) > 1 else ""
         request.warn(f"{pods[0]}{more}: {what}")
@@ -132,14 +163,19 @@ def _host_namespaces(spec: Object) -> Problem | None:
 
 def _privileged(spec: Object) -> Problem | None:
     names = _bad(spec, lambda c: bool(c.get("privileged")))
-    return ("privileged", f"{_plural('container', names)} must not set securityContext.privileged=true") if names else None
+    return (
+        ("privileged", f"{_plural('container', names)} must not set securityContext.privileged=true") if names else None
+    )
 
 
 def _escalation(spec: Object) -> Problem | None:
     names = _bad(spec, lambda c: c.get("allowPrivilegeEscalation") is not False)
     if not names:
         return None
-    return "allowPrivilegeEscalation != false", f"{_plural('container', names)} must set securityContext.allowPrivilegeEscalation=false"
+    return (
+        "allowPrivilegeEscalation != false",
+        f"{_plural('container', names)} must set securityContext.allowPrivilegeEscalation=false",
+    )
 
 
 def _capabilities_dropped(spec: Object) -> Problem | None:
@@ -149,8 +185,14 @@ def _capabilities_dropped(spec: Object) -> Problem | None:
     if names:
         parts.append(f'{_plural("container", names)} must set securityContext.capabilities.drop=["ALL"]')
     if added:
-        extra = sorted({cap for c in _containers(spec) for cap in
-                        ((c.get("securityContext") or {}).get("capabilities") or {}).get("add") or []} - {"NET_BIND_SERVICE"})
+        extra = sorted(
+            {
+                cap
+                for c in _containers(spec)
+                for cap in ((c.get("securityContext") or {}).get("capabilities") or {}).get("add") or []
+            }
+            - {"NET_BIND_SERVICE"}
+        )
         listed = ", ".join(f'"{cap}"' for cap in extra)
         parts.append(f"{_plural('container', added)} must not include {listed} in securityContext.capabilities.add")
     return ("unrestricted capabilities", "; ".join(parts)) if parts else None
@@ -160,7 +202,10 @@ def _capabilities_added(spec: Object) -> Problem | None:
     names = _bad(spec, lambda c: bool(set((c.get("capabilities") or {}).get("add") or []) - _DEFAULT_CAPABILITIES))
     if not names:
         return None
-    return "non-default capabilities", f"{_plural('container', names)} must not add them in securityContext.capabilities.add"
+    return (
+        "non-default capabilities",
+        f"{_plural('container', names)} must not add them in securityContext.capabilities.add",
+    )
 
 
 def _host_paths(spec: Object) -> Problem | None:
@@ -169,8 +214,12 @@ def _host_paths(spec: Object) -> Problem | None:
 
 
 def _volume_types(spec: Object) -> Problem | None:
-    bad = [(v["name"], kind) for v in spec.get("volumes") or [] for kind in v
-           if kind != "name" and kind not in _ALLOWED_VOLUMES]
+    bad = [
+        (v["name"], kind)
+        for v in spec.get("volumes") or []
+        for kind in v
+        if kind != "name" and kind not in _ALLOWED_VOLUMES
+    ]
     if not bad:
         return None
     kinds = sorted({kind for _, kind in bad})
@@ -225,4 +274,7 @@ def _seccomp_unconfined(spec: Object) -> Problem | None:
         subjects.append(_plural("container", names))
     if not subjects:
         return None
-    return "seccompProfile", f'{" and ".join(subjects)} must not set securityContext.seccompProfile.type to "Unconfined"'
+    return (
+        "seccompProfile",
+        f'{" and ".join(subjects)} must not set securityContext.seccompProfile.type to "Unconfined"',
+    )

@@ -26,7 +26,9 @@ def invalid(path: str, value: Any, why: str) -> FieldError:
 
 def unsupported(path: str, value: Any, supported: list[str]) -> FieldError:
     listed = ", ".join(f'"{word}"' for word in supported)
-    return FieldError(path, f"Unsupported value: {go_json(value)}: supported values: {listed}", "FieldValueNotSupported")
+    return FieldError(
+        path, f"Unsupported value: {go_json(value)}: supported values: {listed}", "FieldValueNotSupported"
+    )
 
 
 def forbidden(path: str, why: str) -> FieldError:
@@ -107,8 +109,11 @@ def _container(container: Object, path: str, volumes: set[str], seen: set[str]) 
             found.append(invalid(f"{at}.valueFrom", "", "may not be specified when `value` is not empty"))
     found += _resources(container.get("resources") or {}, f"{path}.resources")
     if container.get("imagePullPolicy") not in ("Always", "IfNotPresent", "Never"):
-        found.append(unsupported(f"{path}.imagePullPolicy", container.get("imagePullPolicy", ""),
-                                 ["Always", "IfNotPresent", "Never"]))
+        found.append(
+            unsupported(
+                f"{path}.imagePullPolicy", container.get("imagePullPolicy", ""), ["Always", "IfNotPresent", "Never"]
+            )
+        )
     return found
 
 
@@ -128,7 +133,11 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
         have, most = parse_quantity(amount), parse_quantity(limit) if limit is not None else None
         extended = "/" in name
         if most is not None and have is not None and (have > most or (extended and have != most)):
-            why = f"must be equal to {name} limit of {limit}" if extended else f"must be less than or equal to {name} limit of {limit}"
+            why = (
+                f"must be equal to {name} limit of {limit}"
+                if extended
+                else f"must be less than or equal to {name} limit of {limit}"
+            )
             found.append(invalid(f"{path}.requests", str(amount), why))
         if extended and limit is None:
             found.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
@@ -150,8 +159,12 @@ def _volume(volume: Object, path: str, seen: set[str]) -> list[FieldError]:
         found.append(required(path, "must specify a volume type"))
     for extra in sources[1:]:
         found.append(forbidden(f"{path}.{extra}", "may not specify more than 1 volume type"))
-    for kind, key in (("secret", "secretName"), ("persistentVolumeClaim", "claimName"), ("configMap", "name"),
-                      ("hostPath", "path")):
+    for kind, key in (
+        ("secret", "secretName"),
+        ("persistentVolumeClaim", "claimName"),
+        ("configMap", "name"),
+        ("hostPath", "path"),
+    ):
         source = volume.get(kind)
         if isinstance(source, dict) and not source.get(key):
             found.append(required(f"{path}.{kind}.{key}"))
@@ -175,10 +188,14 @@ def validate_pod_update(new: Object, old: Object) -> list[FieldError]:
         elif not 1 <= after <= 2147483647:
             found.append(invalid("spec.activeDeadlineSeconds", after, "must be between 1 and 2147483647, inclusive"))
     elif have.get("activeDeadlineSeconds") is not None:
-        found.append(invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value"))
+        found.append(
+            invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
+        )
     for key in ("activeDeadlineSeconds", "tolerations"):
         if key == "tolerations" and not all(t in (munged.get(key) or []) for t in have.get(key) or []):
-            found.append(forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"))
+            found.append(
+                forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+            )
         if key in have:
             munged[key] = have[key]
         else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
 
 Object = dict[str, Any]
-TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+MOUNTED_AT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _NOT_READY, _UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 
 
@@ -86,19 +86,21 @@ def _service_account(cluster: Cluster, pod: Object) -> None:
     if not automount:
         return
     containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    bare = [c for c in containers if not any(m["mountPath"] == TOKEN_PATH for m in c.get("volumeMounts") or [])]
+    bare = [c for c in containers if not any(m["mountPath"] == MOUNTED_AT for m in c.get("volumeMounts") or [])]
     if not bare:
         return
     volume = cluster.generate_name("kube-api-access-")
     for container in bare:
-        mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_PATH}
+        mount = {"name": volume, "readOnly": True, "mountPath": MOUNTED_AT}
         container.setdefault("volumeMounts", []).append(mount)
     sources = [
         {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {"downwardAPI": {"items": [
-            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-        ]}},
+        {
+            "downwardAPI": {
+                "items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]
+            }
+        },
     ]
     spec.setdefault("volumes", []).append({"name": volume, "projected": {"sources": sources, "defaultMode": 420}})
 
@@ -121,7 +123,10 @@ def _priority(cluster: Cluster, pod: Object) -> None:
             spec["priorityClassName"] = chosen["metadata"]["name"]
             value, policy = chosen.get("value", 0), chosen.get("preemptionPolicy", policy)
     if spec.get("priority", value) != value:
-        why = f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+        why = (
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
+            f"controller computed {value} from the given PriorityClass name"
+        )
         raise forbidden("pods", "", pod["metadata"].get("name", ""), why)
     spec["priority"] = value
     spec.setdefault("preemptionPolicy", policy)
@@ -140,20 +145,28 @@ def bind(cluster: Cluster, name: str, namespace: str, node: str) -> Object:
     pod = cluster.get(rt, name, namespace)
     if pod["spec"].get("nodeName"):
         raise ApiError(
-            409, "Conflict",
+            409,
+            "Conflict",
             f'Operation cannot be fulfilled on pods/binding "{name}": pod {name} is already assigned to node '
             f'"{pod["spec"]["nodeName"]}"',
             {"name": name, "kind": "pods/binding"},
         )
     if "deletionTimestamp" in pod["metadata"]:
         raise ApiError(
-            409, "Conflict",
-            f'Operation cannot be fulfilled on pods/binding "{name}": pod {name} is being deleted, cannot be assigned to a host',
+            409,
+            "Conflict",
+            f'Operation cannot be fulfilled on pods/binding "{name}": pod {name} is being deleted, cannot be '
+            "assigned to a host",
             {"name": name, "kind": "pods/binding"},
         )
     pod["spec"]["nodeName"] = node
     conditions = [c for c in pod["status"].get("conditions") or [] if c["type"] != "PodScheduled"]
-    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": cluster.timestamp()}
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": cluster.timestamp(),
+    }
     pod["status"]["conditions"] = [*conditions, scheduled]
     return cluster.write(rt, pod, Request())
 

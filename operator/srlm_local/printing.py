@@ -21,8 +21,13 @@ def table(cluster: Cluster, rt: ResourceType, items: list[Object], version: str,
     """A Table without its metadata. include: what comes with each row, None, Metadata or Object."""
     columns = _custom_columns(rt) if rt.custom else COLUMNS.get(rt.storage, COLUMNS[""])
     definitions = [
-        {"name": c.name, "type": c.type, "format": "name" if c.name == "Name" else "",
-         "description": _described(c, rt), "priority": c.priority}
+        {
+            "name": c.name,
+            "type": c.type,
+            "format": "name" if c.name == "Name" else "",
+            "description": _described(c, rt),
+            "priority": c.priority,
+        }
         for c in columns
     ]
     rows = []

@@ -82,7 +82,9 @@ def _job_duration(job: Object, now: datetime) -> str:
 
 
 def _containers(key: str) -> Callable[[Object, datetime], str]:
-    return lambda job, now: ",".join(str(c.get(key, "")) for c in dig(job, "spec", "template", "spec", "containers") or [])
+    return lambda job, now: ",".join(
+        str(c.get(key, "")) for c in dig(job, "spec", "template", "spec", "containers") or []
+    )
 
 
 # ---- Pods
@@ -107,8 +109,11 @@ def _pod_status(pod: Object, now: datetime) -> str:
             signal = ended.get("signal")
             reason = ended.get("reason") or (f"Signal:{signal}" if signal else f"ExitCode:{ended.get('exitCode')}")
     if not status.get("containerStatuses"):
-        reason = {"Succeeded": "Completed", "Failed": status.get("reason") or "Error"}.get(reason, reason) \
-            if status.get("reason") else reason
+        reason = (
+            {"Succeeded": "Completed", "Failed": status.get("reason") or "Error"}.get(reason, reason)
+            if status.get("reason")
+            else reason
+        )
     if "deletionTimestamp" in pod["metadata"] and status.get("phase") not in ("Succeeded", "Failed"):
         return "Terminating"
     return str(reason)
@@ -177,7 +182,7 @@ def _ports(service: Object, now: datetime) -> str:
 def _roles(node: Object, now: datetime) -> str:
     prefix = "node-role.kubernetes.io/"
     labels = node["metadata"].get("labels") or {}
-    return ",".join(key[len(prefix):] for key in labels if key.startswith(prefix)) or NONE
+    return ",".join(key[len(prefix) :] for key in labels if key.startswith(prefix)) or NONE
 
 
 def _node_status(node: Object, now: datetime) -> str:
@@ -207,36 +212,52 @@ COLUMNS: dict[str, list[Column]] = {
     "leases.coordination.k8s.io": [_NAME, Column("Holder", _at("spec", "holderIdentity", default="")), _AGE],
     "customresourcedefinitions.apiextensions.k8s.io": [_NAME, Column("Created At", _created)],
     "services": [
-        _NAME, Column("Type", _at("spec", "type")), Column("Cluster-IP", _at("spec", "clusterIP")),
-        Column("External-IP", lambda o, n: NONE), Column("Port(s)", _ports), _AGE,
+        _NAME,
+        Column("Type", _at("spec", "type")),
+        Column("Cluster-IP", _at("spec", "clusterIP")),
+        Column("External-IP", lambda o, n: NONE),
+        Column("Port(s)", _ports),
+        _AGE,
         Column("Selector", lambda o, n: _selector(dig(o, "spec", "selector")), priority=1),
     ],
     "nodes": [
-        _NAME, Column("Status", _node_status), Column("Roles", _roles), _AGE,
+        _NAME,
+        Column("Status", _node_status),
+        Column("Roles", _roles),
+        _AGE,
         Column("Version", _at("status", "nodeInfo", "kubeletVersion", default="")),
     ],
     "rolebindings.rbac.authorization.k8s.io": [
-        _NAME, Column("Role", lambda o, n: f"{o['roleRef']['kind']}/{o['roleRef']['name']}"), _AGE,
+        _NAME,
+        Column("Role", lambda o, n: f"{o['roleRef']['kind']}/{o['roleRef']['name']}"),
+        _AGE,
     ],
     "clusterrolebindings.rbac.authorization.k8s.io": [
-        _NAME, Column("Role", lambda o, n: f"{o['roleRef']['kind']}/{o['roleRef']['name']}"), _AGE,
+        _NAME,
+        Column("Role", lambda o, n: f"{o['roleRef']['kind']}/{o['roleRef']['name']}"),
+        _AGE,
     ],
     "clusterroles.rbac.authorization.k8s.io": [_NAME, Column("Created At", _created)],
     "roles.rbac.authorization.k8s.io": [_NAME, Column("Created At", _created)],
     "resourcequotas": [_NAME, Column("Request", _quota("requests")), Column("Limit", _quota("limits")), _AGE],
     "priorityclasses.scheduling.k8s.io": [
-        _NAME, Column("Value", _at("value", default=0)),
-        Column("Global-Default", lambda o, n: bool(o.get("globalDefault")), type="boolean"), _AGE,
+        _NAME,
+        Column("Value", _at("value", default=0)),
+        Column("Global-Default", lambda o, n: bool(o.get("globalDefault")), type="boolean"),
+        _AGE,
     ],
     "persistentvolumeclaims": [
-        _NAME, Column("Status", _at("status", "phase", default="Pending")), Column("Volume", _at("spec", "volumeName", default="")),
+        _NAME,
+        Column("Status", _at("status", "phase", default="Pending")),
+        Column("Volume", _at("spec", "volumeName", default="")),
         _AGE,
     ],
     "deployments.apps": [
         _NAME,
         Column("Ready", lambda o, n: f"{dig(o, 'status', 'readyReplicas') or 0}/{dig(o, 'spec', 'replicas') or 0}"),
         Column("Up-to-date", _at("status", "updatedReplicas", default=0)),
-        Column("Available", _at("status", "availableReplicas", default=0)), _AGE,
+        Column("Available", _at("status", "availableReplicas", default=0)),
+        _AGE,
     ],
     "jobs.batch": [
         _NAME,
@@ -245,41 +266,68 @@ COLUMNS: dict[str, list[Column]] = {
         Column("Duration", _job_duration, description="Time required to complete the job."),
         _AGE,
         Column("Containers", _containers("name"), description="Names of each container in the template.", priority=1),
-        Column("Images", _containers("image"), description="Images referenced by each container in the template.",
-               priority=1),
-        Column("Selector", lambda o, n: _selector(dig(o, "spec", "selector", "matchLabels")),
-               priority=1, description="A label query over pods that should match the pod count. Normally, the "
-               "system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/"
-               "working-with-objects/labels/#label-selectors"),
+        Column(
+            "Images",
+            _containers("image"),
+            description="Images referenced by each container in the template.",
+            priority=1,
+        ),
+        Column(
+            "Selector",
+            lambda o, n: _selector(dig(o, "spec", "selector", "matchLabels")),
+            priority=1,
+            description="A label query over pods that should match the pod count. Normally, the "
+            "system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/"
+            "working-with-objects/labels/#label-selectors",
+        ),
     ],
     "pods": [
         _NAME,
         Column("Ready", _pod_ready, description="The aggregate readiness state of this pod for accepting traffic."),
         Column("Status", _pod_status, description="The aggregate status of the containers in this pod."),
-        Column("Restarts", _pod_restarts, description="The number of times the containers in this pod have been "
-               "restarted and when the last container in this pod has restarted."),
+        Column(
+            "Restarts",
+            _pod_restarts,
+            description="The number of times the containers in this pod have been "
+            "restarted and when the last container in this pod has restarted.",
+        ),
         _AGE,
         Column("IP", _at("status", "podIP"), documented="V1PodStatus.podIP", priority=1),
         Column("Node", _at("spec", "nodeName"), documented="V1PodSpec.nodeName", priority=1),
-        Column("Nominated Node", _at("status", "nominatedNodeName"), documented="V1PodStatus.nominatedNodeName",
-               priority=1),
+        Column(
+            "Nominated Node", _at("status", "nominatedNodeName"), documented="V1PodStatus.nominatedNodeName", priority=1
+        ),
         Column("Readiness Gates", lambda o, n: NONE, documented="V1PodSpec.readinessGates", priority=1),
     ],
     "events": [
-        Column("Last Seen", _event_seen("lastTimestamp", "deprecatedLastTimestamp", "eventTime", "firstTimestamp"),
-               documented="CoreV1Event.lastTimestamp"),
+        Column(
+            "Last Seen",
+            _event_seen("lastTimestamp", "deprecatedLastTimestamp", "eventTime", "firstTimestamp"),
+            documented="CoreV1Event.lastTimestamp",
+        ),
         Column("Type", _at("type", default=""), documented="CoreV1Event.type"),
         Column("Reason", _at("reason", default=""), documented="CoreV1Event.reason"),
         Column("Object", _event_object, description="The object that this event is about."),
-        Column("Subobject", _at("involvedObject", "fieldPath", default=""), documented="V1ObjectReference.fieldPath",
-               priority=1),
-        Column("Source", _event_source, priority=1, description="The component reporting this event. Should be a short "
-               "machine understandable string."),
+        Column(
+            "Subobject",
+            _at("involvedObject", "fieldPath", default=""),
+            documented="V1ObjectReference.fieldPath",
+            priority=1,
+        ),
+        Column(
+            "Source",
+            _event_source,
+            priority=1,
+            description="The component reporting this event. Should be a short machine understandable string.",
+        ),
         Column("Message", _event_message, documented="CoreV1Event.message"),
-        Column("First Seen", _event_seen("firstTimestamp", "deprecatedFirstTimestamp", "eventTime"),
-               documented="CoreV1Event.firstTimestamp", priority=1),
+        Column(
+            "First Seen",
+            _event_seen("firstTimestamp", "deprecatedFirstTimestamp", "eventTime"),
+            documented="CoreV1Event.firstTimestamp",
+            priority=1,
+        ),
         Column("Count", _event_count, documented="CoreV1Event.count", priority=1),
         Column("Name", lambda obj, now: obj["metadata"]["name"], documented="V1ObjectMeta.name", priority=1),
     ],
 }
-

@@ -65,8 +65,16 @@ _RBAC = "rbac.authorization.k8s.io"
 BUILTIN: tuple[ResourceType, ...] = (
     _t("", "v1", "ConfigMap", "configmaps", short_names=("cm",)),
     _t("", "v1", "Event", "events", short_names=("ev",)),
-    _t("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",), status=True,
-       verbs=("create", "delete", "get", "list", "patch", "update", "watch")),
+    _t(
+        "",
+        "v1",
+        "Namespace",
+        "namespaces",
+        namespaced=False,
+        short_names=("ns",),
+        status=True,
+        verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
+    ),
     _t("", "v1", "Node", "nodes", namespaced=False, short_names=("no",), status=True),
     _t("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",), status=True),
     _t("", "v1", "Pod", "pods", short_names=("po",), categories=("all",), status=True, generation=True),
@@ -74,25 +82,55 @@ BUILTIN: tuple[ResourceType, ...] = (
     _t("", "v1", "Secret", "secrets"),
     _t("", "v1", "ServiceAccount", "serviceaccounts", short_names=("sa",)),
     _t("", "v1", "Service", "services", short_names=("svc",), categories=("all",), status=True),
-    _t("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False,
-       short_names=("crd", "crds"), categories=("api-extensions",), status=True, generation=True,
-       unconditional=False),
-    _t("apps", "v1", "Deployment", "deployments", short_names=("deploy",), categories=("all",), status=True,
-       generation=True),
-    _t("batch", "v1", "CronJob", "cronjobs", short_names=("cj",), categories=("all",), status=True,
-       generation=True),
+    _t(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        namespaced=False,
+        short_names=("crd", "crds"),
+        categories=("api-extensions",),
+        status=True,
+        generation=True,
+        unconditional=False,
+    ),
+    _t(
+        "apps",
+        "v1",
+        "Deployment",
+        "deployments",
+        short_names=("deploy",),
+        categories=("all",),
+        status=True,
+        generation=True,
+    ),
+    _t("batch", "v1", "CronJob", "cronjobs", short_names=("cj",), categories=("all",), status=True, generation=True),
     _t("batch", "v1", "Job", "jobs", categories=("all",), status=True, generation=True),
     _t("coordination.k8s.io", "v1", "Lease", "leases", unconditional=False, create_on_update=True),
     _t("events.k8s.io", "v1", "Event", "events", short_names=("ev",), stored_as="events"),
     _t("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short_names=("netpol",), generation=True),
-    _t("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short_names=("pdb",), status=True,
-       generation=True),
+    _t(
+        "policy",
+        "v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        short_names=("pdb",),
+        status=True,
+        generation=True,
+    ),
     _t(_RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
     _t(_RBAC, "v1", "ClusterRole", "clusterroles", namespaced=False),
     _t(_RBAC, "v1", "RoleBinding", "rolebindings"),
     _t(_RBAC, "v1", "Role", "roles"),
-    _t("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False, short_names=("pc",),
-       generation=True),
+    _t(
+        "scheduling.k8s.io",
+        "v1",
+        "PriorityClass",
+        "priorityclasses",
+        namespaced=False,
+        short_names=("pc",),
+        generation=True,
+    ),
 )
 
 
@@ -100,9 +138,7 @@ class Registry:
     """Which types are served right now."""
 
     def __init__(self) -> None:
-        self._types: dict[tuple[str, str, str], ResourceType] = {
-            (t.group, t.version, t.plural): t for t in BUILTIN
-        }
+        self._types: dict[tuple[str, str, str], ResourceType] = {(t.group, t.version, t.plural): t for t in BUILTIN}
 
     def find(self, group: str, version: str, plural: str) -> ResourceType | None:
         return self._types.get((group, version, plural))

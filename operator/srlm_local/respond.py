@@ -32,9 +32,7 @@ class Accept:
                 self.yaml = kind == "application/yaml"
                 self.form, self.version, self.group = given.get("as", ""), given.get("v", "v1"), given.get("g", "")
                 return
-        raise ApiError(
-            406, "NotAcceptable", f"only the following media types are accepted: {SUPPORTED}", None
-        )
+        raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {SUPPORTED}", None)
 
     @property
     def partial(self) -> bool:

@@ -9,6 +9,7 @@ from aiohttp import web
 from srlm_local import errors
 from srlm_local.discovery import REVIEWS
 from srlm_local.errors import ApiError
+from srlm_local.protobuf_body import MAGIC, decode_protobuf
 from srlm_local.request import User
 from srlm_local.respond import accept_of, answer
 from srlm_local.routing import Route
@@ -30,8 +31,9 @@ async def review(http: web.Request, server: ApiServer, route: Route, user: User)
         return nowhere()
     if route.verb != "create":
         raise errors.method_not_allowed()
+    raw = await read_body(http)
     try:
-        body = parse_json((await read_body(http)).decode() or "{}")
+        body = decode_protobuf(raw) if raw.startswith(MAGIC) else parse_json(raw.decode() or "{}")
     except ValueError as error:
         raise errors.bad_request(f"the object provided is unrecognized (must be of type {kind}): {error}") from None
     spec = body.get("spec") or {}
@@ -70,7 +72,11 @@ def _access(server: ApiServer, user: User, spec: Object) -> Object:
         if resource.get("subresource"):
             name = f"{name}/{resource['subresource']}"
         origin = server.authorizer.allows(
-            user, resource.get("verb", ""), resource.get("group", ""), name, resource.get("namespace", ""),
+            user,
+            resource.get("verb", ""),
+            resource.get("group", ""),
+            name,
+            resource.get("namespace", ""),
             resource.get("name", ""),
         )
     else:

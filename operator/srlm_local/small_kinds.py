@@ -26,8 +26,11 @@ def _too_long(path: str) -> FieldError:
 def _frozen(obj: Object, old: Object | None, keys: tuple[str, ...]) -> list[FieldError]:
     if old is None or not old.get("immutable"):
         return []
-    found = [FieldError(key, "Forbidden: field is immutable when `immutable` is set", "FieldValueForbidden")
-             for key in keys if obj.get(key) != old.get(key)]
+    found = [
+        FieldError(key, "Forbidden: field is immutable when `immutable` is set", "FieldValueForbidden")
+        for key in keys
+        if obj.get(key) != old.get(key)
+    ]
     if not obj.get("immutable"):
         why = "Forbidden: field is immutable when `immutable` is set"
         found.insert(0, FieldError("immutable", why, "FieldValueForbidden"))
@@ -116,8 +119,11 @@ class RoleStrategy(Strategy):
 
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         return [
-            FieldError(f"rules[{i}].verbs", "Required value: verbs must contain at least one value", "FieldValueRequired")
-            for i, rule in enumerate(obj.get("rules") or []) if not rule.get("verbs")
+            FieldError(
+                f"rules[{i}].verbs", "Required value: verbs must contain at least one value", "FieldValueRequired"
+            )
+            for i, rule in enumerate(obj.get("rules") or [])
+            if not rule.get("verbs")
         ]
 
 
@@ -135,8 +141,13 @@ class BindingStrategy(Strategy):
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         found = []
         if old is not None and obj["roleRef"] != old["roleRef"]:
-            found.append(FieldError("roleRef", f"Invalid value: {json.dumps(obj['roleRef'], separators=(',', ':'))}: "
-                                    "cannot change roleRef", "FieldValueInvalid"))
+            found.append(
+                FieldError(
+                    "roleRef",
+                    f"Invalid value: {json.dumps(obj['roleRef'], separators=(',', ':'))}: cannot change roleRef",
+                    "FieldValueInvalid",
+                )
+            )
         for key in ("kind", "name"):
             if not obj["roleRef"].get(key):
                 found.append(FieldError(f"roleRef.{key}", "Required value", "FieldValueRequired"))

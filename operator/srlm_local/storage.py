@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from srlm_local.errors import expired
 
 Object = dict[str, Any]
+Objects = list[Object]
 Key = tuple[str, str]
 """(namespace, name); the namespace of cluster-scoped objects is the empty string."""
 
@@ -59,12 +60,12 @@ class Storage:
         """The stored object itself (copy before changing) or None."""
         return self._objects.get(resource, {}).get((namespace, name))
 
-    def list(self, resource: str, namespace: str | None = None) -> list[Object]:
+    def list(self, resource: str, namespace: str | None = None) -> Objects:
         """Stored objects ordered by (namespace, name); of all namespaces if None."""
         found = self._objects.get(resource, {})
         return [found[key] for key in sorted(found) if namespace is None or key[0] == namespace]
 
-    def list_at(self, resource: str, namespace: str | None, version: int) -> list[Object]:
+    def list_at(self, resource: str, namespace: str | None, version: int) -> Objects:
         """The list as it was at an earlier version. Raises 410 if the history does not reach back so far."""
         changes = self.changes_since(version, "The provided resource version is too old")
         found = dict(self._objects.get(resource, {}))
@@ -119,7 +120,7 @@ class Storage:
             objects[key] = change.object
         self.version = change.version
 
-    def restore(self, version: int, objects: list[tuple[str, str, str, Object]]) -> None:
+    def restore(self, version: int, objects: Sequence[tuple[str, str, str, Object]]) -> None:
         """Puts back (resource, namespace, name, object) as of `version`; the history before it is gone."""
         self._objects = {}
         for resource, namespace, name, obj in objects:
@@ -138,7 +139,7 @@ class Storage:
         self._history = [change for change in self._history if change.version > version]
         self._compacted = max(self._compacted, version)
 
-    def changes_since(self, version: int, too_old: str = "too old resource version") -> list[Change]:
+    def changes_since(self, version: int, too_old: str = "too old resource version") -> Sequence[Change]:
         """All changes after `version`, in order. Raises 410 Expired if some of them are forgotten."""
         if version < self._compacted:
             raise expired(f"{too_old}: {version} ({self._compacted})")
@@ -166,7 +167,7 @@ class Watcher:
         self._event = asyncio.Event()
         storage.attach(self._event)
 
-    def poll(self) -> list[Change]:
+    def poll(self) -> Sequence[Change]:
         """What happened since the last call; raises 410 if the reader was too slow and history was dropped."""
         self._event.clear()
         changes = self._storage.changes_since(self.version)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from srlm_contract.schema import FieldError
 from srlm_local import errors, pods
 from srlm_local.deletion import check_preconditions
 from srlm_local.errors import ApiError
 from srlm_local.http_write import decode, delete_options, options_of, read_body
+from srlm_local.protobuf_body import MAGIC, decode_protobuf
 from srlm_local.request import Request, User
 from srlm_local.resources import ResourceType
 from srlm_local.respond import answer
@@ -54,6 +56,8 @@ async def handle(
 
 async def _json(http: web.Request) -> Object:
     body = await read_body(http)
+    if body.startswith(MAGIC):
+        return decode_protobuf(body)
     try:
         found = json.loads(body or b"{}")
     except ValueError as error:
@@ -107,8 +111,11 @@ async def _evict(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     if pod["spec"].get("nodeName") and pod["status"].get("phase") not in ("Succeeded", "Failed"):
         conditions = [c for c in pod["status"].get("conditions") or [] if c["type"] != "DisruptionTarget"]
         target = {
-            "type": "DisruptionTarget", "status": "True", "lastProbeTime": None,
-            "lastTransitionTime": cluster.timestamp(), "reason": "EvictionByEvictionAPI",
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": cluster.timestamp(),
+            "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting",
         }
         pod["status"]["conditions"] = [*conditions, target]
@@ -126,10 +133,14 @@ def _refuse_if_protected(cluster: Cluster, pod: Object) -> None:
             (budget.get("status") or {}).get("disruptionsAllowed", 0)
         ):
             name = budget["metadata"]["name"]
-            cause = {"reason": "DisruptionBudget",
-                     "message": f"The disruption budget {name} does not allow evicting pods currently"}
+            cause = {
+                "reason": "DisruptionBudget",
+                "message": f"The disruption budget {name} does not allow evicting pods currently",
+            }
             raise ApiError(
-                429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.",
+                429,
+                "TooManyRequests",
+                "Cannot evict pod as it would violate the pod's disruption budget.",
                 {"causes": [cause]},
             )
 
@@ -140,8 +151,9 @@ async def _token(http: web.Request, server: ApiServer, route: Route) -> web.Resp
     spec = body.get("spec") or {}
     seconds = int(spec.get("expirationSeconds") or 3600)
     if seconds < 600:
-        error = errors.FieldError(
-            "spec.expirationSeconds", f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
+        error = FieldError(
+            "spec.expirationSeconds",
+            f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
             "FieldValueInvalid",
         )
         raise errors.invalid("TokenRequest", "authentication.k8s.io", "", [error])
@@ -149,10 +161,17 @@ async def _token(http: web.Request, server: ApiServer, route: Route) -> web.Resp
     shown = {
         "kind": "TokenRequest",
         "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"name": route.name, "namespace": route.namespace, "uid": account["metadata"]["uid"],
-                     "creationTimestamp": server.cluster.timestamp()},
-        "spec": {"audiences": spec.get("audiences") or ["https://kubernetes.default.svc"],
-                 "expirationSeconds": seconds, "boundObjectRef": spec.get("boundObjectRef")},
+        "metadata": {
+            "name": route.name,
+            "namespace": route.namespace,
+            "uid": account["metadata"]["uid"],
+            "creationTimestamp": server.cluster.timestamp(),
+        },
+        "spec": {
+            "audiences": spec.get("audiences") or ["https://kubernetes.default.svc"],
+            "expirationSeconds": seconds,
+            "boundObjectRef": spec.get("boundObjectRef"),
+        },
         "status": {"token": token, "expirationTimestamp": expiry},
     }
     return answer(shown, 201)

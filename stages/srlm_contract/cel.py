@@ -22,8 +22,27 @@ Schema = dict[str, Any]
 Value = Any
 RULES = "x-kubernetes-validations"
 _RESERVED = {
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 }
 _UNSET = object()
 
@@ -186,19 +205,22 @@ def _kubernetes_library() -> Any:
         made = cel.Overload(id=overload, return_type=result, parameters=parameters, is_member=member, impl=run)
         return cel.FunctionDecl(name, [made])
 
-    return cel.CelExtension("kubernetes", [
-        function("isURL", "is_url", t.BOOL, [t.STRING], False, _is_url),
-        function("isIP", "is_ip", t.BOOL, [t.STRING], False, _is_ip),
-        function("isCIDR", "is_cidr", t.BOOL, [t.STRING], False, _is_cidr),
-        function("isQuantity", "is_quantity", t.BOOL, [t.STRING], False, _is_quantity),
-        function("quantity", "string_to_quantity", t.DOUBLE, [t.STRING], False, _quantity),
-        function("find", "string_find", t.STRING, [t.STRING, t.STRING], True, _find),
-        function("findAll", "string_find_all", t.List(t.STRING), [t.STRING, t.STRING], True, _find_all),
-        function("isSorted", "list_is_sorted", t.BOOL, [dyn_list], True, lambda v: list(v) == sorted(v)),
-        function("sum", "list_sum", t.DYN, [dyn_list], True, lambda v: sum(v)),
-        function("min", "list_min", t.DYN, [dyn_list], True, lambda v: min(v)),
-        function("max", "list_max", t.DYN, [dyn_list], True, lambda v: max(v)),
-    ])
+    return cel.CelExtension(
+        "kubernetes",
+        [
+            function("isURL", "is_url", t.BOOL, [t.STRING], False, _is_url),
+            function("isIP", "is_ip", t.BOOL, [t.STRING], False, _is_ip),
+            function("isCIDR", "is_cidr", t.BOOL, [t.STRING], False, _is_cidr),
+            function("isQuantity", "is_quantity", t.BOOL, [t.STRING], False, _is_quantity),
+            function("quantity", "string_to_quantity", t.DOUBLE, [t.STRING], False, _quantity),
+            function("find", "string_find", t.STRING, [t.STRING, t.STRING], True, _find),
+            function("findAll", "string_find_all", t.List(t.STRING), [t.STRING, t.STRING], True, _find_all),
+            function("isSorted", "list_is_sorted", t.BOOL, [dyn_list], True, lambda v: list(v) == sorted(v)),
+            function("sum", "list_sum", t.DYN, [dyn_list], True, lambda v: sum(v)),
+            function("min", "list_min", t.DYN, [dyn_list], True, lambda v: min(v)),
+            function("max", "list_max", t.DYN, [dyn_list], True, lambda v: max(v)),
+        ],
+    )
 
 
 def _is_url(text: str) -> bool:
@@ -224,8 +246,24 @@ def _is_cidr(text: str) -> bool:
 
 
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
-_SCALE = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-          "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60}
+_SCALE = {
+    "": 1.0,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "P": 1e15,
+    "E": 1e18,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+    "Pi": 2.0**50,
+    "Ei": 2.0**60,
+}
 
 
 def _is_quantity(text: str) -> bool:
@@ -302,7 +340,9 @@ def _walk(schema: Schema, value: Value, old: Value, path: str, found: list[Field
         earlier = correlated(schema, old if isinstance(old, list) else None)
         for index, item in enumerate(value):
             key = list_key(schema, item)
-            _walk(schema.get("items") or {}, item, earlier.get(key, _UNSET) if key else _UNSET, f"{path}[{index}]", found)
+            _walk(
+                schema.get("items") or {}, item, earlier.get(key, _UNSET) if key else _UNSET, f"{path}[{index}]", found
+            )
 
 
 def _transition(rule: Schema, schema: Schema) -> bool:
@@ -324,7 +364,9 @@ def _apply(
         holds = program.run(variables)
     except RuleError as error:
         shown = f'"{_kind(value)}"' if isinstance(value, dict | list) else json.dumps(value)
-        return FieldError(path or "<nil>", f"Invalid value: {shown}: {error} evaluating rule: {described}", "FieldValueInvalid")
+        return FieldError(
+            path or "<nil>", f"Invalid value: {shown}: {error} evaluating rule: {described}", "FieldValueInvalid"
+        )
     if holds is True:
         return None
     message = rule.get("message") or f"failed rule: {text}"

@@ -23,9 +23,31 @@ _ADVICE = (
     "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings "
     "are declared)"
 )
-_READS_STRING = {"contains", "startsWith", "endsWith", "matches", "find", "findAll", "lowerAscii", "upperAscii",
-                 "replace", "split", "trim", "substring", "indexOf", "lastIndexOf", "isURL", "url", "quantity",
-                 "isQuantity", "reverse", "string", "bytes", "duration", "timestamp"}
+_READS_STRING = {
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "find",
+    "findAll",
+    "lowerAscii",
+    "upperAscii",
+    "replace",
+    "split",
+    "trim",
+    "substring",
+    "indexOf",
+    "lastIndexOf",
+    "isURL",
+    "url",
+    "quantity",
+    "isQuantity",
+    "reverse",
+    "string",
+    "bytes",
+    "duration",
+    "timestamp",
+}
 
 
 @dataclass
@@ -54,8 +76,13 @@ def check_budget(schema: Schema, path: str) -> list[FieldError]:
                 if cost > PER_SCHEMA / 100:
                     heavy.append(where)
     if total > PER_SCHEMA:
-        found.append(_over(path, "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema "
-                                 "exceeds budget", total / PER_SCHEMA))
+        found.append(
+            _over(
+                path,
+                "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget",
+                total / PER_SCHEMA,
+            )
+        )
         why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
         found += [FieldError(where, f"Forbidden: {why}", "FieldValueForbidden") for where in heavy]
     return found

@@ -36,7 +36,11 @@ class FieldError:
 
 
 BLOCKING = {
-    "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid", "FieldValueNotSupported",
+    "FieldValueRequired",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+    "FieldValueNotSupported",
 }
 """Errors that keep the CEL rules from being evaluated."""
 NOT_CHECKED = FieldError(
@@ -229,8 +233,13 @@ def _check_list(schema: Schema, value: Value, old: Value, path: str, found: list
     if most is not None and len(value) > most:
         found.append(FieldError(path, f"Too many: {len(value)}: must have at most {most} items", "FieldValueTooMany"))
     if least is not None and len(value) < least:
-        found.append(FieldError(path, f"Invalid value: {len(value)}: {path} in body should have at least {least} items",
-                                "FieldValueInvalid"))
+        found.append(
+            FieldError(
+                path,
+                f"Invalid value: {len(value)}: {path} in body should have at least {least} items",
+                "FieldValueInvalid",
+            )
+        )
     items = schema.get("items")
     if not isinstance(items, dict):
         return
@@ -287,7 +296,9 @@ _FORMATS = {
     "date-time": _is_date_time,
     "date": _is_date,
     "duration": lambda text: bool(_DURATION.fullmatch(text)),
-    "uuid": lambda text: bool(re.fullmatch(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", text)),
+    "uuid": lambda text: bool(
+        re.fullmatch(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", text)
+    ),
 }
 
 
@@ -320,17 +331,33 @@ def _check_combined(schema: Schema, value: Value, path: str, found: list[FieldEr
     for part in schema.get("allOf") or ():
         _check(part, value, None, path, found)
     if (choices := schema.get("anyOf")) and not any(_fits(choice, value) for choice in choices):
-        found.append(FieldError(path, f"Invalid value: {_shown(value)}: {path} in body must validate at least one "
-                                "schema (anyOf)", "FieldValueInvalid"))
+        found.append(
+            FieldError(
+                path,
+                f"Invalid value: {_shown(value)}: {path} in body must validate at least one schema (anyOf)",
+                "FieldValueInvalid",
+            )
+        )
     if choices := schema.get("oneOf"):
         valid = sum(_fits(choice, value) for choice in choices)
         if valid != 1:
             none = "Found none valid" if valid == 0 else f"Found {valid} valid alternatives"
-            found.append(FieldError(path, f"Invalid value: {_shown(value)}: {path} in body must validate one and only "
-                                    f"one schema (oneOf). {none}", "FieldValueInvalid"))
+            found.append(
+                FieldError(
+                    path,
+                    f"Invalid value: {_shown(value)}: {path} in body must validate one and only "
+                    f"one schema (oneOf). {none}",
+                    "FieldValueInvalid",
+                )
+            )
     if (unwanted := schema.get("not")) and _fits(unwanted, value):
-        found.append(FieldError(path, f"Invalid value: {_shown(value)}: {path} in body must not validate the schema "
-                                "(not)", "FieldValueInvalid"))
+        found.append(
+            FieldError(
+                path,
+                f"Invalid value: {_shown(value)}: {path} in body must not validate the schema (not)",
+                "FieldValueInvalid",
+            )
+        )
 
 
 def _check_lists(schema: Schema, value: Value, path: str, found: list[FieldError]) -> None:

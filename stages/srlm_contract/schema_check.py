@@ -64,28 +64,44 @@ def _structure(schema: Schema, path: str, found: list[FieldError], where: str = 
         if key in schema:
             found.append(_forbid(f"{path}.{key}", f"{key} is not supported"))
     if schema.get("uniqueItems"):
-        found.append(_forbid(f"{path}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"))
+        found.append(
+            _forbid(
+                f"{path}.uniqueItems",
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            )
+        )
     kind = schema.get("type")
     if not kind and where != "root" and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE):
         found.append(_require(f"{path}.type", f"must not be empty for specified {where}"))
     elif kind and kind not in _TYPES:
         listed = ", ".join(json.dumps(t) for t in sorted(_TYPES))
-        found.append(FieldError(f"{path}.type", f"Unsupported value: {json.dumps(kind)}: supported values: {listed}",
-                                "FieldValueNotSupported"))
+        found.append(
+            FieldError(
+                f"{path}.type",
+                f"Unsupported value: {json.dumps(kind)}: supported values: {listed}",
+                "FieldValueNotSupported",
+            )
+        )
     if schema.get(INT_OR_STRING) and kind:
         found.append(_forbid(f"{path}.type", "must be empty if x-kubernetes-int-or-string is true"))
     if schema.get(EMBEDDED) and kind != "object":
         found.append(_refuse(f"{path}.type", kind or "", "must be object if x-kubernetes-embedded-resource is true"))
     if "properties" in schema and "additionalProperties" in schema:
-        found.append(_forbid(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"))
+        found.append(
+            _forbid(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
+        )
     if kind == "array" and "items" not in schema:
         found.append(_require(f"{path}.items", "must be specified"))
     if where == "root" and (meta := (schema.get("properties") or {}).get("metadata")):
         allowed = {"name", "generateName"}
         extra = sorted(set(meta.get("properties") or {}) - allowed)
         for name in extra:
-            found.append(_forbid(f"{path}.properties[metadata].properties[{name}]",
-                                 "must not specify anything other than name and generateName, but metadata is implicitly specified"))
+            found.append(
+                _forbid(
+                    f"{path}.properties[metadata].properties[{name}]",
+                    "must not specify anything other than name and generateName, but metadata is implicitly specified",
+                )
+            )
     _default(schema, path, found)
     _list_type(schema, path, found)
     for name, child in (schema.get("properties") or {}).items():
@@ -120,28 +136,48 @@ def _default(schema: Schema, path: str, found: list[FieldError]) -> None:
     if unknown:
         found.append(_refuse(f"{path}.default", schema["default"], "must not have unknown fields"))
     apply_defaults(bare, value)
-    found += [FieldError(f"{path}.default{error.path and '.' + error.path}", error.message, error.reason)
-              for error in find_problems(bare, value)]
+    found += [
+        FieldError(f"{path}.default{error.path and '.' + error.path}", error.message, error.reason)
+        for error in find_problems(bare, value)
+    ]
 
 
 def _list_type(schema: Schema, path: str, found: list[FieldError]) -> None:
     kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys")
     if kind is not None and schema.get("type") != "array":
-        found.append(_refuse(f"{path}.type", schema.get("type", ""), "must be array if x-kubernetes-list-type is specified"))
+        found.append(
+            _refuse(f"{path}.type", schema.get("type", ""), "must be array if x-kubernetes-list-type is specified")
+        )
         return
     if kind is not None and kind not in _LIST_TYPES:
-        found.append(FieldError(f"{path}.x-kubernetes-list-type", f"Unsupported value: {json.dumps(kind)}: supported "
-                                'values: "atomic", "map", "set"', "FieldValueNotSupported"))
+        found.append(
+            FieldError(
+                f"{path}.x-kubernetes-list-type",
+                f'Unsupported value: {json.dumps(kind)}: supported values: "atomic", "map", "set"',
+                "FieldValueNotSupported",
+            )
+        )
     if kind != "map":
         if keys:
-            found.append(_forbid(f"{path}.x-kubernetes-list-map-keys", "must be empty if x-kubernetes-list-type is not map"))
+            found.append(
+                _forbid(f"{path}.x-kubernetes-list-map-keys", "must be empty if x-kubernetes-list-type is not map")
+            )
         items = schema.get("items") or {}
         if kind == "set" and items.get("type") in ("object", "array") and not _atomic(items):
-            found.append(_refuse(f"{path}.items.x-kubernetes-map-type" if items["type"] == "object" else
-                                 f"{path}.items.x-kubernetes-list-type", "", "must be atomic as item of a list with x-kubernetes-list-type=set"))
+            found.append(
+                _refuse(
+                    f"{path}.items.x-kubernetes-map-type"
+                    if items["type"] == "object"
+                    else f"{path}.items.x-kubernetes-list-type",
+                    "",
+                    "must be atomic as item of a list with x-kubernetes-list-type=set",
+                )
+            )
         return
     if not keys:
-        found.append(_require(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
+        found.append(
+            _require(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map")
+        )
         return
     items = schema.get("items") or {}
     properties = items.get("properties") or {}
@@ -149,10 +185,13 @@ def _list_type(schema: Schema, path: str, found: list[FieldError]) -> None:
         if key not in properties:
             found.append(_refuse(f"{path}.x-kubernetes-list-map-keys", key, "must be the name of a property"))
         elif key not in (items.get("required") or []) and "default" not in properties[key]:
-            found.append(_require(
-                f"{path}.items.properties[{key}].default",
-                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-            ))
+            found.append(
+                _require(
+                    f"{path}.items.properties[{key}].default",
+                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required "
+                    "property",
+                )
+            )
 
 
 def _atomic(items: Schema) -> bool:
@@ -171,11 +210,18 @@ def _rules(schema: Schema, path: str, found: list[FieldError]) -> None:
         try:
             program = compile_rule(text, cel_type(schema))
         except RuleError as error:
-            found.append(FieldError(f"{at}.rule", f"Invalid value: {shown}: compilation failed: {error}", "FieldValueInvalid"))
+            found.append(
+                FieldError(f"{at}.rule", f"Invalid value: {shown}: compilation failed: {error}", "FieldValueInvalid")
+            )
             continue
         if program.type not in ("BOOL", "DYN"):
-            found.append(FieldError(f"{at}.rule", f"Invalid value: {shown}: compilation failed: cel expression must "
-                                    "evaluate to a bool", "FieldValueInvalid"))
+            found.append(
+                FieldError(
+                    f"{at}.rule",
+                    f"Invalid value: {shown}: compilation failed: cel expression must evaluate to a bool",
+                    "FieldValueInvalid",
+                )
+            )
         if expression := rule.get("messageExpression"):
             try:
                 kind = compile_rule(expression.strip(), cel_type(schema)).type
@@ -183,7 +229,9 @@ def _rules(schema: Schema, path: str, found: list[FieldError]) -> None:
             except RuleError as error:
                 why = f"messageExpression compilation failed: {error}"
             if why:
-                found.append(FieldError(f"{at}.messageExpression", f"Invalid value: {shown}: {why}", "FieldValueInvalid"))
+                found.append(
+                    FieldError(f"{at}.messageExpression", f"Invalid value: {shown}: {why}", "FieldValueInvalid")
+                )
         if "\n" in rule.get("message", ""):
             found.append(_refuse(f"{at}.message", rule["message"], "message must not contain line breaks"))
     for name, child in (schema.get("properties") or {}).items():
@@ -197,9 +245,12 @@ def _rules(schema: Schema, path: str, found: list[FieldError]) -> None:
 def _go_rule(rule: Schema) -> str:
     """A rule as Go prints the struct in errors."""
     shown = {
-        "Rule": rule.get("rule", ""), "Message": rule.get("message", ""),
-        "MessageExpression": rule.get("messageExpression", ""), "Reason": rule.get("reason"),
-        "FieldPath": rule.get("fieldPath", ""), "OptionalOldSelf": rule.get("optionalOldSelf"),
+        "Rule": rule.get("rule", ""),
+        "Message": rule.get("message", ""),
+        "MessageExpression": rule.get("messageExpression", ""),
+        "Reason": rule.get("reason"),
+        "FieldPath": rule.get("fieldPath", ""),
+        "OptionalOldSelf": rule.get("optionalOldSelf"),
     }
     text = json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import re
@@ -21,9 +22,9 @@ from typing import Any
 
 import aiohttp
 import yaml
+
 from local.replay_exceptions import LOOSE, NOT_SENT, NOT_SERVED
 from local.replay_match import Bindings, compare, cut, expand, fits
-
 from srlm_local import bootstrap, controllers
 from srlm_local.apiserver import ApiServer
 from srlm_local.clock import Clock, VirtualClock
@@ -48,7 +49,9 @@ def default_controllers(cluster: Cluster) -> list[Coroutine[Any, Any, None]]:
 
 
 async def replay(
-    name: str, *, clock: Clock | None = None,
+    name: str,
+    *,
+    clock: Clock | None = None,
     more: Callable[[Cluster], list[Coroutine[Any, Any, None]]] = default_controllers,
 ) -> list[str]:
     """All differences between the recording and a fresh cluster, one line each.
@@ -118,9 +121,7 @@ class Player:
         allowed = {what for key, what in loose if key in (number, "*")}
         kept = [line for line in found if not any(line.startswith(what) for what in allowed)]
         sent = step.get("request") or step["watch"]
-        self._differences += [
-            f"step {number} {sent.get('method', 'WATCH')} {sent['path']}: {line}" for line in kept
-        ]
+        self._differences += [f"step {number} {sent.get('method', 'WATCH')} {sent['path']}: {line}" for line in kept]
 
     def _headers(self, sent: Object) -> dict[str, str]:
         headers = {"Accept": sent.get("accept") or "application/json", "User-Agent": "python-httpx/1"}
@@ -153,7 +154,7 @@ class Player:
         query = self._bindings.fill(sent.get("query") or {}, "")
         for _ in range(TRIES):
             async with self._session.request(
-                sent["method"], path, params=query, data=self._body(sent), headers=self._headers(sent)
+                sent["method"], path, params=query, data=_stream(self._body(sent)), headers=self._headers(sent)
             ) as response:
                 text = await response.text()
                 got = _parse(text, response.content_type)
@@ -202,6 +203,10 @@ class Player:
                 if watch["ended_by"] == "client" and (fits(step["until"], event) or enough):
                     break
         return compare(expand(watch["events"]), events, self._bindings, "events")
+
+
+def _stream(body: bytes | None) -> io.BytesIO | None:
+    return None if body is None else io.BytesIO(body)
 
 
 def _parse(text: str, content_type: str) -> Any:

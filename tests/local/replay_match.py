@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
-PLACEHOLDER = re.compile(
-    r"<(uid-\d+|rv-\d+\+?|rv|time-micro|time|rand-\d+|token-\d+|continue-\d+|server|age)>"
-)
+PLACEHOLDER = re.compile(r"<(uid-\d+|rv-\d+\+?|rv|time-micro|time|rand-\d+|token-\d+|continue-\d+|server|age)>")
 _REPEATED = re.compile(r"<(\d+) times (.)>")
 _PATTERNS = {
     "uid": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
@@ -94,7 +93,7 @@ class Bindings:
             if (match := re.fullmatch(r"<rv-(\d+)>", name))
         )
         found = []
-        for (rank, version), (later, newer) in zip(ranks, ranks[1:], strict=False):
+        for (rank, version), (later, newer) in itertools.pairwise(ranks):
             if newer <= version:
                 found.append(f"ranks: <rv-{later}> is {newer}, not later than <rv-{rank}>, which is {version}")
         return found
@@ -131,9 +130,7 @@ def compare(wanted: Any, got: Any, bindings: Bindings, path: str = "") -> list[s
     if isinstance(wanted, str) and isinstance(got, str):
         if bindings.match(wanted, got):
             return []
-    elif wanted == got and type(wanted) is type(got):
-        return []
-    elif wanted == "<age>":
+    elif (wanted == got and type(wanted) is type(got)) or wanted == "<age>":
         return []
     return [f"{path} is {_short(got)}, not {_short(wanted)}"]
 
@@ -183,5 +180,5 @@ def cut(wanted: Any, got: Any, not_served: set[str]) -> tuple[Any, Any]:
         left = [item for item in wanted if _named(item) not in not_served]
         kept = [item for item in got or [] if _named(item) in names]
         both = [cut(a, b, not_served) for a, b in zip(left, kept, strict=False)]
-        return [a for a, _ in both] + left[len(kept):], [b for _, b in both] + kept[len(left):]
+        return [a for a, _ in both] + left[len(kept) :], [b for _, b in both] + kept[len(left) :]
     return wanted, got

@@ -82,7 +82,7 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) ->
     lines = file.read_bytes().split(b"\n")
     lines[3] = lines[3].replace(b"metadata", b"metadatX", 1)
     file.write_bytes(b"\n".join(lines))
-    with pytest.raises(JournalDamaged, match="line 4 of .*journal.jsonl"):
+    with pytest.raises(JournalDamaged, match=r"line 4 of .*journal\.jsonl"):
         Journal.open(tmp_path, Cluster())
 
 
