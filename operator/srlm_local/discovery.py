@@ -61,7 +61,7 @@ _CUSTOM_VERBS = ["delete", "deletecollection", "get", "list", "patch", "create",
 _RW = ["get", "patch", "update"]
 _PROXY = ["create", "delete", "get", "patch", "update"]
 
-# (subresource, group, version, kind of the answer, verbs), beside status; `legacy` ones are listed in /api/v1.
+# (subresource, group, version, kind of the answer, verbs), beside status.
 SUBRESOURCES: dict[str, tuple[tuple[str, str, str, str, list[str]], ...]] = {
     "pods": (
         ("binding", "", "", "Binding", ["create"]),

@@ -1,0 +1,224 @@
+"""The real kubectl works against the API server: everything here is a command that a user types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srlm_local import bootstrap, controllers
+from srlm_local.apiserver import ApiServer
+from srlm_local.cluster import Cluster
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+CRD: dict[str, Any] = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "things.example.com"},
+    "spec": {
+        "group": "example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "singular": "thing", "kind": "Thing", "shortNames": ["th"]},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+                    {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+                ],
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "description": "What the thing shall be.",
+                                "properties": {
+                                    "size": {"type": "integer", "maximum": 9, "default": 1},
+                                    "title": {"type": "string"},
+                                },
+                            },
+                            "status": {"type": "object", "properties": {"phase": {"type": "string"}}},
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+THING: dict[str, Any] = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": 2}}
+JOB: dict[str, Any] = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "j"},
+    "spec": {
+        "suspend": True,
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/i:1"}]}},
+    },
+}
+
+
+class Kubectl:
+    """Runs kubectl with the kubeconfig of one server; manifests are passed on standard input."""
+
+    def __init__(self, cluster: Cluster, kubeconfig: Path) -> None:
+        self.cluster = cluster
+        self._kubeconfig = kubeconfig
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            "kubectl",
+            f"--kubeconfig={self._kubeconfig}",
+            f"--cache-dir={self._kubeconfig.parent / 'cache'}",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def fails(self, command: str, manifest: dict[str, Any] | None = None) -> str:
+        code, text = await self._run(command, manifest)
+        assert code != 0, text
+        return text
+
+    async def __call__(self, command: str, manifest: dict[str, Any] | None = None) -> str:
+        code, text = await self._run(command, manifest)
+        assert code == 0, text
+        return text
+
+    async def _run(self, command: str, manifest: dict[str, Any] | None) -> tuple[int | None, str]:
+        process = await self.start(*command.split())
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate(json.dumps(manifest).encode() if manifest else None)
+        return process.returncode, out.decode()
+
+
+@pytest.fixture
+async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
+    cluster = Cluster(seed=1)
+    server = await ApiServer(cluster).start()
+    bootstrap.prepare(cluster, server.authority)
+    server.write_kubeconfig(tmp_path / "kubeconfig.json")
+    tasks = controllers.start(cluster, server.authority)
+    yield Kubectl(cluster, tmp_path / "kubeconfig.json")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await server.stop()
+
+
+async def test_custom_resources_from_definition_to_deletion(kubectl: Kubectl) -> None:
+    await kubectl("create -f -", CRD)
+    await kubectl("wait --for=condition=Established crd/things.example.com --timeout=30s")
+    assert "created" in await kubectl("apply -f -", THING)
+    assert "unchanged" in await kubectl("apply -f -", THING)
+    assert "configured" in await kubectl("apply -f -", {**THING, "spec": {"size": 3}})
+    rows = (await kubectl("get th")).splitlines()
+    assert [line.split() for line in rows] == [["NAME", "SIZE", "PHASE"], ["t", "3"]]
+    assert "What the thing shall be." in await kubectl("explain thing.spec")
+    assert "Size:  3" in await kubectl("describe thing t")
+    await kubectl('patch thing t --subresource=status --type=merge -p {"status":{"phase":"Done"}}')
+    await kubectl("wait thing/t --for=jsonpath={.status.phase}=Done --timeout=30s")
+    await kubectl("label thing t colour=red")
+    assert (await kubectl("get things -l colour=red -o name")).strip() == "thing.example.com/t"
+    await kubectl("delete thing t")
+    await kubectl("delete crd things.example.com")
+    # kubectl remembers discovery for a while and finds out when it asks.
+    assert "the server could not find the requested resource" in await kubectl.fails("get things")
+
+
+async def test_invalid_and_unknown_fields_are_told(kubectl: Kubectl) -> None:
+    await kubectl("create -f -", CRD)
+    text = await kubectl.fails("apply -f -", {**THING, "spec": {"size": 10}})
+    assert "spec.size: Invalid value: 10: spec.size in body should be less than or equal to 9" in text
+    text = await kubectl.fails("apply -f -", {**THING, "spec": {"sise": 1}})
+    assert 'unknown field "spec.sise"' in text
+    text = await kubectl("apply --validate=warn -f -", {**THING, "spec": {"sise": 1}})
+    assert 'Warning: unknown field "spec.sise"' in text
+
+
+async def test_server_side_apply_by_two_managers(kubectl: Kubectl) -> None:
+    await kubectl("create -f -", CRD)
+    await kubectl("apply --server-side --field-manager=one -f -", THING)
+    text = await kubectl.fails("apply --server-side --field-manager=two -f -", {**THING, "spec": {"size": 4}})
+    assert 'conflict with "one"' in text and ".spec.size" in text
+    await kubectl("apply --server-side --field-manager=two -f -", {**THING, "spec": {"title": "x"}})
+    await kubectl("apply --server-side --force-conflicts --field-manager=two -f -", {**THING, "spec": {"size": 4}})
+    spec = kubectl.cluster.get("things.example.com", "t", "default")["spec"]
+    assert spec == {"size": 4}, "title was two's, who does not apply it any more"
+
+
+async def test_jobs_and_pods(kubectl: Kubectl) -> None:
+    await kubectl("apply -f -", JOB)
+    changed = {**JOB, "spec": {**JOB["spec"], "parallelism": 2}}
+    assert "configured" in await kubectl("apply -f -", changed)
+    text = await kubectl.fails("apply -f -", {**JOB, "spec": {**JOB["spec"], "completions": 3}})
+    assert "field is immutable" in text
+    assert "Parallelism:" in await kubectl("describe job j")
+    assert (await kubectl("get job j")).splitlines()[1].split()[:3] == ["j", "Running", "0/1"]
+    await kubectl("delete job j")
+    await kubectl("run p --image=example.com/i:1 --restart=Never")
+    assert "Pending" in await kubectl("get pods")
+    assert "Service Account:  default" in await kubectl("describe pod p")
+    await kubectl("delete pod p")
+    assert kubectl.cluster.find("pods", "p", "default") is None
+
+
+async def test_logs_are_those_of_the_reader(kubectl: Kubectl) -> None:
+    asked: list[dict[str, str]] = []
+
+    def read(pod: dict[str, Any], query: dict[str, str]) -> str:
+        asked.append(query)
+        return f"log of {pod['metadata']['name']}\n"
+
+    kubectl.cluster.log_reader = read
+    await kubectl("run p --image=example.com/i:1 --restart=Never")
+    kubectl.cluster.bind("p", "default", "node")
+    assert await kubectl("logs p --tail=5 --timestamps") == "log of p\n"
+    assert asked == [{"container": "p", "tailLines": "5", "timestamps": "true"}]
+    assert "container other is not valid for pod p" in await kubectl.fails("logs p -c other")
+
+
+async def test_a_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
+    process = await kubectl.start("get", "configmaps", "-w", "--output-watch-events", "-o", "name")
+    assert process.stdout is not None
+    seen: list[str] = []
+    async with asyncio.timeout(60):
+        while "configmap/kube-root-ca.crt" not in "".join(seen):
+            seen.append((await process.stdout.readline()).decode())
+        kubectl.cluster.create("configmaps", {"metadata": {"name": "new"}}, "default")
+        assert "configmap/new" in (await process.stdout.readline()).decode()
+    process.terminate()
+    await process.wait()
+
+
+async def test_commands_that_send_protobuf(kubectl: Kubectl) -> None:
+    await kubectl("create namespace other")
+    await kubectl("create configmap c -n other --from-literal=a=b")
+    await kubectl("create secret generic s -n other --from-literal=password=x")
+    await kubectl("create serviceaccount robot -n other")
+    assert kubectl.cluster.get("configmaps", "c", "other")["data"] == {"a": "b"}
+    assert kubectl.cluster.get("secrets", "s", "other")["data"] == {"password": "eA=="}
+    assert (await kubectl("auth can-i create pods")).strip() == "yes"
+    token = (await kubectl("create token robot -n other")).strip()
+    process = await kubectl.start("auth", "can-i", "list", "jobs", f"--token={token}")
+    out, _ = await process.communicate()
+    assert out.decode().strip() == "no"
+    await kubectl("delete namespace other")
+    assert kubectl.cluster.find("configmaps", "c", "other") is None
+
+
+async def test_versions_resources_and_health(kubectl: Kubectl) -> None:
+    assert "v1.36" in await kubectl("version")
+    listed = await kubectl("api-resources --verbs=list -o name")
+    assert {"pods", "jobs.batch", "leases.coordination.k8s.io", "roles.rbac.authorization.k8s.io"} <= set(listed.split())
+    assert await kubectl("get --raw /readyz") == "ok"
