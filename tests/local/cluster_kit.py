@@ -14,7 +14,9 @@ from srlm_local.cluster import Cluster
 from srlm_local.podrunner.runner import PodRunner
 
 Object = dict[str, Any]
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 30
+RUNNING: set[asyncio.Task[None]] = set()
+"""Runners whose failure ends every wait."""
 
 
 def pod(name: str = "p", script: str = "pass", *, container: Object | None = None, **spec: Any) -> Object:
@@ -57,7 +59,10 @@ async def until(cluster: Cluster, what: Callable[[], Any]) -> Any:
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             while not (found := what()):
-                await watcher.wait()
+                for task in RUNNING:
+                    if task.done():
+                        task.result()
+                await watcher.wait(1.0)
                 watcher.poll()
             return found
     finally:
@@ -88,8 +93,10 @@ async def node(cluster: Cluster, folder: Path, cores: int = 2) -> AsyncIterator[
     """A pod runner on `folder`; at the end its processes are gone."""
     runner = PodRunner(cluster, folder, cores=cores)
     task = asyncio.create_task(runner.run())
+    RUNNING.add(task)
     try:
         yield runner
     finally:
+        RUNNING.discard(task)
         task.cancel()
         await asyncio.wait({task})

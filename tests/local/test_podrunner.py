@@ -65,9 +65,7 @@ async def test_message_falls_back_to_the_log_only_on_error(tmp_path: Path) -> No
     cluster = new_cluster()
     policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
     async with node(cluster, tmp_path):
-        cluster.create(
-            "pods", pod("bad", "print('last words'); raise SystemExit(3)", container=policy), "default"
-        )
+        cluster.create("pods", pod("bad", "print('last words'); raise SystemExit(3)", container=policy), "default")
         cluster.create("pods", pod("good", "print('last words')", container=policy), "default")
         bad = await until(cluster, lambda: ended(cluster, "bad"))
         good = await until(cluster, lambda: ended(cluster, "good"))
@@ -107,7 +105,9 @@ async def test_children_in_their_own_sessions_end_with_the_pod(tmp_path: Path) -
 
 async def test_deletion_gives_sigterm_then_sigkill(tmp_path: Path) -> None:
     cluster = new_cluster()
-    polite = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(600)"
+    polite = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(600)"
+    )
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     async with node(cluster, tmp_path):
         for name, script in (("polite", polite), ("deaf", deaf)):
@@ -237,9 +237,7 @@ async def test_restart_on_failure_keeps_the_previous_log(tmp_path: Path) -> None
     script = "import sys; print('attempt', flush=True); sys.exit(1)"
     async with node(cluster, tmp_path):
         cluster.create("pods", pod(script=script, restartPolicy="OnFailure"), "default")
-        state = await until(
-            cluster, lambda: waiting(cluster).get("reason") == "CrashLoopBackOff" and waiting(cluster)
-        )
+        state = await until(cluster, lambda: waiting(cluster).get("reason") == "CrashLoopBackOff" and waiting(cluster))
         assert state["message"].startswith("back-off 10s restarting failed container=main")
         found = cluster.get("pods", "p", "default")
         assert found["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
@@ -257,9 +255,7 @@ async def test_pods_share_the_cores_first_come_first_served(tmp_path: Path) -> N
         await until(cluster, lambda: cluster.get("pods", "a", "default")["status"]["phase"] == "Running")
         cluster.create("pods", pod("wide", container=wide), "default")
         cluster.create("pods", pod("late"), "default")
-        unbound = [
-            p["metadata"]["name"] for p in cluster.list("pods", "default") if not p["spec"].get("nodeName")
-        ]
+        unbound = [p["metadata"]["name"] for p in cluster.list("pods", "default") if not p["spec"].get("nodeName")]
         assert unbound == ["late", "wide"]
         await asyncio.to_thread(gate.write_text, "go")
         await until(cluster, lambda: ended(cluster, "late"))
@@ -272,15 +268,37 @@ async def test_pods_share_the_cores_first_come_first_served(tmp_path: Path) -> N
         assert order == ["a", "wide", "late"]
 
 
+async def test_memory_above_the_limit_is_an_oom_kill(tmp_path: Path) -> None:
+    cluster = new_cluster()
+    script = "import time; held = bytearray(b'x') * (256 * 1024 * 1024); time.sleep(600)"
+    limits = {"resources": {"limits": {"memory": "128Mi"}}}
+    async with node(cluster, tmp_path):
+        cluster.create("pods", pod(script=script, container=limits), "default")
+        found = await until(cluster, lambda: ended(cluster))
+        assert terminated(found)["reason"] == "OOMKilled"
+        assert terminated(found)["exitCode"] == 137
+
+
+async def test_missing_claim_is_unschedulable_until_it_is_there(tmp_path: Path) -> None:
+    cluster = new_cluster()
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    async with node(cluster, tmp_path):
+        cluster.create("pods", pod(volumes=volumes), "default")
+        found = await until(cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling"))
+        assert found[0]["message"] == '0/1 nodes are available: persistentvolumeclaim "c" not found.'
+        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        cluster.create("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": claim}, "default")
+        await until(cluster, lambda: ended(cluster))
+        assert cluster.get("persistentvolumeclaims", "c", "default")["status"]["phase"] == "Bound"
+
+
 async def test_pod_held_as_unschedulable(tmp_path: Path) -> None:
     cluster = new_cluster()
     async with node(cluster, tmp_path):
         made = pod()
         made["metadata"]["annotations"] = {"local.selfrewarding.dev/unschedulable": "0/1 nodes are available"}
         cluster.create("pods", made, "default")
-        found = await until(
-            cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling")
-        )
+        found = await until(cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling"))
         assert found[0]["message"] == "0/1 nodes are available"
         status = cluster.get("pods", "p", "default")["status"]
         assert status["phase"] == "Pending"
@@ -320,9 +338,7 @@ async def test_a_killed_supervisor_takes_its_tree_along(tmp_path: Path) -> None:
         async for line in follow(cluster, "p"):
             escapee = int(line)
             break
-        supervisor = next(
-            parent for parent in psutil.Process(escapee).parents() if str(SUPERVISOR) in parent.cmdline()
-        )
+        supervisor = next(parent for parent in psutil.Process(escapee).parents() if str(SUPERVISOR) in parent.cmdline())
         supervisor.kill()
         found = await until(cluster, lambda: ended(cluster))
         assert terminated(found)["exitCode"] == 137

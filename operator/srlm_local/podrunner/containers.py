@@ -28,6 +28,8 @@ class Launch:
     log: Path
     result: Path
     owner: str
+    memory: int | None = None
+    """Limit in bytes for all its processes together; above it they are killed, as if by the kernel."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class RunningContainer:
             "cwd": str(launch.cwd),
             "log": str(launch.log),
             "result": str(launch.result),
+            "memory": launch.memory,
         }
         # Through a pipe, not by arguments or a file: the environment holds credentials.
         with contextlib.suppress(ConnectionError):
@@ -121,9 +124,7 @@ def termination_message(path: Path, log: Path, policy: str, failed: bool) -> str
     text = _tail(path, TERMINATION_BYTES)
     if not text and policy == "FallbackToLogsOnError" and failed:
         lines = [
-            line.split(b" ", 2)[2]
-            for line in _tail(log, 2 * FALLBACK_BYTES).split(b"\n")
-            if line.count(b" ") >= 2
+            line.split(b" ", 2)[2] for line in _tail(log, 2 * FALLBACK_BYTES).split(b"\n") if line.count(b" ") >= 2
         ]
         text = b"\n".join(lines[-FALLBACK_LINES:])[-FALLBACK_BYTES:]
     return text.decode(errors="replace")

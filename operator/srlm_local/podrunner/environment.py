@@ -7,6 +7,7 @@ to the folder that stands for it. Names of pods of a headless Service become 127
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -103,9 +104,7 @@ def _value_from(pod: Object, container: Object, source: Object, namespace: str, 
                 return data[reference["key"]].decode()
             if optional:
                 return None
-            raise ConfigError(
-                f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}"
-            )
+            raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
     raise ConfigError(f"invalid valueFrom: {', '.join(source) or 'empty'}")
 
 
@@ -156,7 +155,7 @@ def resource_value(pod: Object, container: Object, field: Object) -> str:
     if value is None and resource == "cpu":
         value = os.cpu_count() or 1
     divisor = parse_quantity(field.get("divisor") or "1") or 1
-    return str(-int(-(parse_quantity(value or 0) or 0) // divisor))
+    return str(math.ceil((parse_quantity(value or 0) or 0) / divisor))
 
 
 def argv(container: Object, values: Mapping[str, str]) -> list[str]:
@@ -171,9 +170,7 @@ def executable(word: str) -> str:
     return sys.executable if word in ("python", "python3") else word
 
 
-def process_environment(
-    pod: Object, container: Object, own: Mapping[str, str], paths: PathMap
-) -> dict[str, str]:
+def process_environment(pod: Object, container: Object, own: Mapping[str, str], paths: PathMap) -> dict[str, str]:
     """Everything the process sees: what an image would bring, then the container's own variables."""
     base = {name: value for name, value in os.environ.items() if name in INHERITED}
     bin_folder = str(Path(sys.executable).parent)

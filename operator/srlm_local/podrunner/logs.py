@@ -20,9 +20,7 @@ def log_path(pod_folder: Path, container: str, restart: int) -> Path:
     return pod_folder / "containers" / container / f"{restart}.log"
 
 
-def read_log(
-    pod: Object, query: Mapping[str, str], folder: Path, now: datetime
-) -> str | AsyncIterator[bytes]:
+def read_log(pod: Object, query: Mapping[str, str], folder: Path, now: datetime) -> str | AsyncIterator[bytes]:
     """The log that `query` asks for, as text, or as a stream for `follow`. Raises ApiError 400."""
     name = _container(pod, query)
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
@@ -33,15 +31,11 @@ def read_log(
     restart = status.get("restartCount", 0)
     if query.get("previous") in ("true", "1"):
         if not restart:
-            raise bad_request(
-                f'previous terminated container "{name}" in pod "{pod["metadata"]["name"]}" not found'
-            )
+            raise bad_request(f'previous terminated container "{name}" in pod "{pod["metadata"]["name"]}" not found')
         restart -= 1
     elif "waiting" in status["state"] and not restart:
         reason = status["state"]["waiting"].get("reason", "ContainerCreating")
-        raise bad_request(
-            f'container "{name}" in pod "{pod["metadata"]["name"]}" is waiting to start: {reason}'
-        )
+        raise bad_request(f'container "{name}" in pod "{pod["metadata"]["name"]}" is waiting to start: {reason}')
     path = log_path(folder, name, restart)
     stamps = query.get("timestamps") in ("true", "1")
     since = _since(query, now)

@@ -1,4 +1,4 @@
-"""How many of the machine's cores a pod takes."""
+"""What a pod takes of the machine: whole cores, and at most so much memory."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def cpu_cores(pod: dict[str, Any], cores: int | None = None) -> int:
         value = (resources.get("requests") or {}).get("cpu", (resources.get("limits") or {}).get("cpu", 0))
         wanted += parse_quantity(value) or 0
     return min(max(math.ceil(wanted), 1), cores)
+
+
+def memory_limit(container: dict[str, Any]) -> int | None:
+    """The container's memory limit in bytes."""
+    value = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+    return None if value is None else int(parse_quantity(value) or 0)

@@ -13,12 +13,13 @@ from srlm_local.errors import ApiError
 from srlm_local.events import record
 from srlm_local.podrunner import logs, status, volumes
 from srlm_local.podrunner.quantities import cpu_cores, machine_cores
-from srlm_local.podrunner.scheduler import startable, unschedulable
+from srlm_local.podrunner.scheduler import gang, startable, unschedulable
 from srlm_local.podrunner.worker import PodWorker
 from srlm_local.processes import kill_marked
 
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
+    from srlm_local.storage import Change
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class PodRunner:
                             self._gone(change.object)
                         else:
                             self._seen(change.object)
+                    elif change.resource == "persistentvolumeclaims":
+                        pods_changed = True
+                        self._bind_claim(change)
                     elif change.resource in WAKING:
                         for worker in self._workers.values():
                             worker.changed()
@@ -85,9 +89,7 @@ class PodRunner:
             current = pod.get("status") or {}
             started = any("waiting" not in s["state"] for s in current.get("containerStatuses") or [])
             if current.get("phase") not in ENDED and started:
-                pod = self.cluster.update(
-                    "pods", {**pod, "status": status.lost(pod, now)}, subresource="status"
-                )
+                pod = self.cluster.update("pods", {**pod, "status": status.lost(pod, now)}, subresource="status")
                 self._record(pod, "Warning", "NodeLost", pod["status"]["message"])
             if pod["metadata"].get("deletionTimestamp"):
                 self._remove(pod)
@@ -125,26 +127,40 @@ class PodRunner:
         for uid, worker in self._workers.items():  # deleted, but its processes still run
             taken.setdefault(uid, cpu_cores(worker.pod, self.cores))
         pending = [
-            p
-            for p in pods
-            if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
+            p for p in pods if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
         ]
-        for pod in startable(pending, taken, self.cores):
+        reasons = {p["metadata"]["uid"]: unschedulable(p) or self._claims_missing(p) for p in pending}
+        fitting = [p for p in pending if not reasons[p["metadata"]["uid"]]]
+        gangs = [gang(p) for p in pods if p["metadata"]["uid"] in taken]
+        for pod in startable(fitting, taken, self.cores, gangs):
             metadata = pod["metadata"]
             self.cluster.bind(metadata["name"], metadata["namespace"], status.NODE)
             message = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {status.NODE}"
             self._record(pod, "Normal", "Scheduled", message, component="default-scheduler")
         for pod in pending:
-            if (why := unschedulable(pod)) is not None:
+            if why := reasons[pod["metadata"]["uid"]]:
                 self._hold(pod, why)
+
+    def _claims_missing(self, pod: Object) -> str:
+        namespace = pod["metadata"]["namespace"]
+        for volume in pod["spec"].get("volumes") or []:
+            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if name and self.cluster.find("persistentvolumeclaims", name, namespace) is None:
+                return f'0/1 nodes are available: persistentvolumeclaim "{name}" not found.'
+        return ""
+
+    def _bind_claim(self, change: Change) -> None:
+        """Every claim is a folder of this machine, so it is bound as soon as it is there."""
+        if change.type == "ADDED":
+            status_patch = {"status": {"phase": "Bound"}}
+            self.cluster.patch(
+                "persistentvolumeclaims", change.name, status_patch, change.namespace, subresource="status"
+            )
 
     def _hold(self, pod: Object, message: str) -> None:
         current = pod.get("status") or {}
         reason = "SchedulingGated" if pod["spec"].get("schedulingGates") else "Unschedulable"
-        if any(
-            c["type"] == "PodScheduled" and c.get("message") == message
-            for c in current.get("conditions") or []
-        ):
+        if any(c["type"] == "PodScheduled" and c.get("message") == message for c in current.get("conditions") or []):
             return
         condition = {
             "type": "PodScheduled",
@@ -192,9 +208,7 @@ class PodRunner:
         """What a kubelet does last: the object goes, unless finalizers keep it."""
         metadata = pod["metadata"]
         with contextlib.suppress(ApiError):
-            self.cluster.delete(
-                "pods", metadata["name"], metadata["namespace"], grace_period=0, uid=metadata["uid"]
-            )
+            self.cluster.delete("pods", metadata["name"], metadata["namespace"], grace_period=0, uid=metadata["uid"])
 
     def _pod_folder(self, pod: Object) -> Path:
         return self.folder / "pods" / str(pod["metadata"]["uid"])

@@ -3,11 +3,13 @@
 The machine's cores are the slots: a pod takes as many as it requests and waits until they are free, so
 several runs share the machine without starting more work than it has cores. First come, first served: a
 wide pod at the head is not overtaken for ever by narrow ones. Requests for memory and GPUs never block.
+Pods that meet through a headless Service (the nodes of one training) start together, whatever they request:
+one that waited for the cores of its peer would wait for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from srlm_local.podrunner.quantities import cpu_cores
@@ -17,9 +19,16 @@ HOLD_ANNOTATION = "local.selfrewarding.dev/unschedulable"
 """A pod with this annotation stays Pending with its value as the message, as if no node fitted."""
 
 
-def startable(pending: Sequence[Object], taken: Mapping[str, int], cores: int) -> list[Object]:
-    """The pods of `pending` to start now, oldest first; `taken` are the slots in use by pod UID."""
+def startable(
+    pending: Sequence[Object], taken: Mapping[str, int], cores: int, gangs: Iterable[str] = ()
+) -> list[Object]:
+    """The pods of `pending` to start now, oldest first.
+
+    taken: slots in use by pod UID; gangs: those (see `gang`) of which pods run already.
+    """
     free = cores - sum(taken.values())
+    together = set(gangs) - {""}
+    full = False
     chosen = []
     for pod in sorted(
         pending, key=lambda p: (p["metadata"]["creationTimestamp"], int(p["metadata"]["resourceVersion"]))
@@ -27,11 +36,21 @@ def startable(pending: Sequence[Object], taken: Mapping[str, int], cores: int) -
         if unschedulable(pod) is not None or pod["metadata"].get("deletionTimestamp"):
             continue
         slots = cpu_cores(pod, cores)
-        if slots > free:
-            break
+        if gang(pod) not in together:
+            full = full or slots > free
+            if full:
+                continue
+            together |= {gang(pod)} - {""}
         free -= slots
         chosen.append(pod)
     return chosen
+
+
+def gang(pod: Object) -> str:
+    """What pods that run together have in common: their owner and headless Service; empty for others."""
+    owners = [owner["uid"] for owner in pod["metadata"].get("ownerReferences") or [] if owner.get("controller")]
+    subdomain = pod["spec"].get("subdomain")
+    return f"{owners[0]}/{subdomain}" if owners and subdomain else ""
 
 
 def unschedulable(pod: Object) -> str | None:

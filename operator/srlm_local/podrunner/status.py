@@ -14,9 +14,7 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
-def container_status(
-    container: Object, state: Object, restarts: int = 0, last: Object | None = None
-) -> Object:
+def container_status(container: Object, state: Object, restarts: int = 0, last: Object | None = None) -> Object:
     """One entry of containerStatuses."""
     running = "running" in state
     return {

@@ -1,6 +1,6 @@
 """Holds one container's process tree together: python supervisor.py (only the standard library).
 
-Reads one line of JSON from standard input: {"argv", "env", "cwd", "log", "result"}; then commands, a line
+Reads one line of JSON from standard input: {"argv", "env", "cwd", "log", "result", "memory"}; then commands, a line
 each: `term` signals the main process, `kill` ends everything. The end of input means that the cluster is
 gone, however it died, and ends everything too. When the main process ends, so does every descendant,
 whatever sessions they opened: a subreaper inherits orphans (Linux); elsewhere they are found by `ps`.
@@ -26,6 +26,7 @@ from typing import BinaryIO
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LINUX = sys.platform == "linux"
+LOOK_SECONDS = 0.2
 
 
 def main() -> None:
@@ -55,9 +56,7 @@ def main() -> None:
             stdout=output_write, stderr=output_write, start_new_session=True, preexec_fn=in_child,
         )  # fmt: skip
     except OSError as error:
-        write_result(
-            config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started}
-        )
+        write_result(config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started})
         return
     os.close(output_write)
     tree = Tree()
@@ -65,7 +64,8 @@ def main() -> None:
         log = Log(output, file)
         sys.stdout.write(f"{child.pid}\n")
         sys.stdout.flush()
-        status = run(child.pid, wakeup, tree, log)
+        memory = Memory(config.get("memory"))
+        status = run(child.pid, wakeup, tree, log, memory)
         while tree.kill_descendants() or not collect({}):
             log.pump(0.01)
         log.close()
@@ -77,12 +77,12 @@ def main() -> None:
             "signal": killed_by,
             "startedAt": started,
             "finishedAt": time.time(),
-            "oomKilled": killed_by == signal.SIGKILL and oom_kills() > ooms_before,
+            "oomKilled": killed_by == signal.SIGKILL and (memory.over or oom_kills() > ooms_before),
         },
     )
 
 
-def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
+def run(child: int, wakeup: int, tree: Tree, log: Log, memory: Memory) -> int:
     """Passes commands and output on until the main process has ended; returns its wait status."""
     stdin = sys.stdin.fileno()
     sources = [stdin, wakeup, log.source]
@@ -90,7 +90,9 @@ def run(child: int, wakeup: int, tree: Tree, log: Log) -> int:
     statuses: dict[int, int] = {}
     while True:
         # Elsewhere than on Linux descendants are only found while their parents live: look often.
-        ready, _, _ = select.select(sources, [], [], None if LINUX else 0.2)
+        ready, _, _ = select.select(sources, [], [], LOOK_SECONDS if memory.limit or not LINUX else None)
+        if memory.exceeded(tree):
+            tree.kill_descendants()
         tree.remember()
         if log.source in ready and not log.pump():
             sources.remove(log.source)
@@ -154,6 +156,32 @@ class Log:
             pass
 
 
+class Memory:
+    """The container's memory limit in bytes: what a control group enforces elsewhere. Linux only."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit if LINUX else None
+        self.over = False
+        self._next = 0.0
+
+    def exceeded(self, tree: Tree) -> bool:
+        """Whether the private memory of all processes together is above the limit; looks at most every LOOK_SECONDS."""
+        if self.limit is None or self.over or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + LOOK_SECONDS
+        self.over = sum(private_bytes(pid) for pid in tree.descendants()) > self.limit
+        return self.over
+
+
+def private_bytes(pid: int) -> int:
+    """Resident memory of a process that it does not share."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+    except (OSError, ValueError):
+        return 0  # ended meanwhile
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Tree:
     """The descendants of this process."""
 
@@ -171,9 +199,7 @@ class Tree:
         found = {pid for pid in self._known if pid in parents}
         grown = True
         while grown:
-            more = {
-                pid for pid, parent in parents.items() if parent == os.getpid() or parent in found
-            } - found
+            more = {pid for pid, parent in parents.items() if parent == os.getpid() or parent in found} - found
             found |= more
             grown = bool(more)
         return found - {os.getpid()}

@@ -25,6 +25,7 @@ from srlm_local.podrunner.environment import (
 )
 from srlm_local.podrunner.images import pull_error
 from srlm_local.podrunner.logs import log_path
+from srlm_local.podrunner.quantities import memory_limit
 from srlm_local.processes import OWNER_VARIABLE
 
 if TYPE_CHECKING:
@@ -113,10 +114,7 @@ class PodWorker:
         if folders is None:
             return
         for container in spec.get("initContainers") or []:
-            if (
-                await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never")
-                != 0
-            ):
+            if await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never") != 0:
                 return
         await asyncio.gather(*(self._run_container(c, folders, self._restarts) for c in spec["containers"]))
 
@@ -153,9 +151,7 @@ class PodWorker:
                 return 137
             outcome = await self._run_once(container, launch, restarts, last)
             terminated = self._terminated(container, launch, outcome)
-            self._states[name] = statuses.container_status(
-                container, {"terminated": terminated}, restarts, last
-            )
+            self._states[name] = statuses.container_status(container, {"terminated": terminated}, restarts, last)
             again = restart is None or (restart and outcome.exit_code != 0)
             if not again or self._stopping.is_set():
                 if self._running:  # the last one's end is published together with the pod's
@@ -191,9 +187,7 @@ class PodWorker:
                 try:
                     return self._launch(container, folders, restarts)
                 except ConfigError as error:
-                    reason = (
-                        "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
-                    )
+                    reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
                     if self._wait_state(container, reason, str(error), restarts, last):
                         self._event("Warning", "Failed", f"Error: {error}")
             await self._changed.wait()
@@ -202,9 +196,7 @@ class PodWorker:
     def _state_of(self, container: Object) -> str:
         return str(self._states[container["name"]]["state"].get("waiting", {}).get("reason", ""))
 
-    def _wait_state(
-        self, container: Object, reason: str, message: str, restarts: int, last: Object | None
-    ) -> bool:
+    def _wait_state(self, container: Object, reason: str, message: str, restarts: int, last: Object | None) -> bool:
         state = statuses.container_status(container, statuses.waiting(reason, message), restarts, last)
         if state == self._states[container["name"]]:
             return False
@@ -230,11 +222,9 @@ class PodWorker:
         workdir = paths.real(container.get("workingDir") or "/")
         cwd = root if workdir == (container.get("workingDir") or "/") else Path(workdir)
         log = log_path(self.folder, container["name"], restarts)
-        return Launch(words, environment, cwd, log, log.with_suffix(".json"), self.owner)
+        return Launch(words, environment, cwd, log, log.with_suffix(".json"), self.owner, memory_limit(container))
 
-    async def _run_once(
-        self, container: Object, launch: Launch, restarts: int, last: Object | None
-    ) -> Outcome:
+    async def _run_once(self, container: Object, launch: Launch, restarts: int, last: Object | None) -> Outcome:
         name = container["name"]
         running = await RunningContainer.start(launch)
         self._running[name] = running
@@ -292,11 +282,7 @@ class PodWorker:
         if pod is None or pod["metadata"]["uid"] != self.uid:
             return
         now = to_seconds(self.cluster.clock.now())
-        init = [
-            self._states[c["name"]]
-            for c in pod["spec"].get("initContainers") or []
-            if c["name"] in self._states
-        ]
+        init = [self._states[c["name"]] for c in pod["spec"].get("initContainers") or [] if c["name"] in self._states]
         main = [self._states[c["name"]] for c in pod["spec"]["containers"] if c["name"] in self._states]
         if ended:
             init, main = _ended(init, now), _ended(main, now)
@@ -329,8 +315,6 @@ def _ended(entries: list[Object], now: str) -> list[Object]:
         "finishedAt": now,
     }
     return [
-        e
-        if "terminated" in e["state"]
-        else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
+        e if "terminated" in e["state"] else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
         for e in entries
     ]
