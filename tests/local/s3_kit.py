@@ -21,8 +21,9 @@ WRITER, READER = ("WRITER", "writer-secret"), ("READER", "reader-secret")
 class Server:
     """`python -m srlm_local.s3` on a folder; may be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         accounts = {WRITER[0]: Account(WRITER[1]), READER[0]: Account(READER[1], read_only=True)}
         save_accounts(folder / "accounts.json", accounts)
         self.start()
@@ -30,7 +31,7 @@ class Server:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         arguments = ["--root", str(self.folder / "objects"), "--accounts", str(self.folder / "accounts.json")]
-        command = [sys.executable, "-m", "srlm_local.s3", *arguments, "--bucket", "made"]
+        command = [sys.executable, "-m", "srlm_local.s3", *arguments, "--bucket", "made", *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -61,9 +62,9 @@ def client(url: str, keys: tuple[str, str] = WRITER) -> Any:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
+def server(folder: Path, *options: str) -> Iterator[Server]:
     """A running server."""
-    made = Server(folder)
+    made = Server(folder, *options)
     try:
         yield made
     finally:

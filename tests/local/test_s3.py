@@ -1,11 +1,13 @@
-"""The S3 server by boto3 over HTTP: the same answers as moto's, and what moto cannot do."""
+"""The S3 server by boto3 over HTTP: moto's answers are unchanged, and what moto alone cannot do."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,11 @@ def objects(c: Any) -> list[Any]:
     """Plain objects: writing, reading, ranges, conditions, copies, deletion."""
     put, get, head = c.put_object, c.get_object, c.head_object
     k: dict[str, Any] = {"Bucket": "objects", "Key": "a/ü +~'(1).txt"}
-    seen = [
+    return [
         answer(c.create_bucket, Bucket="objects"),
         answer(c.head_bucket, Bucket="objects"),
         answer(c.head_bucket, Bucket="nobody"),
-        answer(
-            put, "ETag", **k, Body=b"hello", Metadata={"x": "y"}, ContentType="text/plain", IfNoneMatch="*"
-        ),
+        answer(put, "ETag", **k, Body=b"hello", Metadata={"x": "y"}, ContentType="text/plain", IfNoneMatch="*"),
         answer(put, **k, Body=b"again", IfNoneMatch="*"),
         answer(head, "ETag", "ContentLength", "ContentType", "Metadata", **k),
         answer(get, "ETag", "ContentLength", **k),
@@ -75,7 +75,6 @@ def objects(c: Any) -> list[Any]:
         answer(c.delete_bucket, Bucket="objects"),
         answer(c.delete_bucket, Bucket="objects"),
     ]
-    return seen
 
 
 def listings(c: Any) -> list[Any]:
@@ -106,9 +105,7 @@ def listings(c: Any) -> list[Any]:
         seen.append([o["Prefix"] for o in page.get("CommonPrefixes", [])])
     seen.append([o["Key"] for o in c.list_objects_v2(Bucket="listings", StartAfter="a/2")["Contents"]])
     seen.append(answer(c.list_objects_v2, Bucket="nobody"))
-    gone = c.delete_objects(
-        Bucket="listings", Delete={"Objects": [{"Key": "b & c"}, {"Key": "ü"}, {"Key": "none"}]}
-    )
+    gone = c.delete_objects(Bucket="listings", Delete={"Objects": [{"Key": "b & c"}, {"Key": "ü"}, {"Key": "none"}]})
     seen.append(sorted(o["Key"] for o in gone["Deleted"]))
     seen.append([o["Key"] for o in c.list_objects_v2(Bucket="listings")["Contents"]])
     return seen
@@ -210,9 +207,7 @@ def test_one_of_many_racing_conditional_writers_wins(ours: Server) -> None:
 
     def write(number: int) -> None:
         body = f"writer {number}".encode() * 10_000
-        statuses.append(
-            answer(ours.client().put_object, Bucket="made", Key="race", Body=body, IfNoneMatch="*")[0]
-        )
+        statuses.append(answer(ours.client().put_object, Bucket="made", Key="race", Body=body, IfNoneMatch="*")[0])
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -225,9 +220,7 @@ def test_one_of_many_racing_conditional_writers_wins(ours: Server) -> None:
 def test_killed_server_has_everything_again(tmp_path: Path) -> None:
     with server(tmp_path) as made:
         c = made.client()
-        c.put_object(
-            Bucket="made", Key="kept", Body=b"kept", Metadata={"who": "me"}, ContentType="text/plain"
-        )
+        c.put_object(Bucket="made", Key="kept", Body=b"kept", Metadata={"who": "me"}, ContentType="text/plain")
         c.put_object(Bucket="made", Key="gone", Body=b"gone")
         c.delete_object(Bucket="made", Key="gone")
         upload = c.create_multipart_upload(Bucket="made", Key="big")["UploadId"]
@@ -248,7 +241,7 @@ def test_killed_server_has_everything_again(tmp_path: Path) -> None:
         arguments = {"Bucket": "made", "Key": "big", "UploadId": upload}
         c.complete_multipart_upload(**arguments, MultipartUpload={"Parts": parts})
         assert c.get_object(Bucket="made", Key="big")["Body"].read() == b"1" * PART + b"2"
-        assert len(list((tmp_path / "objects" / "data").iterdir())) == 2
+        assert len(list((tmp_path / "objects" / "data").iterdir())) == 3, "kept, and two parts of big"
 
 
 def test_reader_of_an_overwritten_object_gets_the_old_bytes(ours: Server) -> None:
@@ -275,6 +268,104 @@ def test_memory_stays_bounded(ours: Server, tmp_path: Path) -> None:
         c.download_file("made", key, str(tmp_path / key))
         assert (tmp_path / key).read_bytes() == source.read_bytes()
     assert psutil.Process(ours.process.pid).memory_info().rss - before < 64 * 1024 * 1024
+
+
+def upload_of_two(c: Any, key: str, **metadata: str) -> dict[str, Any]:
+    """An upload with two parts, and what completes it."""
+    upload = c.create_multipart_upload(Bucket="made", Key=key, Metadata=metadata)["UploadId"]
+    target = {"Bucket": "made", "Key": key, "UploadId": upload}
+    parts = []
+    for number, body in enumerate([b"1" * PART, b"2" * 10], 1):
+        etag = c.upload_part(**target, PartNumber=number, Body=body)["ETag"]
+        parts.append({"PartNumber": number, "ETag": etag})
+    return {**target, "MultipartUpload": {"Parts": parts}}
+
+
+def test_completing_an_upload_on_a_condition(ours: Server) -> None:
+    c = ours.client()
+    key = {"Bucket": "made", "Key": "conditions"}
+    complete = c.complete_multipart_upload
+    assert answer(complete, **upload_of_two(c, "conditions"), IfMatch='"0"') == (404, "NoSuchKey")
+    etag = c.put_object(**key, Body=b"old")["ETag"]
+    assert answer(complete, **upload_of_two(c, "conditions"), IfMatch='"0"') == (412, "PreconditionFailed")
+    assert answer(complete, **upload_of_two(c, "conditions"), IfNoneMatch="*") == (412, "PreconditionFailed")
+    assert c.get_object(**key)["Body"].read() == b"old"
+    assert answer(complete, **upload_of_two(c, "conditions"), IfMatch=etag) == (200,)
+    assert c.head_object(**key)["ContentLength"] == PART + 10
+
+
+def test_parts_out_of_order_are_refused(ours: Server) -> None:
+    c = ours.client()
+    upload = upload_of_two(c, "order")
+    upload["MultipartUpload"]["Parts"].reverse()
+    assert answer(c.complete_multipart_upload, **upload) == (400, "InvalidPartOrder")
+
+
+def test_ranges_across_parts_and_copies_of_them(ours: Server) -> None:
+    c = ours.client()
+    c.complete_multipart_upload(**upload_of_two(c, "source"))
+    whole, key = b"1" * PART + b"2" * 10, {"Bucket": "made", "Key": "source"}
+    assert c.get_object(**key, Range=f"bytes={PART - 2}-{PART + 1}")["Body"].read() == b"1122"
+    c.copy_object(Bucket="made", Key="copy", CopySource=key)
+    upload = {"Bucket": "made", "Key": "pieced"}
+    upload["UploadId"] = c.create_multipart_upload(**upload)["UploadId"]
+    copied = c.upload_part_copy(**upload, PartNumber=1, CopySource=key, CopySourceRange=f"bytes={PART - 3}-{PART + 2}")
+    part = {"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}
+    c.complete_multipart_upload(**upload, MultipartUpload={"Parts": [part]})
+    c.delete_object(**key)
+    assert c.get_object(Bucket="made", Key="copy")["Body"].read() == whole
+    assert c.get_object(Bucket="made", Key="pieced")["Body"].read() == b"111222"
+
+
+def test_an_upload_is_as_old_as_it_is(ours: Server) -> None:
+    c = ours.client()
+    upload_of_two(c, "begun")
+    found = c.list_multipart_uploads(Bucket="made", Prefix="begun")["Uploads"][0]
+    assert abs((datetime.now(UTC) - found["Initiated"]).total_seconds()) < 60
+
+
+def test_everything_about_an_object_survives(tmp_path: Path) -> None:
+    with server(tmp_path) as made:
+        c = made.client()
+        c.complete_multipart_upload(**upload_of_two(c, "big", who="me", snake_case="kept"))
+        c.put_object(Bucket="made", Key="small", Body=b"first")
+        c.put_object(Bucket="made", Key="small", Body=b"second", ContentEncoding="x")
+        c.copy_object(Bucket="made", Key="copy", CopySource={"Bucket": "made", "Key": "big"})
+        c.create_bucket(Bucket="another")
+        upload_of_two(c, "aborted")
+        names = ("ETag", "LastModified", "ContentLength", "Metadata", "ContentEncoding", "ContentType")
+        keys = ["big", "copy", "small"]
+        before = [answer(c.head_object, *names, Bucket="made", Key=key) for key in keys]
+        made.kill()
+        made.start()
+        c = made.client()
+        assert [answer(c.head_object, *names, Bucket="made", Key=key) for key in keys] == before
+        assert c.get_object(Bucket="made", Key="small")["Body"].read() == b"second"
+        assert [b["Name"] for b in c.list_buckets()["Buckets"]] == ["another", "made"]
+        aborted = c.list_multipart_uploads(Bucket="made")["Uploads"][0]
+        c.abort_multipart_upload(Bucket="made", Key="aborted", UploadId=aborted["UploadId"])
+        c.delete_objects(Bucket="made", Delete={"Objects": [{"Key": key} for key in keys]})
+        assert not list((tmp_path / "objects" / "data").iterdir())
+        assert not list((tmp_path / "objects" / "uploads").iterdir())
+        assert not list((tmp_path / "objects" / "buckets" / "made").iterdir())
+
+
+def test_refused_bodies_leave_no_data(tmp_path: Path) -> None:
+    with server(tmp_path) as made:
+        c = made.client()
+        c.put_object(Bucket="made", Key="k", Body=b"kept")
+        assert answer(c.put_object, Bucket="made", Key="k", Body=b"new", IfNoneMatch="*")[0] == 412
+        assert answer(c.put_object, Bucket="nobody", Key="k", Body=b"new") == (404, "NoSuchBucket")
+        assert answer(c.put_object, Bucket="made", Key="k", Body=b"new", ContentMD5="A" * 22 + "==")[0] == 400
+        assert len(list((tmp_path / "objects" / "data").iterdir())) == 1
+
+
+def test_ends_with_its_parent(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "120"]) as parent, server(tmp_path, "--parent", str(parent.pid)) as made:
+        assert answer(made.client().list_buckets) == (200,)
+        parent.kill()
+        parent.wait()
+        assert made.process.wait(timeout=60) == 0
 
 
 def test_unknown_upload(ours: Server) -> None:

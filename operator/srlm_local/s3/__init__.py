@@ -1,5 +1,5 @@
-"""An S3 server for one machine: objects on disk, bounded memory, conditional writes, SigV4 checks.
+"""The S3 server of the one-machine cluster: moto's, with values on disk, state that survives, and accounts.
 
-Written here and not taken from moto because moto keeps objects in memory only, reads a whole object
-for every ranged GET, and forgets everything when it stops. The tests hold its answers against moto's.
+moto keeps every value in memory, reads all of it for a ranged GET, forgets everything when it stops and
+does not look at digests. This package adds that and nothing else: what S3 operations do and answer is moto's.
 """

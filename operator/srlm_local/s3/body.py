@@ -1,112 +1,97 @@
-"""Receives a request body into a file: bounded memory, digests on the way, aws-chunked undone."""
+"""Receives a request body into a file: bounded memory, digests checked on the way, aws-chunked undone.
+
+moto reads bodies into memory and leaves the digests that come with them unchecked.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
-from aiohttp import StreamReader, web
+from moto.s3.exceptions import S3ClientError
 
-from srlm_local.s3.errors import S3Error
+from srlm_local.s3.disk import PIECE_BYTES, FileValue, Segment
 
-CHUNK_BYTES = 1024 * 1024
 UNSIGNED = {"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
 
 
-@dataclass(frozen=True)
-class Received:
-    """What arrived: bytes written, and their MD5 in hex (the ETag of a plain object)."""
-
-    size: int
-    md5: str
+def is_chunked(headers: Mapping[str, str]) -> bool:
+    """Whether the body is aws-chunked."""
+    return headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
 
 
-async def receive(request: web.Request, path: Path) -> Received:
-    """Writes the body of a PUT to `path` and checks every digest its headers or trailers give.
+def receive(stream: IO[bytes], headers: Mapping[str, str], path: Path) -> tuple[FileValue, dict[str, str]]:
+    """Writes the body to `path`: (value, trailers by lower-case name).
 
-    Raises S3Error and removes the file when the body is short or a digest differs.
+    Raises S3ClientError and removes the file when the body is short or a digest differs.
     """
-    with ExitStack() as stack:
-        stack.callback(path.unlink, missing_ok=True)
-        received = await _receive(request, path)
-        stack.pop_all()
-        return received
+    try:
+        return _receive(stream, headers, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
-async def _receive(request: web.Request, path: Path) -> Received:
-    declared = request.headers.get("x-amz-content-sha256", "")
-    chunked = declared.startswith("STREAMING-") or "aws-chunked" in request.headers.get(
-        "Content-Encoding", ""
-    )
-    expected = {k.lower(): v for k, v in request.headers.items() if k.lower().startswith("x-amz-checksum-")}
+def _receive(stream: IO[bytes], headers: Mapping[str, str], path: Path) -> tuple[FileValue, dict[str, str]]:
+    declared = headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
     trailers: dict[str, str] = {}
-    pieces = (
-        _decode_chunks(request.content, trailers) if chunked else request.content.iter_chunked(CHUNK_BYTES)
-    )
-    signed = bool(declared) and declared not in UNSIGNED and not chunked
-    named = " ".join(expected) + request.headers.get("x-amz-trailer", "").lower()
-    sha256 = hashlib.sha256() if signed or "checksum-sha256" in named else None
-    sha1 = hashlib.sha1(usedforsecurity=False) if "checksum-sha1" in named else None
-    md5, crc32, size = hashlib.md5(usedforsecurity=False), 0, 0
+    chunked = is_chunked(headers)
+    length = headers.get("x-amz-decoded-content-length") if chunked else headers.get("Content-Length")
+    pieces = _dechunked(stream, trailers) if chunked else _pieces(stream, int(length or 0))
+    crc32_wanted = "x-amz-checksum-crc32" in headers or "crc32" in headers.get("x-amz-trailer", "")
+    sha256_wanted = declared not in UNSIGNED or "sha256" in headers.get("x-amz-trailer", "")
+    sha256_wanted = sha256_wanted or "x-amz-checksum-sha256" in headers
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    crc32 = size = 0
     with path.open("wb") as file:
-        async for piece in pieces:
+        for piece in pieces:
             file.write(piece)
             size += len(piece)
             md5.update(piece)
-            if sha256:
+            if sha256_wanted:
                 sha256.update(piece)
-            if sha1:
-                sha1.update(piece)
-            if "checksum-crc32" in named:
+            if crc32_wanted:
                 crc32 = zlib.crc32(piece, crc32)
-    length = request.headers.get("x-amz-decoded-content-length", request.headers.get("Content-Length"))
-    if length is not None and int(length) != size:
-        raise S3Error("IncompleteBody", f"{size} bytes arrived of the {length} announced.")
-    if signed and sha256 and sha256.hexdigest() != declared:
-        raise S3Error("XAmzContentSHA256Mismatch")
-    expected.update(trailers)
-    computed = {"x-amz-checksum-crc32": _base64(crc32.to_bytes(4, "big"))}
-    if sha256:
-        computed["x-amz-checksum-sha256"] = _base64(sha256.digest())
-    if sha1:
-        computed["x-amz-checksum-sha1"] = _base64(sha1.digest())
-    for name, value in computed.items():
-        if name in expected and expected[name] != value:
-            algorithm = name.removeprefix("x-amz-checksum-").upper()
-            raise S3Error(
-                "BadDigest", f"The {algorithm} you specified did not match the calculated checksum."
-            )
-    if request.headers.get("Content-MD5", _base64(md5.digest())) != _base64(md5.digest()):
-        raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.")
-    return Received(size, md5.hexdigest())
+    if size != int(length or 0):
+        raise S3ClientError("IncompleteBody", f"{size} bytes arrived of the {length} announced.")
+    if not chunked and declared not in UNSIGNED and sha256.hexdigest() != declared:
+        raise S3ClientError(
+            "XAmzContentSHA256Mismatch", "The 'x-amz-content-sha256' header does not match what was computed."
+        )
+    computed = {
+        "Content-MD5": md5.digest(),
+        "x-amz-checksum-crc32": crc32.to_bytes(4, "big"),
+        "x-amz-checksum-sha256": sha256.digest(),
+    }
+    for name, digest in computed.items():
+        expected = trailers.get(name) or headers.get(name)
+        if expected is not None and expected != base64.b64encode(digest).decode():
+            raise S3ClientError("BadDigest", f"The {name} you specified did not match what we received.")
+    return FileValue([Segment(path, 0, size)], md5=md5.hexdigest(), spare=True), trailers
 
 
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
+def _pieces(stream: IO[bytes], left: int) -> Iterator[bytes]:
+    while left and (piece := stream.read(min(left, PIECE_BYTES))):
+        left -= len(piece)
+        yield piece
 
 
-async def _decode_chunks(content: StreamReader, trailers: dict[str, str]) -> AsyncIterator[bytes]:
+def _dechunked(stream: IO[bytes], trailers: dict[str, str]) -> Iterator[bytes]:
     """Undoes aws-chunked: `<hex size>[;chunk-signature=...]CRLF bytes CRLF`, a chunk of 0, trailer lines."""
     while True:
-        header = (await content.readuntil(b"\r\n")).split(b";")[0].strip()
+        header = stream.readline(1024).split(b";")[0].strip()
         try:
-            left = int(header, 16)
+            size = int(header, 16)
         except ValueError:
-            raise S3Error("IncompleteBody", "The aws-chunked body has a malformed chunk header.") from None
-        if left == 0:
+            raise S3ClientError("IncompleteBody", "The aws-chunked body has a malformed chunk.") from None
+        if size <= 0:
             break
-        while left:
-            piece = await content.read(min(left, CHUNK_BYTES))
-            if not piece:
-                raise S3Error("IncompleteBody", "The aws-chunked body ended inside a chunk.")
-            left -= len(piece)
-            yield piece
-        await content.readexactly(2)
-    while line := (await content.readline()).strip():
+        yield from _pieces(stream, size)
+        stream.read(2)
+    while line := stream.readline(8192).strip():
         name, _, value = line.decode("latin-1").partition(":")
         trailers[name.strip().lower()] = value.strip()
