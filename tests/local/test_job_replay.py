@@ -34,8 +34,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "13-job-time": {"ranks: <rv-25>": SOONER},
     "14-job-delete": {"ranks: <rv-6>": RACE},
     "15-pods": {
-        f"step {step} {request}: {field} is ": DUMP
-        for step, request in ((3, "PUT /api/v1/namespaces/rec-15-pods/pods/p"), (8, "PATCH /api/v1/namespaces/rec-15-pods/pods/p"))
+        f"step {request} /api/v1/namespaces/rec-15-pods/pods/p: {field} is ": DUMP
+        for request in ("3 PUT", "8 PATCH")
         for field in ("message", "details.causes[0].message")
     },
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -19,8 +20,11 @@ import psutil
 import pytest
 from kubernetes import client, config
 
+from srlm_local.access import Authorizer
+from srlm_local.machine import up as in_process
 from srlm_local.processes import OWNER_VARIABLE
 from srlm_local.programs import Program, python
+from srlm_local.provision import ACCOUNT, SYSTEM_NAMESPACE
 
 LIMIT_SECONDS = 60
 POLICY = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
@@ -49,9 +53,9 @@ def marked(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(OWNER_VARIABLE, "").startswith(f"{folder}"):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
+            mark = process.environ().get(OWNER_VARIABLE, "")
+            if mark.startswith(f"{folder}") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
         except (psutil.Error, OSError):
             continue
     return found
@@ -201,8 +205,6 @@ async def test_program_is_started_again_until_it_is_stopped(tmp_path: Path) -> N
         "program", python("-c", script, str(count), str(fifo)), tmp_path, f"{tmp_path}:program", min_backoff=0.01
     )
     await program.start()
-    import asyncio
-
     assert await asyncio.to_thread(fifo.read_text) == "up"
     assert count.read_text() == "3"
     await program.stop()
@@ -212,10 +214,6 @@ async def test_program_is_started_again_until_it_is_stopped(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("what", ["secrets", "pods"])
 async def test_operators_account_cannot_read_secrets_or_make_pods(tmp_path: Path, what: str) -> None:
-    from srlm_local.access import Authorizer
-    from srlm_local.machine import up as in_process
-    from srlm_local.provision import ACCOUNT, SYSTEM_NAMESPACE
-
     async with in_process(tmp_path, operator=False) as machine:
         account = machine.cluster.get("serviceaccounts", ACCOUNT, SYSTEM_NAMESPACE)
         token, _ = machine.server.tokens.issue(account, 3600)

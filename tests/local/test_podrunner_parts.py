@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local.cluster_kit import pod
 
+from local.cluster_kit import pod
 from srlm_local.podrunner.environment import PathMap, expand, field_value, local_names, resource_value
 from srlm_local.podrunner.quantities import cpu_cores
 from srlm_local.podrunner.scheduler import startable
