@@ -18,6 +18,7 @@ class CrdController:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._waiting = False
 
     async def run(self) -> None:
         storage = self._cluster.storage
@@ -26,13 +27,15 @@ class CrdController:
             self.sync()
             while True:
                 await watcher.wait()
-                if watcher.poll():
+                # Instances matter only while a definition waits for them to go.
+                if any(change.resource == CRDS or self._waiting for change in watcher.poll()):
                     self.sync()
         finally:
             watcher.close()
 
     def sync(self) -> None:
         """One round over all definitions. Safe to repeat."""
+        self._waiting = any("deletionTimestamp" in crd["metadata"] for crd in self._cluster.storage.list(CRDS))
         for crd in self._cluster.list(CRDS):
             if "deletionTimestamp" in crd["metadata"] and CLEANUP in (crd["metadata"].get("finalizers") or []):
                 self._clean(crd)

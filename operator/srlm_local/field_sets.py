@@ -182,6 +182,8 @@ def difference(shape: Shape, old: Value, new: Value) -> Difference:
 
 
 def _differ(shape: Shape, old: Value, new: Value, path: Path, found: Difference) -> None:
+    if old == new:
+        return
     if path and old is None:
         found.added.add(path)
     elif path and new is None:

@@ -11,6 +11,7 @@ from srlm_local.errors import ApiError
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
     from srlm_local.resources import ResourceType
+    from srlm_local.storage import Change
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class GarbageCollector:
             self.settle()
             while True:
                 await watcher.wait()
-                if any(_matters(change.object, change.previous) for change in watcher.poll()):
+                if any(_matters(change) for change in watcher.poll()):
                     self.settle()
         finally:
             watcher.close()
@@ -142,9 +143,10 @@ class GarbageCollector:
                 raise
 
 
-def _matters(obj: Object, previous: Object | None) -> bool:
-    """Whether a change can have consequences: something went, is going, or has owners."""
-    meta = obj["metadata"]
-    if "deletionTimestamp" in meta or meta.get("ownerReferences"):
+def _matters(change: Change) -> bool:
+    """Whether a change can have consequences: something went, is going, or has got other owners."""
+    meta = change.object["metadata"]
+    if change.type == "DELETED" or "deletionTimestamp" in meta:
         return True
-    return previous is not None
+    before = change.previous["metadata"].get("ownerReferences") if change.previous else None
+    return bool(meta.get("ownerReferences") != before)

@@ -8,6 +8,7 @@ from srlm_contract.schema import FieldError
 from srlm_local import pod_security
 from srlm_local.errors import ApiError
 from srlm_local.request import Request
+from srlm_local.storage import Change
 from srlm_local.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class NamespaceController:
     def __init__(self, cluster: Cluster, authority: str = "") -> None:
         self._cluster = cluster
         self._authority = authority
+        self._emptying = False
 
     async def run(self) -> None:
         cluster = self._cluster
@@ -64,14 +66,21 @@ class NamespaceController:
             self.sync()
             while True:
                 await watcher.wait()
-                if watcher.poll():
+                if any(self._matters(change) for change in watcher.poll()):
                     self.sync()
         finally:
             watcher.close()
 
+    def _matters(self, change: Change) -> bool:
+        if self._emptying or change.resource == "namespaces":
+            return True
+        return change.type == "DELETED" and change.resource in ("serviceaccounts", "configmaps")
+
     def sync(self) -> None:
         """One round over all namespaces. Safe to repeat."""
-        for namespace in self._cluster.list("namespaces"):
+        namespaces = self._cluster.list("namespaces")
+        self._emptying = any("deletionTimestamp" in namespace["metadata"] for namespace in namespaces)
+        for namespace in namespaces:
             if "deletionTimestamp" in namespace["metadata"]:
                 self._empty(namespace)
             else:

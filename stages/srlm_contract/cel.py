@@ -78,6 +78,7 @@ def _reworded(message: str) -> str:
 # ---- types and values
 
 
+@functools.lru_cache(maxsize=4096)
 def escape(name: str) -> str:
     """A property name as CEL sees it (`x-y` is `x__dash__y`)."""
     if name in _RESERVED:
@@ -195,7 +196,7 @@ def _environment(type_name: str) -> Any:
 
 @functools.cache
 def _kubernetes_library() -> Any:
-    """The functions that Kubernetes adds to CEL, as far as rules of schemas use them."""
+    """The functions that Kubernetes adds to CEL and that need no types of their own (so not `quantity` or `url`)."""
     from cel_expr_python import cel
 
     t = cel.Type
@@ -212,7 +213,6 @@ def _kubernetes_library() -> Any:
             function("isIP", "is_ip", t.BOOL, [t.STRING], False, _is_ip),
             function("isCIDR", "is_cidr", t.BOOL, [t.STRING], False, _is_cidr),
             function("isQuantity", "is_quantity", t.BOOL, [t.STRING], False, _is_quantity),
-            function("quantity", "string_to_quantity", t.DOUBLE, [t.STRING], False, _quantity),
             function("find", "string_find", t.STRING, [t.STRING, t.STRING], True, _find),
             function("findAll", "string_find_all", t.List(t.STRING), [t.STRING, t.STRING], True, _find_all),
             function("isSorted", "list_is_sorted", t.BOOL, [dyn_list], True, lambda v: list(v) == sorted(v)),
@@ -246,36 +246,10 @@ def _is_cidr(text: str) -> bool:
 
 
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
-_SCALE = {
-    "": 1.0,
-    "n": 1e-9,
-    "u": 1e-6,
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "P": 1e15,
-    "E": 1e18,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "Pi": 2.0**50,
-    "Ei": 2.0**60,
-}
 
 
 def _is_quantity(text: str) -> bool:
     return bool(_QUANTITY.fullmatch(text))
-
-
-def _quantity(text: str) -> float:
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
-        raise ValueError(f"quantities must match the regular expression '{_QUANTITY.pattern}'")
-    suffix = match[2] or ""
-    return float(match[1]) * (_SCALE[suffix] if suffix in _SCALE else 10.0 ** int(suffix[1:]))
 
 
 def _find(text: str, pattern: str) -> str:

@@ -55,7 +55,12 @@ CRD: dict[str, Any] = {
         ],
     },
 }
-THING: dict[str, Any] = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": 2}}
+THING: dict[str, Any] = {
+    "apiVersion": "example.com/v1",
+    "kind": "Thing",
+    "metadata": {"name": "t"},
+    "spec": {"size": 2},
+}
 JOB: dict[str, Any] = {
     "apiVersion": "batch/v1",
     "kind": "Job",
@@ -150,7 +155,8 @@ async def test_server_side_apply_by_two_managers(kubectl: Kubectl) -> None:
     await kubectl("create -f -", CRD)
     await kubectl("apply --server-side --field-manager=one -f -", THING)
     text = await kubectl.fails("apply --server-side --field-manager=two -f -", {**THING, "spec": {"size": 4}})
-    assert 'conflict with "one"' in text and ".spec.size" in text
+    assert 'conflict with "one"' in text
+    assert ".spec.size" in text
     await kubectl("apply --server-side --field-manager=two -f -", {**THING, "spec": {"title": "x"}})
     await kubectl("apply --server-side --force-conflicts --field-manager=two -f -", {**THING, "spec": {"size": 4}})
     spec = kubectl.cluster.get("things.example.com", "t", "default")["spec"]
@@ -220,5 +226,7 @@ async def test_commands_that_send_protobuf(kubectl: Kubectl) -> None:
 async def test_versions_resources_and_health(kubectl: Kubectl) -> None:
     assert "v1.36" in await kubectl("version")
     listed = await kubectl("api-resources --verbs=list -o name")
-    assert {"pods", "jobs.batch", "leases.coordination.k8s.io", "roles.rbac.authorization.k8s.io"} <= set(listed.split())
+    assert {"pods", "jobs.batch", "leases.coordination.k8s.io", "roles.rbac.authorization.k8s.io"} <= set(
+        listed.split()
+    )
     assert await kubectl("get --raw /readyz") == "ok"
