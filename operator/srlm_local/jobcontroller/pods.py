@@ -90,17 +90,11 @@ def failure_count(pod: Object, annotation: str = FAILURE_COUNT) -> int:
 def finish_time(pod: Object) -> datetime:
     """When the pod ended: from its containers, else its Ready condition, else its deletion."""
     status = pod.get("status") or {}
-    times = [
-        s["state"].get("terminated", {}).get("finishedAt") for s in status.get("containerStatuses") or []
-    ]
+    times = [s["state"].get("terminated", {}).get("finishedAt") for s in status.get("containerStatuses") or []]
     if times and all(times):
         return max(parse_time(time) for time in times)
     for condition in status.get("conditions") or []:
-        if (
-            condition["type"] == "Ready"
-            and condition["status"] == "False"
-            and condition.get("lastTransitionTime")
-        ):
+        if condition["type"] == "Ready" and condition["status"] == "False" and condition.get("lastTransitionTime"):
             return parse_time(condition["lastTransitionTime"])
     metadata = pod["metadata"]
     if "deletionTimestamp" in metadata:
@@ -115,9 +109,7 @@ def removal_order(candidates: Iterable[Object], job: Object) -> list[Object]:
     def rank(pod: Object) -> tuple[bool, bool, bool]:
         return bool(pod["spec"].get("nodeName")), phase(pod) == "Running", ready(pod)
 
-    youngest_first = sorted(
-        candidates, key=lambda p: (p["metadata"]["creationTimestamp"], serial(p)), reverse=True
-    )
+    youngest_first = sorted(candidates, key=lambda p: (p["metadata"]["creationTimestamp"], serial(p)), reverse=True)
     ordered = sorted(youngest_first, key=rank)
     if not is_indexed(job):
         return ordered

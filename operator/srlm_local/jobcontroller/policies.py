@@ -101,9 +101,7 @@ def failure(job: Object, pods: list[Object], failures: int, now: datetime) -> Ob
                 return condition("FailureTarget", "PodFailurePolicy", match.message)
     limit = job["spec"]["backoffLimit"]
     if failures > limit or _restarts_exceed(job, pods, limit):
-        return condition(
-            "FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
-        )
+        return condition("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if (left := deadline_in(job, now)) is not None and left <= 0:
         return condition("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
     return None

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from srlm_local.clock import to_seconds
 from srlm_local.errors import ApiError
 from srlm_local.events import record
 from srlm_local.jobcontroller import indexes, policies
 from srlm_local.jobcontroller import pods as p
 from srlm_local.jobcontroller.backoff import Backoff, remaining
+from srlm_local.jobcontroller.status import JobStatus
 
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
@@ -34,24 +34,21 @@ class Pass:
     job: Object
     pods: list[Object]
     backoff: Backoff
-    status: Object = field(init=False)
+    status: JobStatus = field(init=False)
     active: list[Object] = field(init=False)
     again: float | None = None
     """Seconds after which to look again."""
 
     def __post_init__(self) -> None:
         self.now = self.cluster.clock.now()
-        self.status = {"terminating": 0, "uncountedTerminatedPods": {}, **(self.job.get("status") or {})}
-        self.uncounted: dict[str, list[str]] = {
-            k: list(v) for k, v in self.status["uncountedTerminatedPods"].items()
-        }
+        self.status = JobStatus(self.job, self.now)
         self.active = [pod for pod in self.pods if p.active(pod)]
         self.active_count = len(self.active)
         self.ready = sum(p.ready(pod) for pod in self.active)
         self.terminating = sum(p.terminating(pod) for pod in self.pods)
         self.indexed = p.is_indexed(self.job)
         completions = self.job["spec"].get("completions") or 0
-        self.counted_indexes = indexes.parse(self.status.get("completedIndexes"), completions)
+        self.counted_indexes = indexes.parse(self.status.fields.get("completedIndexes"), completions)
         self.succeeded_indexes: set[int] = set(self.counted_indexes)
         self.failed_indexes: set[int] | None = None
         self.delayed: dict[int, Object] = {}
@@ -61,14 +58,14 @@ class Pass:
 
     def run(self) -> Backoff:
         """Does everything; returns the back-off to go on with. `again` says when to look again."""
-        if "startTime" not in self.status and not self.job["spec"].get("suspend"):
-            self.status["startTime"] = to_seconds(self.now)
-        before = {key: self.status.get(key) for key in ("active", "ready", "terminating", "conditions")}
+        fields = self.status.fields
+        if "startTime" not in fields and not self.job["spec"].get("suspend"):
+            self.status.start()
+        before = {key: fields.get(key) for key in ("active", "ready", "terminating", "conditions")}
         succeeded, failed = self._newly_ended()
         self.backoff = self.backoff.after(map(p.finish_time, succeeded), map(p.finish_time, failed))
-        self.succeeded = (
-            self.status.get("succeeded", 0) + len(succeeded) + len(self.uncounted.get("succeeded", []))
-        )
+        uncounted = len(self.status.uncounted["succeeded"])
+        self.succeeded = self.status.number("succeeded") + len(succeeded) + uncounted
         end = self._end(failed)
         manage_error: ApiError | None = None
         if end is not None:
@@ -76,10 +73,10 @@ class Pass:
         else:
             manage_error = self._manage()
             end = self._after_manage()
-        self._set("active", self.active_count)
-        self.status["ready"] = self.ready
-        self.status["terminating"] = self.terminating
-        changed = any(self.status.get(key) != value for key, value in before.items())
+        self.status.set_number("active", self.active_count)
+        fields["ready"] = self.ready
+        fields["terminating"] = self.terminating
+        changed = any(fields.get(key) != value for key, value in before.items())
         self._track(end, changed)
         if manage_error is not None:
             self._again_in(RETRY_SECONDS)
@@ -88,15 +85,9 @@ class Pass:
     def _again_in(self, seconds: float) -> None:
         self.again = seconds if self.again is None else min(self.again, seconds)
 
-    def _set(self, key: str, number: int) -> None:
-        """Zeros are left out, as Go does."""
-        self.status.pop(key, None)
-        if number:
-            self.status[key] = number
-
     def _newly_ended(self) -> tuple[list[Object], list[Object]]:
         def new(pod: Object, kind: str) -> bool:
-            known = pod["metadata"]["uid"] in self.uncounted.get(kind, [])
+            known = pod["metadata"]["uid"] in self.status.uncounted[kind]
             return p.tracked(pod) and not known and p.valid_index(pod, self.job)
 
         succeeded = [pod for pod in self.pods if p.phase(pod) == "Succeeded" and new(pod, "succeeded")]
@@ -108,8 +99,9 @@ class Pass:
         end = policies.find(self.job, "SuccessCriteriaMet") or policies.find(self.job, "FailureTarget")
         if end is None:
             counting = [pod for pod in newly_failed if policies.match_failure(self.job, pod).counts]
-            failures = self.status.get("failed", 0) + len(counting) + len(self.uncounted.get("failed", []))
-            started = {**self.job, "status": self.status}
+            uncounted = len(self.status.uncounted["failed"])
+            failures = self.status.number("failed") + len(counting) + uncounted
+            started = {**self.job, "status": self.status.fields}
             end = policies.failure(started, self.pods, failures, self.now)
             if end is None and (left := policies.deadline_in(started, self.now)) is not None:
                 self._again_in(left)
@@ -128,12 +120,10 @@ class Pass:
         if not p.per_index(self.job):
             return
         failed = [pod for pod in tracked if p.failed(pod, self.job)]
-        self.failed_indexes = indexes.parse(self.status.get("failedIndexes"), self.job["spec"]["completions"])
+        self.failed_indexes = indexes.parse(self.status.fields.get("failedIndexes"), self.job["spec"]["completions"])
         self.failed_indexes |= {p.index_of(pod) for pod in failed if policies.index_failed(self.job, pod)}
         settled = self.succeeded_indexes | self.failed_indexes | {p.index_of(pod) for pod in self.active}
-        for pod in sorted(
-            failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)
-        ):
+        for pod in sorted(failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)):
             if p.index_of(pod) not in settled:
                 self.delayed[p.index_of(pod)] = pod
 
@@ -145,13 +135,13 @@ class Pass:
             done = self.succeeded >= completions and self.active_count == 0
         if done:
             return policies.COMPLETE
-        known = any(c["type"] == "Suspended" for c in self.status.get("conditions") or [])
+        known = self.status.has_condition("Suspended")
         if not self.job["spec"].get("suspend"):
-            if known and self._set_condition("Suspended", "False", "JobResumed", "Job resumed"):
-                self.status["startTime"] = to_seconds(self.now)
+            if known and self.status.set_condition("Suspended", "False", "JobResumed", "Job resumed"):
+                self.status.start()
                 self._event("Normal", "Resumed", "Job resumed")
-        elif self._set_condition("Suspended", "True", "JobSuspended", "Job suspended"):
-            self.status.pop("startTime", None)
+        elif self.status.set_condition("Suspended", "True", "JobSuspended", "Job suspended"):
+            self.status.fields.pop("startTime", None)
             self._event("Normal", "Suspended", "Job suspended")
         return None
 
@@ -188,9 +178,7 @@ class Pass:
         return self._create(chosen)
 
     def _next_indexes(self, count: int) -> tuple[list[int | None], float]:
-        taken = (
-            self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
-        )
+        taken = self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
         if p.only_failed_replaced(self.job):
             taken |= {p.index_of(pod) for pod in self.pods if p.terminating(pod)}
         free = [index for index in range(self.job["spec"]["completions"]) if index not in taken][:count]
@@ -248,16 +236,14 @@ class Pass:
             return
         left = [name for name in metadata["finalizers"] if name != p.FINALIZER]
         metadata["finalizers"] = left
-        self.cluster.patch(
-            "pods", metadata["name"], {"metadata": {"finalizers": left or None}}, metadata["namespace"]
-        )
+        self.cluster.patch("pods", metadata["name"], {"metadata": {"finalizers": left or None}}, metadata["namespace"])
 
     # ---- status
 
     def _track(self, end: Object | None, changed: bool) -> None:
         """Counts the pods that ended and writes the status around the removal of their finalizers."""
         tracked = {pod["metadata"]["uid"] for pod in self.pods if p.tracked(pod)}
-        changed |= self._count_gone(tracked)
+        changed |= self.status.count_gone(tracked)
         done: list[Object] = []
         order = sorted(self.pods, key=p.index_of) if self.indexed else self.pods
         for pod in order:
@@ -265,11 +251,12 @@ class Pass:
                 continue
             done.append(pod)
             changed |= self._count(pod, end)
-        changed |= self._write_indexes()
+        if self.indexed:
+            changed |= self.status.set_indexes(self.succeeded_indexes, self.failed_indexes)
         final = None
         if end is not None:
-            if policies.find({"status": self.status}, end["type"]) is None:
-                self._add_condition(end)
+            if not self.status.has_condition(end["type"], "True"):
+                self.status.add_condition(end)
                 changed = True
             final = policies.final(end)
         if changed:
@@ -278,11 +265,9 @@ class Pass:
         for pod in done:
             self._untrack(pod)
             tracked.discard(pod["metadata"]["uid"])
-        changed |= self._count_gone(tracked)
-        if final is not None and not any(self.uncounted.values()) and not self.terminating:
-            self._add_condition(final)
-            if final["type"] == "Complete":
-                self.status["completionTime"] = to_seconds(self.now)
+        changed |= self.status.count_gone(tracked)
+        if final is not None and not any(self.status.uncounted.values()) and not self.terminating:
+            self.status.finish(final)
             self._write()
             if final["type"] == "Complete":
                 self._event("Normal", "Completed", "Job completed")
@@ -303,7 +288,7 @@ class Pass:
         """Puts a pod that ended among the uncounted; True if the status has to be written for it."""
         uid = pod["metadata"]["uid"]
         valid = p.valid_index(pod, self.job)
-        if p.phase(pod) == "Succeeded" and uid not in self.uncounted.get("failed", []):
+        if p.phase(pod) == "Succeeded" and uid not in self.status.uncounted["failed"]:
             if self.indexed:
                 return valid and p.index_of(pod) not in self.counted_indexes
             kind = "succeeded"
@@ -313,65 +298,12 @@ class Pass:
             kind = "failed"
         else:
             return False
-        if uid in self.uncounted.get(kind, []):
-            return False
-        self.uncounted.setdefault(kind, []).append(uid)
-        return True
-
-    def _count_gone(self, tracked: set[str]) -> bool:
-        """Moves uncounted pods that have lost their finalizer into the counters."""
-        moved = False
-        for kind in ("succeeded", "failed"):
-            uids = self.uncounted.get(kind, [])
-            left = [uid for uid in uids if uid in tracked]
-            if len(left) < len(uids):
-                self._set(kind, self.status.get(kind, 0) + len(uids) - len(left))
-                moved = True
-            self.uncounted[kind] = left
-        return moved
-
-    def _write_indexes(self) -> bool:
-        if not self.indexed:
-            return False
-        old = self.status.get("completedIndexes", ""), self.status.get("failedIndexes")
-        self._set("succeeded", len(self.succeeded_indexes))
-        self.status.pop("completedIndexes", None)
-        if self.succeeded_indexes:
-            self.status["completedIndexes"] = indexes.render(self.succeeded_indexes)
-        if self.failed_indexes is not None:
-            self.status["failedIndexes"] = indexes.render(self.failed_indexes)
-        return old != (self.status.get("completedIndexes", ""), self.status.get("failedIndexes"))
-
-    def _set_condition(self, kind: str, value: str, reason: str, message: str) -> bool:
-        """Changes a condition, or adds it; False if it has that value already."""
-        entries = self.status.get("conditions") or []
-        if any(c["type"] == kind and c["status"] == value for c in entries):
-            return False
-        new = {"type": kind, "status": value, "reason": reason, "message": message}
-        known = any(c["type"] == kind for c in entries)
-        stamped = self._stamped(new)
-        self.status["conditions"] = [stamped if c["type"] == kind else c for c in entries] + (
-            [] if known else [stamped]
-        )
-        return True
-
-    def _add_condition(self, condition: Object) -> None:
-        self.status["conditions"] = [*(self.status.get("conditions") or []), self._stamped(condition)]
-
-    def _stamped(self, condition: Object) -> Object:
-        now = to_seconds(self.now)
-        head = {"type": condition["type"], "status": condition["status"]}
-        tail = {"reason": condition["reason"], "message": condition["message"]}
-        return {**head, "lastProbeTime": now, "lastTransitionTime": now, **tail}
+        return self.status.add_uncounted(kind, uid)
 
     def _write(self) -> None:
-        self.status["uncountedTerminatedPods"] = {kind: uids for kind, uids in self.uncounted.items() if uids}
-        self.status.setdefault("ready", 0)
         # Fresh: others may have changed labels, or the spec, while this controller slept between passes.
-        current = self.cluster.get(
-            "jobs.batch", self.job["metadata"]["name"], self.job["metadata"]["namespace"]
-        )
-        self.cluster.update("jobs.batch", {**current, "status": self.status}, subresource="status")
+        current = self.cluster.get("jobs.batch", self.job["metadata"]["name"], self.job["metadata"]["namespace"])
+        self.cluster.update("jobs.batch", {**current, "status": self.status.body()}, subresource="status")
 
     def _event(self, kind: str, reason: str, message: str) -> None:
         record(self.cluster, self.job, kind, reason, message, COMPONENT)
