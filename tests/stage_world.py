@@ -85,9 +85,7 @@ class World:
         for shard in range(task.shards):
             work = self.root / f"work-{next(self._numbers)}"
             work.mkdir(parents=True)
-            result = execute(
-                task, self.store, work, self.environment(JOB_COMPLETION_INDEX=str(shard), **environ)
-            )
+            result = execute(task, self.store, work, self.environment(JOB_COMPLETION_INDEX=str(shard), **environ))
         return result
 
     def manifest(self, result: StageResult) -> Manifest:

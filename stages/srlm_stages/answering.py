@@ -13,7 +13,6 @@ from .context import StageContext
 from .engines import Request, context_length, open_engine, rounded_length
 
 
-
 def answer_prompts(
     ctx: StageContext,
     params: EvaluateParams | ChooseParams,
@@ -41,7 +40,13 @@ def answer_prompts(
     try:
         completions = engine.generate(
             [
-                Request(ids, ctx.seed("evaluate", row.id, 0), sampling.max_tokens, sampling.temperature, sampling.top_p)
+                Request(
+                    ids,
+                    ctx.seed("evaluate", row.id, 0),
+                    sampling.max_tokens,
+                    sampling.temperature,
+                    sampling.top_p,
+                )
                 for row, ids in encoded
             ],
             lambda done, tokens: ctx.progress.update(done, len(encoded), unit="answers", tokens=tokens),
@@ -49,9 +54,7 @@ def answer_prompts(
     finally:
         engine.close()
     answers = [
-        ValidationAnswer(
-            id=row.id, prompt=row.prompt, answer=c.text.strip(), tokens=c.tokens, truncated=c.truncated
-        )
+        ValidationAnswer(id=row.id, prompt=row.prompt, answer=c.text.strip(), tokens=c.tokens, truncated=c.truncated)
         for (row, _), c in zip(encoded, completions, strict=True)
     ]
     return answers, sum(c.tokens for c in completions)

@@ -67,9 +67,7 @@ def choices_by_model(
     tokenizer = load_tokenizer(model, ctx.chat_template())
     limit = context_length(model)
     texts = [text for pairing in pairings for text in pairing.questions()]
-    encoded = [
-        choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts
-    ]
+    encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts]
     fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
     choices: list[Choice | None] = [None] * len(texts)
     if len(fitting) < len(texts):

@@ -90,7 +90,8 @@ class ExternalJudge:
             trouble = f"HTTP {response.status_code}: {response.text[:300]}"
             if response.status_code in (401, 403):
                 raise NotPermitted(
-                    "NotPermitted", f"{self.url} refuses the key ({trouble}); check judging.external.apiKeySecretRef"
+                    "NotPermitted",
+                    f"{self.url} refuses the key ({trouble}); check judging.external.apiKeySecretRef",
                 )
             if response.status_code < 500 and response.status_code not in (408, 409, 425, 429):
                 raise BadInput("JudgeNotUsable", f"{self.url} refuses the request: {trouble}; check url and model")
@@ -104,6 +105,7 @@ class ExternalJudge:
             tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise BadInput(
-                "JudgeNotUsable", f"{self.url} does not answer like an OpenAI-compatible API: {response.text[:300]}"
+                "JudgeNotUsable",
+                f"{self.url} does not answer like an OpenAI-compatible API: {response.text[:300]}",
             ) from error
         return Completion(str(text), tokens, choice.get("finish_reason") == "length")

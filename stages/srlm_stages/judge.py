@@ -161,9 +161,7 @@ def _read(ctx: StageContext, params: JudgeParams) -> list[Judgement]:
         ]  # fmt: skip
     folder: Path = ctx.input("data")
     return [
-        Judgement(
-            id=r.id, prompt_id=r.prompt_id, prompt=r.prompt, answer=r.answer, verdicts=(), rank=r.rank
-        )
+        Judgement(id=r.id, prompt_id=r.prompt_id, prompt=r.prompt, answer=r.answer, verdicts=(), rank=r.rank)
         for r in read_all(folder, params.rows, RankedAnswer)
     ]
 

@@ -130,7 +130,7 @@ def judge_metrics(groups: Sequence[Ranked], perfect: float, seed: int = 0) -> di
 def bootstrap_interval(
     groups: Sequence[Ranked], measure: Callable[[Sequence[Ranked]], float | None], seed: int = 0
 ) -> tuple[float | None, float | None]:
-    """95% percentile interval of `measure`, drawing whole prompts with replacement (answers of a prompt go together)."""
+    """95% percentile interval of `measure`; whole prompts are drawn, since answers of a prompt belong together."""
     import random
 
     random_source = random.Random(seed)  # noqa: S311 - statistics, not secrets

@@ -27,9 +27,7 @@ class ProgressReporter:
         self._printed: tuple[float, int] | None = None
         self._of: tuple[int, str] | None = None
 
-    def update(
-        self, done: int, total: int, unit: str = "rows", tokens: int = 0, loss: float | None = None
-    ) -> None:
+    def update(self, done: int, total: int, unit: str = "rows", tokens: int = 0, loss: float | None = None) -> None:
         """Report `done` of `total` units; `tokens` counts all tokens since the work began."""
         now = self._clock()
         fresh = self._begun is None or self._of != (total, unit)
@@ -55,9 +53,9 @@ class ProgressReporter:
                 loss=loss,
             )
         )
-        print(line, file=self._out or sys.stdout, flush=True)  # noqa: T201 - the log of a stage is its standard output
+        print(line, file=self._out or sys.stdout, flush=True)
         self._printed = (now, tokens)
 
     def say(self, text: str) -> None:
         """A plain line for people."""
-        print(text, file=self._out or sys.stdout, flush=True)  # noqa: T201 - see above
+        print(text, file=self._out or sys.stdout, flush=True)

@@ -1,4 +1,4 @@
-"""New prompts by self-instruct: few-shot from human and earlier prompts, filtered against everything the run has seen."""
+"""New prompts by self-instruct: few-shot from human and earlier ones, filtered against everything the run has seen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srlm_contract.tasks import PromptsParams
 
 from .chat import encode_chat, encode_text, load_tokenizer, messages
 from .context import StageContext
-from .engines import Request, context_length, open_engine, rounded_length
+from .engines import OnProgress, Request, context_length, open_engine, rounded_length
 from .errors import BadInput
 from .prompt_filters import PromptFilter, cleaned
 from .rowfiles import read_all, read_rows, write_rows
@@ -39,11 +39,7 @@ def run(ctx: StageContext) -> Statistics:
     params = ctx.params(PromptsParams)
     data = ctx.input("data")
     human = [row.prompt for row in read_rows(data / "ift.jsonl", SeedExample)]
-    earlier = [
-        row.prompt
-        for name in ctx.names("earlier-")
-        for row in read_all(ctx.input(name), "prompts", PromptRow)
-    ]
+    earlier = [row.prompt for name in ctx.names("earlier-") for row in read_all(ctx.input(name), "prompts", PromptRow)]
     accept = PromptFilter(params.filters, params.language)
     for prompt in [*human, *earlier, *_kept_aside(data)]:
         accept.remember(prompt)
@@ -73,7 +69,11 @@ def _kept_aside(data: Path) -> Iterator[str]:
 
 
 def _written(
-    ctx: StageContext, params: PromptsParams, accept: PromptFilter, human: Sequence[str], earlier: Sequence[str]
+    ctx: StageContext,
+    params: PromptsParams,
+    accept: PromptFilter,
+    human: Sequence[str],
+    earlier: Sequence[str],
 ) -> tuple[list[PromptRow], Counter[str]]:
     """Prompts by a model, in batches until there are enough."""
     if not human:
@@ -96,16 +96,9 @@ def _written(
                 for number in range(counts["asked"], counts["asked"] + _batch(params, len(rows), counts))
             ]
             counts["asked"] += len(requests)
-            tokens = counts["tokens"]
-            done = len(rows)
             answers = engine.generate(
-                requests,
-                # Rows not looked at yet are counted at the rate of acceptance so far.
-                lambda n, t, done=done, tokens=tokens, asked=len(requests): ctx.progress.update(  # type: ignore[misc]
-                    min(done + n * (params.count - done) // asked, params.count),
-                    params.count, unit="prompts", tokens=tokens + t,
-                ),
-            )  # fmt: skip
+                requests, _progress(ctx, params.count, len(rows), len(requests), counts["tokens"])
+            )
             for answer in answers:
                 counts["tokens"] += answer.tokens
                 text = cleaned(answer.text)
@@ -120,6 +113,14 @@ def _written(
     finally:
         engine.close()
     return rows, counts
+
+
+def _progress(ctx: StageContext, total: int, accepted: int, asked: int, tokens: int) -> OnProgress:
+    """Prompts written so far; those not filtered yet count as what they would fill of the missing ones."""
+    missing = total - accepted
+    return lambda n, t: ctx.progress.update(
+        min(accepted + n * missing // asked, total), total, unit="prompts", tokens=tokens + t
+    )
 
 
 def _batch(params: PromptsParams, accepted: int, counts: Counter[str]) -> int:
@@ -182,9 +183,7 @@ def _encode(tokenizer: Any, params: PromptsParams, shown: Sequence[str]) -> tupl
     return encode_chat(tokenizer, messages(f"{CHAT_INSTRUCTION}\n\n{tasks}"))
 
 
-def _from_pool(
-    ctx: StageContext, params: PromptsParams, accept: PromptFilter
-) -> tuple[list[PromptRow], Counter[str]]:
+def _from_pool(ctx: StageContext, params: PromptsParams, accept: PromptFilter) -> tuple[list[PromptRow], Counter[str]]:
     """Prompts of a file, in an order drawn by the seed."""
     pool = read_pool(ctx.source_path("pool"))
     random.Random(ctx.seed("prompts", "", 0)).shuffle(pool)  # noqa: S311 - an order, not a secret
@@ -229,7 +228,7 @@ def read_pool(path: Path) -> list[str]:
             raise BadInput("InvalidSeedData", f"{path.name}:{number}: not JSON: {error}") from error
         text = value.get("prompt") if isinstance(value, dict) else value
         if not isinstance(text, str):
-            raise BadInput("InvalidSeedData", f"{path.name}:{number}: no \"prompt\" with a text")
+            raise BadInput("InvalidSeedData", f'{path.name}:{number}: no "prompt" with a text')
         prompts.append(text)
     return prompts
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
+
 from srlm_contract.base import Contract
 from srlm_contract.jsonl import write_rows as _write_rows
 

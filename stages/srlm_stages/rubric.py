@@ -61,7 +61,8 @@ class Rubric:
                 )
         if found != ["question", "answer"]:
             raise BadInput(
-                "TemplateNotUsable", "the rubric template must have {question} before {answer} (prefix caching)"
+                "TemplateNotUsable",
+                "the rubric template must have {question} before {answer} (prefix caching)",
             )
         before, _, between, _, after = _PLACEHOLDER.split(text)
         return cls(before, between, after)

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import get_args
 
 from pydantic import ValidationError
+
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.cache import ModelCache
 from srlm_contract.errors import ContractError
@@ -29,6 +30,8 @@ from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
     EXIT_OK,
     MAX_RESULT_BYTES,
+    ArtifactRef,
+    SourceRef,
     StageError,
     StageName,
     StageResult,
@@ -53,34 +56,56 @@ def stage_function(stage: str) -> Run:
     """The `run` of a stage; imports what that stage needs and nothing else."""
     match stage:
         case "preflight":
-            from .preflight import run
+            from . import preflight
+
+            return preflight.run
         case "data":
-            from .data import run
+            from . import data
+
+            return data.run
         case "sft":
-            from .sft import run
+            from . import sft
+
+            return sft.run
         case "judge":
-            from .judge import run
+            from . import judge
+
+            return judge.run
         case "select":
-            from .select import run
+            from . import select
+
+            return select.run
         case "prompts":
-            from .prompts import run
+            from . import prompts
+
+            return prompts.run
         case "generate":
-            from .generate import run
+            from . import generate
+
+            return generate.run
         case "pairs":
-            from .pairs import run
+            from . import pairs
+
+            return pairs.run
         case "train":
-            from .train import run
+            from . import train
+
+            return train.run
         case "choose":
-            from .choose import run
+            from . import choose
+
+            return choose.run
         case "evaluate":
-            from .evaluate import run
-        case "report":
-            from .report import run
+            from . import evaluate
+
+            return evaluate.run
         case "cleanup":
-            from .cleanup import run
+            from . import cleanup
+
+            return cleanup.run
         case _:
-            raise InvalidTask("InvalidTask", f"there is no stage {stage!r}; stages: {', '.join(get_args(StageName))}")
-    return run
+            known = ", ".join(get_args(StageName))
+            raise InvalidTask("InvalidTask", f"there is no stage {stage!r}; stages: {known}")
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
@@ -167,7 +192,15 @@ def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str
     if cache_root:
         cache = ModelCache(Path(cache_root), int(environ.get("SRLM_MODEL_CACHE_BYTES") or DEFAULT_CACHE_BYTES))
     ctx = StageContext(
-        task, artifacts, store, work, ProgressReporter(task.stage), open_store(task, environ), shard, environ, cache
+        task,
+        artifacts,
+        store,
+        work,
+        ProgressReporter(task.stage),
+        open_store(task, environ),
+        shard,
+        environ,
+        cache,
     )
     started = datetime.now(UTC)
     try:
@@ -179,7 +212,10 @@ def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str
     manifest = _commit(ctx, outcome, started)
     if manifest is None:
         return StageResult(
-            stage=task.stage, key=task.key, statistics=figures(with_ratios(outcome)), warnings=tuple(ctx.warnings)
+            stage=task.stage,
+            key=task.key,
+            statistics=figures(with_ratios(outcome)),
+            warnings=tuple(ctx.warnings),
         )
     return committed_result(task, artifacts, manifest, warnings=tuple(ctx.warnings))
 
@@ -192,7 +228,8 @@ def shard_index(task: StageTask, environ: Mapping[str, str]) -> int:
     indexes = task.shard_indexes or tuple(range(task.shards))
     if not text.isdigit() or int(text) >= len(indexes) or indexes[int(text)] >= task.shards:
         raise InvalidTask(
-            "InvalidTask", f"JOB_COMPLETION_INDEX is {text!r}; this attempt has {len(indexes)} of {task.shards} shards"
+            "InvalidTask",
+            f"JOB_COMPLETION_INDEX is {text!r}; this attempt has {len(indexes)} of {task.shards} shards",
         )
     return indexes[int(text)]
 
@@ -202,9 +239,7 @@ def _already(task: StageTask, artifacts: ArtifactStore, shard: int) -> tuple[boo
     if not task.key:
         return False, None
     if task.shards > 1:
-        return artifacts.already_shard(
-            task.stage, task.key, shard, task.shards, merge=_merge(task), repair=task.repair
-        )
+        return artifacts.already_shard(task.stage, task.key, shard, task.shards, merge=_merge(task), repair=task.repair)
     manifest = artifacts.already(task.stage, task.key, repair=task.repair)
     return manifest is not None, manifest
 
@@ -213,7 +248,7 @@ def _commit(ctx: StageContext, outcome: Statistics, started: datetime) -> Manife
     """The whole artifact; None when other shards are still missing."""
     task = ctx.task
     statistics = {**outcome, **ctx.details}
-    inputs = {**task.inputs, **task.sources}
+    inputs: dict[str, ArtifactRef | SourceRef] = {**task.inputs, **task.sources}
     rows = int(outcome["rows"]) if "rows" in outcome else None
     parameters = task.params.wire(defaults=False)
     if task.shards > 1:

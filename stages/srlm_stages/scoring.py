@@ -73,9 +73,7 @@ class Tally:
 class Asker(Protocol):
     """Puts judge tasks to a model; None where the task does not fit its context."""
 
-    def ask(
-        self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None
-    ) -> list[Completion | None]:
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None) -> list[Completion | None]:
         """tasks: (judge prompt, seed)."""
 
 
@@ -88,9 +86,7 @@ class EngineAsker:
         self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
         self._sampling, self._constrained, self._tally = sampling, constrained, tally
 
-    def ask(
-        self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None
-    ) -> list[Completion | None]:
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
         prompts = [encode_chat(self._tokenizer, messages(text)) for text, _ in tasks]
         budgets = [verdict_budget(len(prompt), self._sampling.max_tokens, self._limit) for prompt in prompts]
         requests = [
@@ -116,9 +112,7 @@ class ExternalAsker:
     def __init__(self, judge: ExternalJudge) -> None:
         self._judge = judge
 
-    def ask(
-        self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None
-    ) -> list[Completion | None]:
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
         return list(self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress))
 
 

@@ -25,9 +25,7 @@ RATIOS: Mapping[str, tuple[str, str]] = {
 def with_ratios(sums: Mapping[str, Any]) -> dict[str, Any]:
     """`sums` and every ratio whose parts are there; a ratio over nothing is left out."""
     ratios = {
-        name: sums[top] / sums[bottom]
-        for name, (top, bottom) in RATIOS.items()
-        if top in sums and sums.get(bottom)
+        name: sums[top] / sums[bottom] for name, (top, bottom) in RATIOS.items() if top in sums and sums.get(bottom)
     }
     return {**sums, **ratios}
 

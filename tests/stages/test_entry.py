@@ -12,8 +12,9 @@ from typing import Any
 
 import boto3
 import pytest
-from judge_server import judge_server
 from moto.server import ThreadedMotoServer
+
+from judge_server import judge_server
 from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
 from srlm_contract.rows import Candidate, PromptRow
@@ -33,7 +34,11 @@ from srlm_contract.tasks import (
 from srlm_stages.run import write_result
 from stage_world import World
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +126,7 @@ def test_a_repair_makes_a_damaged_artifact_again(world: World, endpoint: str, tm
     _, result = Pod("prompts", task, tmp_path).end()
     [entry] = world.manifest(result).files
     world.store.put(f"artifacts/prompts/{task.key}/parts/{entry.part}/{entry.path}", b"changed")
-    code, repaired = Pod(
-        "prompts", task.model_copy(update={"repair": True}), tmp_path, SRLM_POD_UID="pod-2"
-    ).end()
+    code, repaired = Pod("prompts", task.model_copy(update={"repair": True}), tmp_path, SRLM_POD_UID="pod-2").end()
     assert code == 0
     assert not repaired.reused
     assert repaired.content_digest == result.content_digest
@@ -138,9 +141,7 @@ def test_a_repair_makes_a_damaged_artifact_again(world: World, endpoint: str, tm
         ("prompts", '{"stage": "prompts"}', "params: Field required"),
     ],
 )
-def test_an_invalid_task_is_64_and_names_the_field(
-    stage: str, task: str | None, says: str, tmp_path: Path
-) -> None:
+def test_an_invalid_task_is_64_and_names_the_field(stage: str, task: str | None, says: str, tmp_path: Path) -> None:
     code, result = Pod(stage, task, tmp_path).end()
     assert code == 64
     assert result.error is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from judge_server import judge_server, said
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement
@@ -28,9 +29,7 @@ def candidates(world: World) -> ArtifactRef:
 
 
 def params(url: str, **fields: Any) -> JudgeParams:
-    return JudgeParams(
-        external=ExternalJudgeSpec(url=url, model="judge-1"), samples=2, sampling=SAMPLING, **fields
-    )
+    return JudgeParams(external=ExternalJudgeSpec(url=url, model="judge-1"), samples=2, sampling=SAMPLING, **fields)
 
 
 def quality(body: dict[str, Any], number: int) -> tuple[int, Any]:
@@ -51,7 +50,12 @@ def test_a_stage_with_an_external_judge(tmp_path: Path) -> None:
     assert server.keys == {"Bearer key-1"}
     assert len({body["seed"] for body in server.requests}) == 24
     body = server.requests[0]
-    assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == ("judge-1", 0.5, 0.8, 77)
+    assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == (
+        "judge-1",
+        0.5,
+        0.8,
+        77,
+    )
     assert result.statistics["parseRate"] == 1
     assert result.statistics["tokens"] == 240
     assert result.statistics["meanScore"] == 3
@@ -86,9 +90,9 @@ def test_unreadable_verdicts_are_asked_again_with_another_seed_and_then_absent(t
 def test_comparisons_by_an_external_judge(tmp_path: Path) -> None:
     from srlm_contract.rows import ValidationAnswer
     from srlm_contract.tasks import EvaluateParams
+    from srlm_stages.context import StageContext
     from srlm_stages.evaluate import _compare
     from srlm_stages.progress import ProgressReporter
-    from srlm_stages.context import StageContext
 
     world = World(tmp_path)
 
@@ -109,7 +113,8 @@ def test_comparisons_by_an_external_judge(tmp_path: Path) -> None:
         inputs = {"answers-M1": world.put("evaluate", {"answers.jsonl": theirs})}
         task = world.task(evaluate, inputs=inputs)
         ctx = StageContext(
-            task, world.artifacts(), world.store, tmp_path / "ctx", ProgressReporter("evaluate"), lambda uri: world.store
+            task, world.artifacts(), world.store, tmp_path / "ctx",
+            ProgressReporter("evaluate"), lambda uri: world.store,
         )  # fmt: skip
         comparisons, tokens = _compare(ctx, evaluate, mine)
     assert [c.outcome for c in comparisons] == ["win", "unreadable"]
@@ -162,8 +167,6 @@ def test_nobody_listening_is_temporary() -> None:
 
 def test_a_scorer_that_needs_logits_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
-    task = world.task(
-        params("http://127.0.0.1:9/v1", scorer="ExpectedScore"), inputs={"candidates": candidates(world)}
-    )
+    task = world.task(params("http://127.0.0.1:9/v1", scorer="ExpectedScore"), inputs={"candidates": candidates(world)})
     with pytest.raises(InvalidTask, match="no logits"):
         world.run(task)

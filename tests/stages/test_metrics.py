@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
+
 from srlm_contract.rows import Comparison, Judgement
 from srlm_stages.agreement import tau_b
 from srlm_stages.metrics import (
@@ -63,7 +64,8 @@ def test_correlations_leave_out_and_count_constant_prompts() -> None:
 
 ranked = st.integers(2, 7).flatmap(
     lambda n: st.tuples(
-        st.lists(st.integers(0, 5), min_size=n, max_size=n), st.lists(st.integers(0, 6), min_size=n, max_size=n)
+        st.lists(st.integers(0, 5), min_size=n, max_size=n),
+        st.lists(st.integers(0, 6), min_size=n, max_size=n),
     )
 )
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+
 from srlm_contract.spec import PromptFiltersSpec
 from srlm_stages.prompt_filters import PromptFilter, cleaned, in_language
 from srlm_stages.similarity import SimilarityIndex, rouge_l, rouge_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from srlm_stages.comparing import Pairing, choice, read_choice
 from srlm_stages.errors import BadInput
 from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt

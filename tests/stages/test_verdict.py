@@ -7,6 +7,7 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from srlm_stages.engines import ScoreLine
 from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
 from srlm_stages.verdict import parse_score
@@ -90,7 +91,15 @@ prose = st.text(alphabet=string.ascii_letters + " ,;\n", max_size=200).filter(
     lambda t: "score" not in t.lower() and "points" not in t.lower()
 )
 score_lines = st.sampled_from(
-    ["Score: {}", "**Score: {}**", "**Score:** {}", "Score: {}/5", "Score: {} out of 5", "Total score: {}", "score={}"]
+    [
+        "Score: {}",
+        "**Score: {}**",
+        "**Score:** {}",
+        "Score: {}/5",
+        "Score: {} out of 5",
+        "Total score: {}",
+        "score={}",
+    ]
 )
 
 

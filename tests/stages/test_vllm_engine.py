@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from srlm_contract.rows import Comparison, ValidationAnswer
 from srlm_contract.spec import SamplingSpec
 from srlm_contract.spec_parts import EngineSpec
@@ -44,9 +45,7 @@ def test_seeded_constrained_and_choice_requests(model: Path) -> None:
         assert len({c.text for c in completions}) > 3
         assert all(c.truncated == (c.tokens == 20) for c in completions)
 
-        scored = [
-            Request(p, seed=i, max_tokens=48, constraint=ScoreLine(24)) for i, p in enumerate(prompts)
-        ]
+        scored = [Request(p, seed=i, max_tokens=48, constraint=ScoreLine(24)) for i, p in enumerate(prompts)]
         for completion in engine.generate(scored):
             assert parse_score(completion.text) is not None
             assert not completion.truncated
@@ -63,7 +62,10 @@ def test_seeded_constrained_and_choice_requests(model: Path) -> None:
 def test_answers_by_one_engine_and_comparisons_by_the_next(model: Path, tmp_path: Path) -> None:
     world = World(tmp_path)
     params = EvaluateParams(
-        model="M1", prompts=2, sampling=SamplingSpec(temperature=1.0, max_tokens=16), engine=EngineSpec(name="vllm")
+        model="M1",
+        prompts=2,
+        sampling=SamplingSpec(temperature=1.0, max_tokens=16),
+        engine=EngineSpec(name="vllm"),
     )
     data = world.seed_data()
     one = world.run(world.task(params, inputs={"data": data}, model=model, iteration=0))

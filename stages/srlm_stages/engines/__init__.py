@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from srlm_contract.spec_parts import EngineSpec
-
-from ..errors import BadInput
+from srlm_stages.errors import BadInput
 
 OnProgress = Callable[[int, int], None]
 """Called with (requests finished, tokens generated), both since the call began."""

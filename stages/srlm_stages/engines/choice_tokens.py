@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..chat import encode_text
-from ..errors import BadInput
+from srlm_stages.chat import encode_text
+from srlm_stages.errors import BadInput
 
 
 def choice_tokens(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.spec_parts import EngineSpec
+from srlm_stages.errors import BadInput
 
-from ..errors import BadInput
 from . import Completion, OnProgress, Request
 from .choice_tokens import choice_tokens
 
@@ -61,9 +61,7 @@ class TransformersEngine:
         self._ends = _end_tokens(self._model, self._tokenizer)
 
     def generate(self, requests: Sequence[Request], on_progress: OnProgress | None = None) -> list[Completion]:
-        rows = [
-            _Row(r, self._torch.Generator().manual_seed(r.seed), done=r.max_tokens < 1) for r in requests
-        ]
+        rows = [_Row(r, self._torch.Generator().manual_seed(r.seed), done=r.max_tokens < 1) for r in requests]
         # Similar lengths share a batch: less padding. The sort is stable, so batches are deterministic.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].request.prompt))
         finished = tokens = 0
@@ -104,9 +102,7 @@ class TransformersEngine:
                 output = self._model(**inputs, past_key_values=past, use_cache=True, logits_to_keep=1)
                 past = output.past_key_values
                 logits = output.logits[:, -1].float().cpu()
-                chosen = [
-                    self._ends[0] if row.done else self._advance(row, logits[i]) for i, row in enumerate(rows)
-                ]
+                chosen = [self._ends[0] if row.done else self._advance(row, logits[i]) for i, row in enumerate(rows)]
                 mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
                 inputs = {
                     "input_ids": torch.tensor(chosen, device=self._device).unsqueeze(1),
@@ -176,9 +172,7 @@ class TransformersEngine:
         texts = self._tokenizer.batch_decode([[token] for token in range(len(self._tokenizer))])
         return [token for token, text in enumerate(texts) if "\n" in text]
 
-    def _sample(
-        self, row: _Row, logits: Any, banned: Sequence[int] = (), allowed: Sequence[int] | None = None
-    ) -> int:
+    def _sample(self, row: _Row, logits: Any, banned: Sequence[int] = (), allowed: Sequence[int] | None = None) -> int:
         torch = self._torch
         request = row.request
         if allowed is not None:

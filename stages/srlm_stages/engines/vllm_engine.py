@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.spec_parts import EngineSpec
+from srlm_stages.errors import BadInput
 
-from ..errors import BadInput
 from . import Completion, OnProgress, Request, model_config
 
 # Read when vLLM is imported: quiet, no usage statistics, no process of its own on CPU.
@@ -28,7 +28,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 #: On CPU: most sequences in a batch, and bytes of key-value cache at most.
 CPU_MAX_SEQUENCES = 64
-CPU_CACHE_BYTES = 1 * 2**30
+CPU_CACHE_BYTES = 512 * 2**20
 
 
 class VllmEngine:
@@ -37,7 +37,10 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, model: Path, spec: EngineSpec, max_model_len: int) -> None:
-        on_cpu = not _has_accelerator()
+        on_cpu = self._on_cpu = not _has_accelerator()
+        if os.environ.get("SRLM_MODEL_CACHE"):
+            # What vLLM found out about a model class (10 s in a process of its own) and compiled, for the next pod.
+            os.environ.setdefault("VLLM_CACHE_ROOT", str(Path(os.environ["SRLM_MODEL_CACHE"]) / "engine-vllm"))
         if on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             # Two small kernels (log-probabilities, grammar masks) are compiled at first use: 15 s, for milliseconds.
@@ -59,8 +62,10 @@ class VllmEngine:
         if on_cpu:
             arguments |= cpu_arguments(model, spec.dtype, max_model_len)
         arguments |= spec.args
+        engine_class = vllm.LLM  # imports most of vLLM
+        gc.freeze()  # what was imported stays: the collections that vLLM asks for need not look at it
         try:
-            self._llm = vllm.LLM(**arguments)
+            self._llm = engine_class(**arguments)
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise BadInput(
                 "ModelNotUsable", f"vLLM cannot load {model.name}: {type(error).__name__}: {error}"
@@ -91,7 +96,13 @@ class VllmEngine:
         return probabilities
 
     def close(self) -> None:
+        llm = self._llm
         del self._llm
+        if self._on_cpu:
+            return  # a second engine has room beside what is left of this one, and the process ends soon
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.unfreeze()
         gc.collect()
 
     def _parameters(self, request: Request) -> Any:
@@ -112,9 +123,7 @@ class VllmEngine:
         """Like LLM.generate, but telling how far it is."""
         if not prompts:
             return []
-        ids = self._llm.enqueue(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False
-        )
+        ids = self._llm.enqueue([{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False)
         finished: dict[str, Any] = {}
         tokens = 0
         engine = self._llm.llm_engine
