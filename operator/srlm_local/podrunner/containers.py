@@ -103,6 +103,8 @@ class RunningContainer:
     async def wait(self) -> Outcome:
         """Waits for the end of the whole tree."""
         await self._process.wait()
+        if sys.platform != "linux":
+            kill_marked(self._launch.owner)  # no subreaper: an orphan may have slipped away
         try:
             result = json.loads(self._launch.result.read_text())
         except FileNotFoundError:

@@ -218,11 +218,12 @@ class PodWorker:
         words = [address(paths.real(word)) for word in argv(container, own)]
         words[0] = executable(words[0])
         environment = process_environment(self.pod, container, own, paths)
-        environment[OWNER_VARIABLE] = self.owner
+        owner = f"{self.owner}/{container['name']}/"
+        environment[OWNER_VARIABLE] = owner
         workdir = paths.real(container.get("workingDir") or "/")
         cwd = root if workdir == (container.get("workingDir") or "/") else Path(workdir)
         log = log_path(self.folder, container["name"], restarts)
-        return Launch(words, environment, cwd, log, log.with_suffix(".json"), self.owner, memory_limit(container))
+        return Launch(words, environment, cwd, log, log.with_suffix(".json"), owner, memory_limit(container))
 
     async def _run_once(self, container: Object, launch: Launch, restarts: int, last: Object | None) -> Outcome:
         name = container["name"]
