@@ -20,7 +20,7 @@ Choice = Literal["A", "B"]
 
 #: Below this probability of saying A or B at all, the model wanted to say something else.
 MIN_CHOICE_MASS = 0.1
-CHOICE_LEAD = "The better answer is: "
+CHOICE_LEAD = "The better answer is Answer "
 QUESTION = """\
 You compare two answers of AI assistants to the same question. Better is the answer that is more helpful, correct, \
 relevant and complete without being longer than it needs to be. The order in which they are shown means nothing.
@@ -37,6 +37,7 @@ Answer B:
 Which answer is better? Reply with "{lead}" and then A or B, nothing else."""
 
 _LETTER = re.compile(r"\b([AB])\b")
+_NAMED = re.compile(r"better\s+answer\s+is[\s:*_]*(?:answer)?[\s:*_]*([AB])\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,8 @@ def choices_by_api(
 
 
 def read_choice(text: str) -> Choice | None:
-    """The letter a reply names: after the lead if it is there, else the only letter of a reply; None otherwise."""
-    _, lead, rest = text.rpartition(CHOICE_LEAD.strip())
-    found = _LETTER.findall(rest) if lead else _LETTER.findall(text)
-    if found and (lead or len(set(found)) == 1):
-        return "A" if found[0] == "A" else "B"
-    return None
+    """The letter a reply calls better, else the only letter in it; None when it names none or both."""
+    found = _NAMED.findall(text)[-1:] or sorted(set(_LETTER.findall(text)))
+    if len(found) != 1:
+        return None
+    return "A" if found[0].upper() == "A" else "B"

@@ -52,6 +52,8 @@ def test_comparisons_keep_braces_and_swap_the_answers() -> None:
         ("A", "A"),
         ("The better answer is: B", "B"),
         ("Answer A and answer B are close. The better answer is: A.", "A"),
+        ("The better answer is Answer B because A is long.", "B"),
+        ("**The better answer is:** B, not A", "B"),
         ("**B**", "B"),
         ("Both A and B", None),
         ("neither", None),
