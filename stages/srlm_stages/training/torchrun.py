@@ -119,6 +119,8 @@ def run_workers(
         code = child.wait()
     finally:
         end(child)
+        if child.stdout is not None:
+            child.stdout.close()
     if code != 0:
         raise failure_of(Path(config.failures), "\n".join(last), config.stage)
 
