@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from srlm_contract.cel import RULES, cel_type, compile_rule, escape
+from srlm_contract.cel import RULES, RuleError, cel_type, compile_rule, escape
 from srlm_contract.schema import INT_OR_STRING, FieldError
 
 Schema = dict[str, Any]
@@ -23,6 +23,8 @@ _ADVICE = (
     "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings "
     "are declared)"
 )
+_CONSTANTS = {2: "boolean", 3: "integer", 4: "integer", 5: "number", 6: "string"}
+"""Field numbers of cel.expr.Constant."""
 _READS_STRING = {
     "contains",
     "startsWith",
@@ -56,6 +58,8 @@ class Node:
 
     schema: Schema = field(default_factory=dict)
     size: int = 1
+    root: bool = False
+    """Whether it is a whole object, which has a kind and metadata whatever its schema says."""
 
 
 def check_budget(schema: Schema, path: str) -> list[FieldError]:
@@ -68,7 +72,7 @@ def check_budget(schema: Schema, path: str) -> list[FieldError]:
             for key, what in (("rule", "rule"), ("messageExpression", "messageExpression")):
                 if not rule.get(key):
                     continue
-                cost = estimate(rule[key].strip(), node) * times
+                cost = estimate(rule[key].strip(), node, root=at == path) * times
                 total += cost
                 where = f"{at}.{RULES}[{index}].{key}"
                 if cost > PER_RULE:
@@ -148,12 +152,16 @@ def size_of(schema: Schema) -> int:
 # ---- the expression, read from the compiler's serialised form (cel.expr.CheckedExpr)
 
 
-def estimate(expression: str, schema: Schema) -> float:
-    """The highest cost of evaluating an expression once with `self` of this schema."""
+def estimate(expression: str, schema: Schema, *, root: bool = False) -> float:
+    """The highest cost of evaluating an expression once with `self` of this schema; `root`: a whole object.
+
+    Raises RuleError for what the compiler lets pass, as it takes objects for maps, and an API server does not:
+    fields that the schema does not have, and comparisons of values of different types.
+    """
     program = compile_rule(expression, cel_type(schema))
     checked = _message(program.expression.serialize())[2][0]  # the message inside a protobuf Any
     expr = _message(checked)[4][0]
-    self_node = Node(schema, size_of(schema))
+    self_node = Node(schema, size_of(schema), root)
     return _cost(expr, {"self": self_node, "oldSelf": self_node})[0]
 
 
@@ -193,8 +201,9 @@ def _cost(data: bytes, names: dict[str, Node]) -> tuple[float, Node]:
     """(cost, what the value is) of an Expr message."""
     expr = _message(data)
     if 3 in expr:
-        text = _message(expr[3][0]).get(6, [b""])[0]
-        return 0.0, Node({"type": "string"}, len(text))
+        constant = _message(expr[3][0])
+        kind = next((name for number, name in _CONSTANTS.items() if number in constant), "")
+        return 0.0, Node({"type": kind} if kind else {}, len(constant.get(6, [b""])[0]))
     if 4 in expr:
         name = _message(expr[4][0]).get(1, [b""])[0].decode()
         return 1.0, names.get(name, Node())
@@ -220,6 +229,8 @@ def _select(select: dict[int, list[Any]], names: dict[str, Node]) -> tuple[float
     properties = {escape(key): value for key, value in (operand.schema.get("properties") or {}).items()}
     extra = operand.schema.get("additionalProperties")
     schema = properties.get(name) or (extra if isinstance(extra, dict) else {})
+    if not schema and properties and not operand.root:
+        raise RuleError(f"undefined field '{name}'")
     if not schema and name in ("metadata", "name", "generateName", "kind", "apiVersion"):
         schema = {"type": "object"} if name == "metadata" else {"type": "string", "maxLength": 253}
     return cost + 1.0, Node(schema, size_of(schema))
@@ -237,6 +248,9 @@ def _call(call: dict[int, list[Any]], names: dict[str, Node]) -> tuple[float, No
         larger = max(nodes[1:], key=lambda node: node.size)
         return parts[0][0] + max(part for part, _ in parts[1:]) + 1.0, larger
     if function in ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"):
+        left, right = (_comparable(node) for node in nodes)
+        if left and right and left != right:
+            raise RuleError(f"found no matching overload for '{function}' applied to '({left}, {right})'")
         comparable = [n.size for n in nodes if n.schema.get("type") in ("string", "array", "object")]
         return cost + max(1.0, min(comparable, default=1) * 0.1), Node({"type": "boolean"})
     if function in ("_in_", "@in"):
@@ -257,6 +271,15 @@ def _call(call: dict[int, list[Any]], names: dict[str, Node]) -> tuple[float, No
     if function in _READS_STRING:
         return cost + max(1.0, max(sizes, default=1) * 0.1), Node({"type": "string"}, max(sizes, default=1))
     return cost + 1.0, Node()
+
+
+def _comparable(node: Node) -> str:
+    """The kind of a value as far as comparisons go; numbers of all types compare, and so do unknown ones."""
+    if node.schema.get("nullable") or node.schema.get("format") in ("date-time", "date", "duration", "byte"):
+        return ""
+    return {"string": "string", "integer": "number", "number": "number", "boolean": "bool"}.get(
+        node.schema.get("type", ""), ""
+    )
 
 
 def _loop(loop: dict[int, list[Any]], names: dict[str, Node]) -> tuple[float, Node]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -271,10 +271,15 @@ def _check_string(schema: Schema, value: str, path: str, found: list[FieldError]
         found.append(FieldError(path, f"Too long: may not be more than {most} bytes", "FieldValueTooLong"))
     elif least is not None and len(value) < least:
         found.append(_invalid(path, value, f"should be at least {least} chars long"))
-    elif pattern is not None and not re.search(pattern, value):
+    elif pattern is not None and not re.search(_python_pattern(pattern), value):
         found.append(_invalid(path, value, f"should match '{pattern}'"))
-    elif (form := schema.get("format")) in _FORMATS and not _FORMATS[form](value):
+    elif (form := schema.get("format")) and form in _FORMATS and not _FORMATS[form](value):
         found.append(_invalid(path, value, f'must be of type {form}: "{value}"'))
+
+
+def _python_pattern(pattern: str) -> str:
+    """The end in Go's expressions is the end of the text; in Python's it may be followed by a line break."""
+    return pattern[:-1] + r"\Z" if pattern.endswith("$") and not pattern.endswith("\\$") else pattern
 
 
 def _is_date_time(text: str) -> bool:
@@ -292,7 +297,7 @@ def _is_date(text: str) -> bool:
 
 
 _DURATION = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w)((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))*|0")
-_FORMATS = {
+_FORMATS: dict[str, Callable[[str], bool]] = {
     "date-time": _is_date_time,
     "date": _is_date,
     "duration": lambda text: bool(_DURATION.fullmatch(text)),

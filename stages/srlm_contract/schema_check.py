@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from srlm_contract.cel import RULES, RuleError, cel_type, compile_rule
+from srlm_contract.cel_cost import check_budget, estimate
 from srlm_contract.schema import (
     EMBEDDED,
     INT_OR_STRING,
@@ -40,8 +41,6 @@ def check(schema: Schema) -> list[FieldError]:
     if not found:
         _rules(schema, root, found)
     if not found:
-        from srlm_contract.cel_cost import check_budget
-
         found += check_budget(schema, root)
     return found
 
@@ -209,6 +208,7 @@ def _rules(schema: Schema, path: str, found: list[FieldError]) -> None:
         shown = _go_rule(rule)
         try:
             program = compile_rule(text, cel_type(schema))
+            estimate(text, schema, root=path == "openAPIV3Schema")
         except RuleError as error:
             found.append(
                 FieldError(f"{at}.rule", f"Invalid value: {shown}: compilation failed: {error}", "FieldValueInvalid")
@@ -225,6 +225,7 @@ def _rules(schema: Schema, path: str, found: list[FieldError]) -> None:
         if expression := rule.get("messageExpression"):
             try:
                 kind = compile_rule(expression.strip(), cel_type(schema)).type
+                estimate(expression.strip(), schema, root=path == "openAPIV3Schema")
                 why = "" if kind in ("STRING", "DYN") else "messageExpression must evaluate to a string"
             except RuleError as error:
                 why = f"messageExpression compilation failed: {error}"

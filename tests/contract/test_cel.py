@@ -125,6 +125,14 @@ def test_the_root_sees_only_the_name_of_the_metadata() -> None:
         (INT, "other == 1", "undeclared reference to 'other'"),
         (INT, "self + 1", "cel expression must evaluate to a bool"),
         ({"type": "array", "items": INT, "maxItems": 3}, "self.all(x, x == 'a')", "no matching overload"),
+        ({"type": "object", "properties": {"low": INT}}, "self.lwo > 1", "undefined field 'lwo'"),
+        ({"type": "object", "properties": {"low": INT}}, "!has(self.lwo)", "undefined field 'lwo'"),
+        ({"type": "object", "properties": {"low": INT}}, "self.low == 'x'", "found no matching overload for '_==_'"),
+        (
+            {"type": "object", "properties": {"o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}},
+            "self.o.b > 1",
+            "found no matching overload for '_>_'",
+        ),
     ],
 )
 def test_rules_that_do_not_compile_are_refused(schema: dict[str, Any], rule: str, what: str) -> None:

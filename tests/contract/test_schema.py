@@ -177,6 +177,10 @@ def test_one_problem(spec: dict[str, Any], path: str, message: str, reason: str)
     assert problems(**spec) == [FieldError(path, message, f"FieldValue{reason}")]
 
 
+def test_a_line_break_at_the_end_does_not_slip_through_a_pattern() -> None:
+    assert [error.path for error in problems(title="abc\n")] == ["spec.title"]
+
+
 def test_what_is_valid() -> None:
     assert (
         validate(SCHEMA, thing(count=4.0, ratio=1, title="abc", seed=None, amount="1Gi", at="2026-01-01T00:00:00Z"))

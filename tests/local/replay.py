@@ -2,8 +2,8 @@
 
     differences = await replay("05-finalizers")
 
-The recordings lie in ../shared/data/kubernetes-1.36 beside the checkout (RECORDINGS in the environment names
-another place); their README explains the format. Placeholders (`<uid-3>`, `<rv-7>`, `<rand-1>`, ...) are bound
+The recordings lie in `recordings/`, compressed; ../shared/data/kubernetes-1.36 beside the checkout has the originals,
+whose README explains the format. Placeholders (`<uid-3>`, `<rv-7>`, `<rand-1>`, ...) are bound
 where they first appear in an answer and put into later requests. What is not compared, and why, is in
 replay_exceptions.py.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import io
 import json
-import os
 import re
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,23 @@ from srlm_local.jobcontroller.controller import JobController
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-RECORDINGS = Path(os.environ.get("RECORDINGS") or ROOT.parent / "shared" / "data" / "kubernetes-1.36")
+ORIGINALS = ROOT.parent / "shared" / "data" / "kubernetes-1.36"
+RECORDINGS = Path(__file__).parent / "recordings"
 TRIES = 600
 LIMIT_SECONDS = 60
 
 
 def load(name: str) -> Object:
     """A recording by the stem of its file."""
-    found: Object = json.loads((RECORDINGS / f"{name}.json").read_text(encoding="utf-8"))
+    found: Object = json.loads(gzip.decompress((RECORDINGS / f"{name}.json.gz").read_bytes()))
     return found
+
+
+def renew(originals: Path) -> None:
+    """Replaces the compressed copies by those of another folder."""
+    for file in sorted(originals.glob("*.json")):
+        text = json.dumps(json.loads(file.read_bytes()), separators=(",", ":"), ensure_ascii=False)
+        (RECORDINGS / f"{file.name}.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
 def default_controllers(cluster: Cluster) -> list[Coroutine[Any, Any, None]]:
@@ -215,3 +224,7 @@ def _parse(text: str, content_type: str) -> Any:
     if content_type == "application/yaml":
         return yaml.safe_load(text)
     return text
+
+
+if __name__ == "__main__":
+    renew(Path(sys.argv[1]))

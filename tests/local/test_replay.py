@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from local.replay import RECORDINGS, replay
+from local.replay import ORIGINALS, load, replay
+from local.replay_exceptions import LOOSE, NOT_SENT
 
 SCENARIOS = [
     "01-discovery",
@@ -25,8 +28,20 @@ SCENARIOS = [
 ]
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings of a real API server are not here")
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_equal_answers(name: str) -> None:
     differences = await replay(name)
     assert not differences, "\n".join(differences)
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="recorded exchanges are not beside this checkout")
+def test_the_copies_are_those_of_the_originals() -> None:
+    for file in ORIGINALS.glob("*.json"):
+        assert load(file.stem) == json.loads(file.read_bytes()), f"renew {file.name}.gz, see recordings/README.md"
+
+
+def test_exceptions_name_steps_that_exist() -> None:
+    for name, steps in [*NOT_SENT.items(), *LOOSE.items()]:
+        numbers = [key[0] if isinstance(key, tuple) else key for key in steps]
+        count = len(load(name)["steps"])
+        assert all(number == "*" or 0 <= int(number) < count for number in numbers), name
