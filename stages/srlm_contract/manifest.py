@@ -19,8 +19,6 @@ from .errors import InvalidTask
 from .keys import canonical_json, sha256
 from .tasks import ArtifactRef, RunIdentity, SourceRef
 
-SCHEMA_VERSION = 1
-
 Statistics = dict[str, Any]
 """Plain JSON: counts, sums, histograms, nested by name."""
 
@@ -88,10 +86,10 @@ class Timings(Contract):
     """Work: the sum over shards, not the time that passed."""
 
 
-class _Described(Contract):
+class Described(Contract):
     """What top, shard and checkpoint manifests have in common."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     stage: str
     key: str
     content_digest: Sha256
@@ -129,7 +127,7 @@ class _Described(Contract):
         raise KeyError(path)
 
 
-class _Result(_Described):
+class _Result(Described):
     """What stage results have on top of that."""
 
     inputs: dict[str, ArtifactRef | SourceRef] = Field(default={})
@@ -160,7 +158,7 @@ class ShardManifest(_Result):
     shards: int
 
 
-class CheckpointManifest(_Described):
+class CheckpointManifest(Described):
     """`artifacts/<stage>/<key>/checkpoints/<step>/manifest.json`: a resume point of training."""
 
     step: int

@@ -12,11 +12,10 @@ from pydantic import ValidationError
 
 from . import layout
 from .errors import ArtifactDamaged, NotFound
-from .manifest import CheckpointManifest, FileEntry, Manifest, ShardManifest
+from .manifest import Described, FileEntry, Manifest
 from .store import FileDigest, Store
 from .tasks import ArtifactRef
 
-Described = Manifest | ShardManifest | CheckpointManifest
 M = TypeVar("M", bound=Described)
 
 #: Files up to this size are fetched several at a time; a larger one is parallel in itself.

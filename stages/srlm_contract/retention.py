@@ -18,7 +18,7 @@ from . import layout, reader
 from .base import Contract
 from .errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary
 from .keys import canonical_json
-from .manifest import CheckpointManifest, Manifest, ShardManifest
+from .manifest import CheckpointManifest, Described, Manifest, ShardManifest
 from .store import ObjectInfo, Store
 from .tasks import ArtifactRef, RunIdentity
 
@@ -136,7 +136,7 @@ def _by_artifact(store: Store) -> Iterator[tuple[tuple[str, str], dict[str, Obje
             yield artifact, {info.key: info for info in group}
 
 
-def _load(store: Store, stage: str, key: str, object_key: str) -> reader.Described | None:
+def _load(store: Store, stage: str, key: str, object_key: str) -> Described | None:
     """The top, shard or checkpoint manifest at `object_key`; None for other objects."""
     model: type[Manifest] | type[ShardManifest] | type[CheckpointManifest]
     if object_key == layout.manifest_key(stage, key):

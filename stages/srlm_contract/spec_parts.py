@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from .base import (
     Contract,
@@ -25,14 +25,10 @@ MAX_ITERATIONS = 50
 
 def rules(*triples: tuple[str, str, str]) -> ConfigDict:
     """CEL rules of an object, as (field at fault or "", expression, message that says what to do)."""
-    return ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
-                for field, rule, message in triples
-            ]
-        }
-    )
+    found: list[JsonValue] = []
+    for field, rule, message in triples:
+        found.append({"rule": rule, "message": message} | ({"fieldPath": field} if field else {}))
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": found})
 
 
 #: Where models and data may come from; file:// works on the one-machine cluster only.
