@@ -27,7 +27,8 @@ def rules(*triples: tuple[str, str, str]) -> ConfigDict:
     """CEL rules of an object, as (field at fault or "", expression, message that says what to do)."""
     found: list[JsonValue] = []
     for field, rule, message in triples:
-        found.append({"rule": rule, "message": message} | ({"fieldPath": field} if field else {}))
+        entry: dict[str, JsonValue] = {"rule": rule, "message": message}
+        found.append(entry | {"fieldPath": field} if field else entry)
     return ConfigDict(json_schema_extra={"x-kubernetes-validations": found})
 
 

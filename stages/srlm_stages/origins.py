@@ -157,9 +157,7 @@ class HubOrigin:
 
         with hub_errors(self.name):
             return Path(
-                hf_hub_download(
-                    self.repository, path, repo_type=self.kind, revision=self.commit, local_dir=folder
-                )
+                hf_hub_download(self.repository, path, repo_type=self.kind, revision=self.commit, local_dir=folder)
             )
 
     def head(self, path: str, length: int) -> bytes:
@@ -172,7 +170,8 @@ class HubOrigin:
                 url, headers={**build_hf_headers(), "Range": f"bytes=0-{length - 1}"}, follow_redirects=True
             )
             hf_raise_for_status(answer)
-        return answer.content[:length]
+        content: bytes = answer.content
+        return content[:length]
 
 
 @contextmanager
