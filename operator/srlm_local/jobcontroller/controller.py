@@ -13,6 +13,7 @@ from srlm_local.jobcontroller import policies
 from srlm_local.jobcontroller.backoff import Backoff
 from srlm_local.jobcontroller.pods import FINALIZER, tracked
 from srlm_local.jobcontroller.sync import Pass
+from srlm_local.jsontools import copy
 
 if TYPE_CHECKING:
     from srlm_local.cluster import Cluster
@@ -84,7 +85,7 @@ class JobController:
         return job if job is not None and job["metadata"]["uid"] == owner["uid"] else None
 
     def _free_pods(self, namespace: str) -> None:
-        for pod in self.cluster.list("pods", namespace):
+        for pod in self.cluster.storage.list("pods", namespace):
             if tracked(pod):
                 self._pod_seen(pod)
 
@@ -117,7 +118,8 @@ class JobController:
         job = self.cluster.find(JOBS, key[1], key[0])
         if job is None:
             return
-        pods = [pod for pod in self.cluster.list("pods", key[0]) if _owned(pod, job)]
+        # Filtered before they are copied: finished pods of other Jobs stay around for a day.
+        pods = [copy(pod) for pod in self.cluster.storage.list("pods", key[0]) if _owned(pod, job)]
         if "deletionTimestamp" in job["metadata"]:
             for pod in pods:
                 if tracked(pod):

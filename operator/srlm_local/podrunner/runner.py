@@ -118,7 +118,7 @@ class PodRunner:
 
     def _schedule(self) -> None:
         """Binds the pods whose turn it is; a bound pod comes back as a change and is started."""
-        pods = self.cluster.list("pods")
+        pods = self.cluster.storage.list("pods")  # read only: no copies
         taken = {
             p["metadata"]["uid"]: cpu_cores(p, self.cores)
             for p in pods
