@@ -44,9 +44,7 @@ def tau_b(scores: Sequence[float], ranks: Sequence[int]) -> float | None:
     """Kendall's tau-b between score and human order (Kendall 1945); None when either is constant."""
     concordant, discordant, score_ties = concordance(scores, ranks)
     rank_ties = sum(
-        ranks[i] == ranks[j] and scores[i] != scores[j]
-        for i in range(len(scores))
-        for j in range(i + 1, len(scores))
+        ranks[i] == ranks[j] and scores[i] != scores[j] for i in range(len(scores)) for j in range(i + 1, len(scores))
     )
     untied = concordant + discordant
     below = sqrt((untied + score_ties) * (untied + rank_ties))

@@ -54,7 +54,8 @@ def check_config(origin: Origin, folder: Path) -> dict[str, Any]:
     if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise _unusable(
             origin,
-            f"its architecture is {', '.join(map(str, architectures)) or 'not stated'}, which is no causal language model",
+            f"its architecture is {', '.join(map(str, architectures)) or 'not stated'}, "
+            "which is no causal language model",
         )
     return config
 
@@ -69,9 +70,7 @@ def check_template(name: str, folder: Path, template: str | None) -> None:
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception as error:  # Jinja raises many kinds, and templates may raise their own
-        raise BadInput(
-            "TemplateNotUsable", f"the chat template for {name} cannot be rendered: {error}"
-        ) from error
+        raise BadInput("TemplateNotUsable", f"the chat template for {name} cannot be rendered: {error}") from error
     if question not in text or answer not in text:
         raise BadInput(
             "TemplateNotUsable",

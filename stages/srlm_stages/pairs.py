@@ -10,7 +10,7 @@ from srlm_contract.tasks import PairsParams
 
 from .context import StageContext
 from .errors import BadInput
-from .preference import preference_pairs, positives
+from .preference import positives, preference_pairs
 from .rowfiles import read_all, write_rows
 from .statistics import Statistics
 
@@ -39,9 +39,7 @@ def run(ctx: StageContext) -> Statistics:
         )
         rows = write_rows(ctx.output / "pairs.jsonl", pairs)
     else:
-        found, counts = positives(
-            _judgements(ctx), min_score=params.min_score, truncated=params.truncated
-        )
+        found, counts = positives(_judgements(ctx), min_score=params.min_score, truncated=params.truncated)
         rows = write_rows(ctx.output / "positives.jsonl", found)
     if not rows:
         raise BadInput("NoPairs", no_pairs_message(params.strategy, counts))
@@ -61,7 +59,9 @@ def no_pairs_message(strategy: str, counts: Counter[str]) -> str:
     """What was there and why nothing of it is left."""
     what = "preference pair" if strategy == "PreferencePairs" else "positive example"
     causes = "; ".join(f"{counts[name]} {text}" for name, text in CAUSES.items() if counts[name])
-    return f"no {what} is left of {counts['prompts']} prompts with {counts['rows']} answers: {causes or 'none were given'}"
+    return (
+        f"no {what} is left of {counts['prompts']} prompts with {counts['rows']} answers: {causes or 'none were given'}"
+    )
 
 
 def _judgements(ctx: StageContext) -> Iterator[Judgement]:

@@ -64,9 +64,7 @@ def preference_pairs(
     return pairs, counts
 
 
-def _pair(
-    prompt_id: str, candidates: list[Judgement], top: float, bottom: float, rho: float
-) -> PreferencePair | None:
+def _pair(prompt_id: str, candidates: list[Judgement], top: float, bottom: float, rho: float) -> PreferencePair | None:
     band = rho * (top - bottom)
     if top - band <= bottom + band + EPSILON:
         return None
@@ -92,9 +90,7 @@ def _pair(
     )
 
 
-def positives(
-    rows: Iterable[Judgement], *, min_score: float, truncated: str
-) -> tuple[list[Positive], Counter[str]]:
+def positives(rows: Iterable[Judgement], *, min_score: float, truncated: str) -> tuple[list[Positive], Counter[str]]:
     """Every distinct answer of at least `min_score`, in order of prompt and answer id."""
     counts: Counter[str] = Counter()
     found: list[Positive] = []

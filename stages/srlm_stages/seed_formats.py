@@ -111,9 +111,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                         "one object a line"
                     ) from error
                 if not isinstance(value, dict):
-                    raise SeedDataError(
-                        f"{path.name} line {number} is not a JSON object but {type(value).__name__}"
-                    )
+                    raise SeedDataError(f"{path.name} line {number} is not a JSON object but {type(value).__name__}")
                 yield number, value
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SeedDataError(

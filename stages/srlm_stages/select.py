@@ -22,17 +22,13 @@ def run(ctx: StageContext) -> Statistics:
     params = ctx.params(SelectParams)
     rubric = Rubric.parse(ctx.rubric())
     judgements = list(read_all(ctx.input("judgements"), "judgements", Judgement))
-    kept, counts = select_agreeing(
-        judgements, agreement=params.eft.agreement, min_tau=params.eft.min_tau
-    )
+    kept, counts = select_agreeing(judgements, agreement=params.eft.agreement, min_tau=params.eft.min_tau)
     if not judgements:
         raise BadInput("InputDamaged", "the judgements of human-ranked answers are empty; make them again")
     chosen = rebalance(kept, seed=ctx.task.seed, max_examples=params.eft.max_examples)
     rows = write_rows(ctx.output / "eft.jsonl", _examples(rubric, chosen))
     if not rows:
-        ctx.warn(
-            f"no verdict agrees with the human ranking ({_words(counts)}): M1 is trained on IFT alone"
-        )
+        ctx.warn(f"no verdict agrees with the human ranking ({_words(counts)}): M1 is trained on IFT alone")
     ctx.progress.update(len(judgements), len(judgements), unit="judgements")
     ctx.details["scoresKept"] = _histogram(v.score for v in kept)
     ctx.details["scoresChosen"] = _histogram(v.score for v in chosen)

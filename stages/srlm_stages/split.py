@@ -61,9 +61,7 @@ def split_prompts(
     train_first = ranked[len(heldout) : len(heldout) + reserved]
     taken = {p.id for p in heldout} | {p.id for p in train_first}
     # Prompts that nothing else can use come first into validation.
-    spare = sorted(
-        (p for p in order if p.id not in taken), key=lambda p: (bool(p.ranked), p.best is not None)
-    )
+    spare = sorted((p for p in order if p.id not in taken), key=lambda p: (bool(p.ranked), p.best is not None))
     validation = spare[:want_validation]
     taken |= {p.id for p in validation}
     ift = [p for p in order if p.id not in taken and p.best is not None and usable_for_ift(p.best)][:want_ift]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Judgement, Verdict
 from srlm_stages.agreement import KeptVerdict, concordance, rebalance, select_agreeing, tau_b
@@ -71,7 +72,7 @@ def test_all_pairs_keeps_samples_without_a_discordant_pair() -> None:
 def test_kendall_tau_keeps_samples_above_the_bound() -> None:
     rows = [ranked("a", 0, 4, 4), ranked("b", 1, 2, 3), ranked("c", 2, 3, 3), ranked("d", 3, 1, 5)]
     # sample 0: 5 concordant, 1 discordant of 6: tau 2/3; sample 1: 2 concordant, 3 discordant, 1 tie: below 0
-    kept, counts = select_agreeing(rows, agreement="KendallTau", min_tau=0.6)
+    kept, _ = select_agreeing(rows, agreement="KendallTau", min_tau=0.6)
     assert {v.sample for v in kept} == {0}
     kept, _ = select_agreeing(rows, agreement="KendallTau", min_tau=0.7)
     assert kept == []
@@ -122,8 +123,8 @@ def test_best_against_worst() -> None:
 def test_every_cause_is_counted() -> None:
     rows = [
         judged("tie", "a", 2), judged("tie", "b", 2 + 1e-12),
-        judged("one left", "a", 2), judged("one left", "unreadable", None), judged("one left", "cut", 5, truncated=True),
-        judged("one left", "  ", 5),
+        judged("one left", "a", 2), judged("one left", "unreadable", None),
+        judged("one left", "cut", 5, truncated=True), judged("one left", "  ", 5),
         judged("same text", "x", 2), judged("same text", "x ", 4),
         judged("good", "a", 1), judged("good", "b", 2),
     ]  # fmt: skip
@@ -212,8 +213,8 @@ def test_pairs_are_sound_and_do_not_depend_on_order(rows: Any, rho: float, margi
 
 def test_positives_are_all_distinct_answers_that_are_good_enough() -> None:
     rows = [
-        judged("Q", "perfect", 5), judged("Q", "good", 4.5), judged("R", "perfect", 5), judged("R", "cut", 5, truncated=True),
-        judged("R", "none", None),
+        judged("Q", "perfect", 5), judged("Q", "good", 4.5), judged("R", "perfect", 5),
+        judged("R", "cut", 5, truncated=True), judged("R", "none", None),
     ]  # fmt: skip
     found, counts = positives(rows, min_score=5, truncated="Drop")
     assert sorted((p.prompt, p.answer, p.score) for p in found) == [("Q", "perfect", 5), ("R", "perfect", 5)]

@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from srlm_contract.keys import row_id
 from srlm_contract.rows import (
-    EftExample, Judgement, Positive, PreferencePair, PromptRow, RankedAnswer, SeedExample, Verdict,
+    EftExample,
+    Judgement,
+    Positive,
+    PreferencePair,
+    PromptRow,
+    RankedAnswer,
+    SeedExample,
+    Verdict,
 )  # fmt: skip
 from srlm_contract.spec_parts import EftSpec, IftSpec
 from srlm_contract.tasks import DataParams, PairsParams, SelectParams, SourceRef
@@ -50,7 +58,12 @@ def test_data_writes_four_disjoint_parts(world: World, packed: bool) -> None:
     heldout = world.rows(result, "ranked-heldout.jsonl", RankedAnswer)
     validation = world.rows(result, "validation.jsonl", PromptRow)
     assert all(e.answer == f"answer {e.prompt.split()[1][:-1]} of rank 0" for e in ift)
-    parts = [{e.id for e in ift}, {r.prompt_id for r in train}, {r.prompt_id for r in heldout}, {p.id for p in validation}]
+    parts = [
+        {e.id for e in ift},
+        {r.prompt_id for r in train},
+        {r.prompt_id for r in heldout},
+        {p.id for p in validation},
+    ]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 20
     assert [r.rank for r in heldout[:3]] == [0, 1, 2]
     assert {p.source for p in validation} == {"seed"}
@@ -98,7 +111,9 @@ def test_select_makes_judge_tasks_of_agreeing_verdicts(world: World) -> None:
         judged("Agrees?", "good", 4, 0), judged("Agrees?", "bad", 1, 1),
         judged("Disagrees?", "good", 1, 0), judged("Disagrees?", "bad", 4, 1),
     ]  # fmt: skip
-    judgements = world.put("judge", {"judgements-00000-of-00002.jsonl": rows[:3], "judgements-00001-of-00002.jsonl": rows[3:]})
+    judgements = world.put(
+        "judge", {"judgements-00000-of-00002.jsonl": rows[:3], "judgements-00001-of-00002.jsonl": rows[3:]}
+    )
     result = world.run(world.task(SelectParams(eft=EftSpec()), inputs={"judgements": judgements}))
     assert (result.statistics["eft"], result.statistics["samplesDisagreeing"]) == (2, 1)
     examples = world.rows(result, "eft.jsonl", EftExample)

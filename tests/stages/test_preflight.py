@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from local.s3_kit import READER, WRITER, Server
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Producer

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from srlm_contract.keys import row_id
 from srlm_stages.seed_formats import Answer, SeedDataError, SeedPrompt, read_seed_data
 from srlm_stages.seed_source import pick_seed_file
@@ -46,7 +47,8 @@ def test_trees_give_prompts_with_answers_best_first(tmp_path: Path) -> None:
 
 def test_only_what_people_wrote_in_the_language_is_kept(tmp_path: Path) -> None:
     rows = [
-        tree("Kept?", reply("a", 0), reply("b", 1, lang="de"), reply("c", 2, deleted=True), reply("d", 3, synthetic=True)),
+        tree("Kept?", reply("a", 0), reply("b", 1, lang="de"), reply("c", 2, deleted=True),
+             reply("d", 3, synthetic=True)),
         tree("Warum?", reply("weil", 0), lang="de"),
         tree("Written by a model?", reply("x", 0), synthetic=True),
         tree("Taken back?", deleted=True),
@@ -103,9 +105,7 @@ def test_messages_and_chats_are_read_too(tmp_path: Path) -> None:
         (b"\x1f\x8b not gzip at all", "OasstTrees", "damaged gzip file"),
     ],
 )
-def test_unusable_files_are_named_with_line_and_cause(
-    tmp_path: Path, content: bytes, format: str, says: str
-) -> None:
+def test_unusable_files_are_named_with_line_and_cause(tmp_path: Path, content: bytes, format: str, says: str) -> None:
     path = tmp_path / "seed.jsonl"
     path.write_bytes(content)
     with pytest.raises(SeedDataError, match=says) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from local.s3_kit import WRITER, Server
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Manifest, Producer
@@ -109,8 +110,10 @@ def test_preference_training_moves_the_model_towards_chosen_answers(world: World
 
 
 def test_supervised_training_on_seed_and_judge_tasks(world: World, model: Path) -> None:
-    data = world.put("data", {"ift.jsonl": [
-        SeedExample(id=f"{i:016x}", prompt=QUESTIONS[i % 6], answer=f"Answer {i}.") for i in range(7)]})
+    data = world.put(
+        "data",
+        {"ift.jsonl": [SeedExample(id=f"{i:016x}", prompt=QUESTIONS[i % 6], answer=f"Answer {i}.") for i in range(7)]},
+    )
     eft = world.put("select", {"eft.jsonl": [
         EftExample(id="0" * 16, prompt="Judge this.", answer="Fine.\nScore: 4", score=4)]})  # fmt: skip
     params = SftParams(sft=SFT, system_prompt="Be short.", save_dtype="BFloat16")
@@ -133,7 +136,7 @@ def test_one_process_and_two_compute_the_same(tmp_path: Path, model: Path) -> No
         world = World(tmp_path / str(processes))
         pairs = world.put("pairs", {"pairs.jsonl": [pair(i, rejected="No. " * (i % 5 + 1)) for i in range(8)]})
         params = TrainParams(dpo=DPO, precision="Float32")
-        result, manifest, folder = run(world, train_task(world, model, params, {"pairs": pairs}, processes))
+        _, manifest, folder = run(world, train_task(world, model, params, {"pairs": pairs}, processes))
         found.append((weights(folder), [row["loss"] for row in manifest.statistics["series"]]))
     (one, losses_one), (two, losses_two) = found
     assert losses_one == pytest.approx(losses_two, rel=1e-3)
@@ -144,8 +147,8 @@ def test_one_process_and_two_compute_the_same(tmp_path: Path, model: Path) -> No
 
 
 def test_positives_with_adapters_are_merged_into_the_model(world: World, model: Path) -> None:
-    positives = world.put("pairs", {"positives.jsonl": [
-        Positive(id=f"{i:016x}", prompt=QUESTIONS[i], answer="A perfect answer.", score=5) for i in range(4)]})  # fmt: skip
+    rows = [Positive(id=f"{i:016x}", prompt=QUESTIONS[i], answer="A perfect answer.", score=5) for i in range(4)]
+    positives = world.put("pairs", {"positives.jsonl": rows})
     params = TrainParams(strategy="PositiveOnly", sft=SFT, lora=LoraSpec(rank=4, alpha=64))
     result, _, folder = run(world, train_task(world, model, params, {"pairs": positives}))
     assert result.statistics["rows"] == 4
@@ -167,8 +170,8 @@ def test_another_reference_and_models_kept_on_the_way(world: World, model: Path,
     _, manifest, folder = run(world, task)
     # Against its own start the first margin is 0; against another model it is not.
     assert abs(manifest.statistics["series"][0]["rewardMargin"]) > 0.01
-    assert {"checkpoint-1/model.safetensors", "checkpoint-1/config.json"} <= {f.path for f in manifest.files}
-    kept, last = weights(folder / "checkpoint-1"), weights(folder)
+    assert {"steps/1/model.safetensors", "steps/1/config.json"} <= {f.path for f in manifest.files}
+    kept, last = weights(folder / "steps" / "1"), weights(folder)
     assert any(not kept[name].equal(last[name]) for name in last)
 
 
@@ -232,38 +235,38 @@ def gone(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="dying with the parent is a service of the Linux kernel")
-@pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
-    tmp_path: Path, server: Server, model: Path, killer: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: Server, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
     url = f"http://127.0.0.1:{server.port}"
     store = S3Store.from_location("s3://made/runs", endpoint_url=url)
     world = World(tmp_path / "world", store)
-    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(48)]})
-    task = train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, checkpoint_every_steps=2)
+    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(64)]})
+    task = train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, checkpoint_every_steps=3)
     storage = task.storage.model_copy(update={"uri": "s3://made/runs", "endpoint_url": url})
     task = task.model_copy(update={"storage": storage})
 
-    first = start(task, tmp_path, "pod-1")
-    wait_for_line(first, "resume point of step 2 is stored")
-    assert len(processes_of(tmp_path / "pod-1")) >= 2
-    first.send_signal(killer)
-    first.communicate()
-    assert first.returncode == (-9 if killer == signal.SIGKILL else 143)
-    assert gone(tmp_path / "pod-1")
+    for attempt, killer in enumerate((signal.SIGKILL, signal.SIGTERM)):
+        process = start(task, tmp_path, f"pod-{attempt}")
+        wait_for_line(process, f"resume point of step {3 + 3 * attempt} is stored")
+        assert len(processes_of(tmp_path / f"pod-{attempt}")) >= 2
+        process.send_signal(killer)
+        process.communicate()
+        assert process.returncode == (-9 if killer == signal.SIGKILL else 143)
+        assert gone(tmp_path / f"pod-{attempt}")
 
-    second = start(task, tmp_path, "pod-2")
-    log = second.communicate()[0]
-    assert second.returncode == 0, log
+    last = start(task, tmp_path, "last")
+    log = last.communicate()[0]
+    assert last.returncode == 0, log
     assert "resuming after step" in log
-    result = StageResult.model_validate_json((tmp_path / "pod-2.json").read_bytes())
-    assert result.statistics["steps"] == 12
+    result = StageResult.model_validate_json((tmp_path / "last.json").read_bytes())
+    assert result.statistics["steps"] == 16
     artifacts = ArtifactStore(store, producer=Producer(run=RUN, pod_uid="look"), scratch=tmp_path)
     manifest = artifacts.lookup("train", task.key)
     assert manifest is not None
-    assert manifest.statistics["series"][0]["step"] > 2
+    assert manifest.statistics["series"][0]["step"] > 6
     folder = tmp_path / "fetched"
     artifacts.fetch(manifest.ref, folder)
     assert answer(folder)

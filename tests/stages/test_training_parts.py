@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from srlm_contract.rows import PreferencePair
 from srlm_contract.tasks import ProcessSettings
 from srlm_stages.chat import encode_chat, messages
@@ -132,8 +133,9 @@ def test_every_epoch_has_another_order() -> None:
 
 def test_the_head_for_cpus_gives_trls_log_probabilities() -> None:
     import torch
-    from srlm_stages.training.cpu_head import AnswerLogProbs
     from trl.kernels import ChunkedLogProbFunction
+
+    from srlm_stages.training.cpu_head import AnswerLogProbs
 
     torch.manual_seed(0)
     outputs = ("log_probs", "entropy", "mean_logits", "is_top1")

@@ -56,9 +56,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
             figures["tokensPerSecond"] = round((tokens - self._tokens) / seconds, 1)
         self._time, self._tokens = now, tokens
         self.series.append({name: _short(value) for name, value in figures.items()})
-        self.progress.update(
-            state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"]
-        )
+        self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"])
 
 
 def last_steps(series: list[dict[str, float]], name: str) -> float | None:
@@ -75,9 +73,7 @@ def _short(value: float) -> float:
 class ResumePoints(TrainerCallback):  # type: ignore[misc]
     """Announces a resume point once every process has written its part."""
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         if state.is_world_process_zero:

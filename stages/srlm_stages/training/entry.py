@@ -79,9 +79,7 @@ def run_training(
     ctx.details["series"] = list(result.series)
     ctx.versions.update(result.versions)
     if result.statistics["rowsDropped"]:
-        ctx.warn(
-            f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out"
-        )
+        ctx.warn(f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out")
     return result.statistics
 
 

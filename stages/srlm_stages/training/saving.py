@@ -39,9 +39,7 @@ class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no 
     def __init__(self, trainer: Any, config: WorkerConfig) -> None:
         self._trainer, self._config = trainer, config
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
         if step % self._config.keep_every == 0 and step < state.max_steps:
             save_model(self._trainer, Path(self._config.output) / "steps" / str(step), self._config)

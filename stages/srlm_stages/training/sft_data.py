@@ -42,9 +42,7 @@ def render_conversation(tokenizer: Any, turns: list[Message]) -> str:
     try:
         text: str = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception as error:  # templates are programs: they raise whatever they like
-        raise BadInput(
-            "TemplateNotUsable", f"the chat template cannot render this conversation: {error}"
-        ) from error
+        raise BadInput("TemplateNotUsable", f"the chat template cannot render this conversation: {error}") from error
     return text
 
 
@@ -53,7 +51,7 @@ def _one_turn(tokenizer: Any, text: str) -> str:
 
     When the template writes no end token, it is added: the model has to learn to stop.
     """
-    end = tokenizer.eos_token
+    end: str = tokenizer.eos_token or ""
     if not end:
         return text
     head, found, _ = text.rpartition(end)

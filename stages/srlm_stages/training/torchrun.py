@@ -43,9 +43,7 @@ class Place:
         """Raises InvalidTask when the completion index is missing."""
         index = environ.get("JOB_COMPLETION_INDEX", "0" if settings.nodes == 1 else "")
         if not index.isdigit() or int(index) >= settings.nodes:
-            raise InvalidTask(
-                "InvalidTask", f"JOB_COMPLETION_INDEX is {index!r}, training has {settings.nodes} nodes"
-            )
+            raise InvalidTask("InvalidTask", f"JOB_COMPLETION_INDEX is {index!r}, training has {settings.nodes} nodes")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(node_rank=int(index), cores=cores)
 

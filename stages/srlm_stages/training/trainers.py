@@ -14,7 +14,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 
-class StepSampler(Sampler[int]):
+class StepSampler(Sampler[int]):  # type: ignore[misc]  # torch is not followed by mypy
     """Random optimizer steps whose rows lie in order of length.
 
     Which rows make a step is as random as ever; inside a step micro-batches get rows of similar length, so less of

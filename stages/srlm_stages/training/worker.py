@@ -79,9 +79,7 @@ def encoded_rows(config: WorkerConfig, tokenizer: Any) -> tuple[list[dict[str, l
             system_prompt=config.system_prompt,
             max_length=config.max_length,
         )
-        lengths = [
-            len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows
-        ]
+        lengths = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
     else:
         from .sft_data import encode_rows
 
@@ -138,13 +136,9 @@ def build_trainer(
         return _lean(trainer)
     reference = None
     if config.reference is not None:
-        reference = AutoModelForCausalLM.from_pretrained(
-            config.reference, dtype=torch.float32, trust_remote_code=False
-        )
+        reference = AutoModelForCausalLM.from_pretrained(config.reference, dtype=torch.float32, trust_remote_code=False)
     trainers.PreferenceTrainer.row_lengths = lengths
-    trainer = trainers.PreferenceTrainer(
-        args=arguments.dpo_arguments(config, processes), ref_model=reference, **common
-    )
+    trainer = trainers.PreferenceTrainer(args=arguments.dpo_arguments(config, processes), ref_model=reference, **common)
     if trainer.precompute_ref_logps:
         trainer.ref_model = None  # its log-probabilities are in the rows now
     return _lean(trainer)
