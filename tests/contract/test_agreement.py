@@ -73,7 +73,7 @@ async def _prepare(session: aiohttp.ClientSession, base: str) -> None:
             assert response.status in (201, 409), await response.text()
     for _ in range(100):
         async with session.get(f"{definitions}/{crd.CRD_NAME}") as response:
-            conditions = (await response.json()).get("status", {}).get("conditions", [])
+            conditions = (await response.json()).get("status", {}).get("conditions") or []
         if any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
             return
         await asyncio.sleep(0.02)
