@@ -13,6 +13,7 @@ import pytest
 from srlm_contract import crd
 from srlm_contract.validate import validate_text
 from srlm_contract.yaml12 import ManifestError, load_documents
+from srlm_local import controllers
 from srlm_local.apiserver import ApiServer
 from srlm_local.cluster import Cluster
 
@@ -46,6 +47,7 @@ async def judge() -> list[str]:
     cluster = Cluster()
     server = ApiServer(cluster, tls=False)
     await server.start(port=0)
+    tasks = controllers.start(cluster)
     found: list[str] = []
     try:
         headers = {"Authorization": f"Bearer {server.tokens.admin}"}
@@ -59,6 +61,9 @@ async def judge() -> list[str]:
                     if bool(offline) != bool(online):
                         found.append(f"{path.stem}: validate says {offline}, the API server {online or 'ok'}")
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await server.stop()
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from srlm_contract.graph import Node, Outcome, graph, node_key
 from srlm_contract.spec import RunSpec
 from srlm_contract.tasks import ArtifactRef, PairsParams, Pins, SourceRef, TrainParams

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from srlm_contract.keys import artifact_key, canonical_json, row_id, row_seed, shard_of
 
 json_values = st.recursive(

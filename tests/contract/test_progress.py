@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from srlm_contract.progress import Progress, format_progress, parse_progress
 
 
