@@ -6,6 +6,7 @@ import asyncio
 
 from srlm_local.cluster import Cluster
 from srlm_local.crd_controller import CrdController
+from srlm_local.event_expiry import EventExpiry
 from srlm_local.gc import GarbageCollector
 from srlm_local.namespaces import NamespaceController
 from srlm_local.pod_gc import PodGarbageCollector
@@ -20,5 +21,6 @@ def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
         CrdController(cluster).run(),
         PodGarbageCollector(cluster).run(),
         QuotaController(cluster).run(),
+        EventExpiry(cluster).run(),
     ]
     return [asyncio.create_task(task) for task in running]

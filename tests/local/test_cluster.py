@@ -197,3 +197,18 @@ async def test_virtual_time_wakes_sleepers_in_order() -> None:
     await clock.advance(25)
     assert woken == [10, 20, 30]
     await asyncio.gather(*tasks)
+
+
+async def test_events_are_forgotten_after_an_hour(cluster: Cluster) -> None:
+    tasks = controllers.start(cluster)
+    clock = cluster.clock
+    assert isinstance(clock, VirtualClock)
+    about = {"kind": "ConfigMap", "name": "c", "namespace": "default"}
+    cluster.create("events", {**config("old"), "involvedObject": about}, "default")
+    await settle()
+    await clock.advance(3000)
+    cluster.create("events", {**config("new"), "involvedObject": about}, "default")
+    await clock.advance(1500)
+    assert [event["metadata"]["name"] for event in cluster.list("events")] == ["new"]
+    for task in tasks:
+        task.cancel()
