@@ -149,12 +149,16 @@ async def _assemble(
     machine.tasks = [
         *controllers.start(cluster, server.authority),
         asyncio.create_task(JobController(cluster).run(), name="Job controller"),
-        asyncio.create_task(PodRunner(cluster, folder / "node", cores=cores).run(), name="pod runner"),
+        asyncio.create_task(_pod_runner(server, folder, cores).run(), name="pod runner"),
     ]
     stack.push_async_callback(_cancel, machine.tasks)
     server.write_kubeconfig(machine.kubeconfig)
     (folder / "storage.json").write_text(json.dumps(machine.storage, indent=1) + "\n")
     return machine
+
+
+def _pod_runner(server: ApiServer, folder: Path, cores: int | None) -> PodRunner:
+    return PodRunner(server.cluster, folder / "node", cores=cores, issue_token=server.tokens.issue)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

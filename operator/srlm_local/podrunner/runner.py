@@ -14,7 +14,7 @@ from srlm_local.events import record
 from srlm_local.podrunner import logs, status, volumes
 from srlm_local.podrunner.quantities import cpu_cores, machine_cores
 from srlm_local.podrunner.scheduler import gang, startable, unschedulable
-from srlm_local.podrunner.worker import PodWorker
+from srlm_local.podrunner.worker import PodWorker, TokenIssuer
 from srlm_local.processes import kill_marked
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ WAKING = ("secrets", "configmaps")
 class PodRunner:
     """Runs all pods of `cluster`; their folders lie under `folder`.
 
-    cores: CPU slots, by default the cores of the machine. Every process is marked with the folder's path,
+    cores: CPU slots, by default the cores of the machine; issue_token: makes the tokens of projected volumes,
+    without it their files are left out. Every process is marked with the folder's path,
     so that a runner started again on the same folder first ends what a killed one left behind.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path, *, cores: int | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, folder: Path, *, cores: int | None = None, issue_token: TokenIssuer | None = None
+    ) -> None:
         self.cluster = cluster
+        self.issue_token = issue_token
         self.folder = folder.resolve()
         self.cores = cores or machine_cores()
         self._workers: dict[str, PodWorker] = {}
@@ -182,7 +186,7 @@ class PodRunner:
             self._record(pod, kind, reason, message)
 
         owner = f"{self.folder}:{uid}"
-        worker = PodWorker(self.cluster, pod, folder, self.folder / "claims", owner, event)
+        worker = PodWorker(self.cluster, pod, folder, self.folder / "claims", owner, event, self.issue_token)
         self._workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {pod['metadata']['name']}")
         if pod["metadata"].get("deletionTimestamp"):

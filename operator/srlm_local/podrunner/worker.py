@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 MAX_BACKOFF_SECONDS = 300.0
 DEFAULT_GRACE_SECONDS = 30
+TOKEN_SECONDS = 24 * 3600
+"""Tokens are not renewed here, so they live longer than a kubelet's."""
+TokenIssuer = Callable[[Object, int, Object | None], tuple[str, str]]
+"""(ServiceAccount, seconds, the object it is bound to) -> (token, expiry)."""
 
 
 class PodWorker:
@@ -47,6 +51,7 @@ class PodWorker:
         claims: Path,
         owner: str,
         event: Callable[..., None],
+        issue_token: TokenIssuer | None = None,
     ) -> None:
         self.cluster = cluster
         self.pod = pod
@@ -54,6 +59,7 @@ class PodWorker:
         self.folder = folder
         self.claims = claims
         self.owner = owner
+        self.issue_token = issue_token
         self._event = event
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -137,9 +143,14 @@ class PodWorker:
         return None
 
     def _lookup(self, resource: str, name: str) -> Object | None:
-        if resource == "serviceaccounttokens":
+        namespace = self.pod["metadata"]["namespace"]
+        if resource != "serviceaccounttokens":
+            return self.cluster.find(resource, name, namespace)
+        account = self.cluster.find("serviceaccounts", name, namespace)
+        if account is None or self.issue_token is None:
             return None
-        return self.cluster.find(resource, name, self.pod["metadata"]["namespace"])
+        bound = {"kind": "Pod", "name": self.pod["metadata"]["name"], "uid": self.uid}
+        return {"token": self.issue_token(account, TOKEN_SECONDS, bound)[0]}
 
     async def _run_container(self, container: Object, folders: dict[str, Path], restart: bool | None) -> int:
         """Runs a container, again and again where `restart` says so; returns its last exit code."""
