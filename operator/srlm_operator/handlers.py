@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import threading
 import time
 from typing import Any
@@ -47,7 +46,7 @@ class Operator:
         self.resync = Resync(self.client, self.world, settings.namespaces, self.queue.add)
         self.ready = asyncio.Event()
         self._lost = 0
-        self._kopf: asyncio.Task[None] | None = None
+        self._watches: asyncio.Future[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, the lease is lost or a watch ends for good.
@@ -78,10 +77,9 @@ class Operator:
         if stop.is_set():
             return
         poll = ProgressPoll(self.client, self.world, self.settings.progress_seconds, self.queue.add)
-        stopping = asyncio.Event()
-        self._kopf = asyncio.create_task(self._watch(stopping, stop), name="kopf")
+        stopping = threading.Event()
+        self._watches = self._watch(stopping)
         tasks = [
-            self._kopf,
             asyncio.create_task(self.queue.run(), name="queue"),
             asyncio.create_task(poll.run(), name="progress"),
             asyncio.create_task(self._keep_comparing(), name="resync"),
@@ -91,16 +89,17 @@ class Operator:
             tasks.append(asyncio.create_task(leader.keep(), name="leader"))
         self.ready.set()
         log.info("operator is running")
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        stopping.set()
-        for task in tasks[1:]:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=5)
-        self._kopf.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            if not task.cancelled() and task.exception() is not None:
-                raise task.exception()  # type: ignore[misc]  # checked in the line above
+        try:
+            done, _ = await asyncio.wait([self._watches, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait([self._watches], timeout=5)
+        for ended in done:
+            if not ended.cancelled() and ended.exception() is not None:
+                raise ended.exception()  # type: ignore[misc]  # checked in the line above
 
     async def _fill(self, stop: asyncio.Event) -> None:
         """List everything once; wait for an API server that is not there yet."""
@@ -126,32 +125,53 @@ class Operator:
 
     def _problem(self) -> str:
         """What liveness reports."""
-        if self._kopf is not None and self._kopf.done():
+        if self._watches is not None and self._watches.done():
             return "the watches have ended"
         return f"the watches are silent: {self._lost} changes came without an event" if self._lost else ""
 
-    async def _watch(self, stopping: asyncio.Event, stop: asyncio.Event) -> None:
-        registry = kopf.OperatorRegistry()
-        self._register(registry)
+    def _watch(self, stopping: threading.Event) -> asyncio.Future[None]:
+        """Kopf in a thread with a loop of its own: in ours it would take the signals and end all our tasks.
 
-        @kopf.on.startup(registry=registry)
-        async def own_signals(**_: Any) -> None:
-            # Kopf has taken them for itself by now, and would stop without telling the rest.
-            if threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(number, stop.set)
-
+        The future is done when the watches are.
+        """
         loop = asyncio.get_running_loop()
-        await kopf.operator(
-            registry=registry,
-            settings=kopf_settings(self.settings),
-            clusterwide=not self.settings.namespaces,
-            namespaces=self.settings.namespaces,
-            standalone=True,
-            stop_flag=stopping,
-        )
+        done: asyncio.Future[None] = loop.create_future()
+        registry = kopf.OperatorRegistry()
+        self._register(registry, loop)
 
-    def _register(self, registry: kopf.OperatorRegistry) -> None:
+        def finish(problem: BaseException | None) -> None:
+            if done.cancelled():
+                return
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)
+
+        async def watch() -> None:
+            await kopf.operator(
+                registry=registry,
+                settings=kopf_settings(self.settings),
+                clusterwide=not self.settings.namespaces,
+                namespaces=self.settings.namespaces,
+                standalone=True,
+                stop_flag=stopping,
+            )
+            # TLS connections that were closed still need the loop to say goodbye.
+            await asyncio.sleep(0.25)
+
+        def work() -> None:
+            problem: BaseException | None = None
+            try:
+                asyncio.run(watch())
+            except BaseException as error:
+                problem = error
+            with contextlib.suppress(RuntimeError):  # our loop may be closed by now
+                loop.call_soon_threadsafe(finish, problem)
+
+        threading.Thread(target=work, name="kopf", daemon=True).start()
+        return done
+
+    def _register(self, registry: kopf.OperatorRegistry, loop: asyncio.AbstractEventLoop) -> None:
         c = self.configuration
 
         @kopf.on.login(registry=registry)
@@ -172,15 +192,15 @@ class Operator:
 
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def on_run(event: kopf.RawEvent, **_: Any) -> None:
-            self._feed("runs", event)
+            loop.call_soon_threadsafe(self._feed, "runs", event)
 
         @kopf.on.event("batch", "v1", "jobs", labels=labels, registry=registry)
         async def on_job(event: kopf.RawEvent, **_: Any) -> None:
-            self._feed("jobs", event)
+            loop.call_soon_threadsafe(self._feed, "jobs", event)
 
         @kopf.on.event("", "v1", "pods", labels=labels, registry=registry)
         async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
-            self._feed("pods", event)
+            loop.call_soon_threadsafe(self._feed, "pods", event)
 
     def _feed(self, kind: Kind, event: kopf.RawEvent) -> None:
         self.metrics.last_event.set(time.time())

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from builders import spec
+from fake_cluster import FakeCluster
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from stage_script import Ending, error
 
-from builders import spec
-from fake_cluster import FakeCluster
 from srlm_contract.status import RunStatus
 from srlm_operator.status import MAX_STATUS_BYTES, size
-from stage_script import Ending, error
 
 ENDINGS = [
     Ending(1, "Traceback"),

@@ -29,7 +29,13 @@ from srlm_operator.settings import Settings
 RUNS = "selfrewardingruns.selfrewarding.dev"
 JOBS = "jobs.batch"
 Object = dict[str, Any]
-LIMIT_SECONDS = 60
+#: The shortest loop: no EFT, no evaluation.
+SHORT: Object = {
+    "iterations": 1,
+    "seedData": {"uri": "hf://org/data", "eft": {"enabled": False}},
+    "evaluation": {"enabled": False},
+}
+LIMIT_SECONDS = 20
 
 
 @dataclass
@@ -69,8 +75,7 @@ class ScriptedPods:
         labels = pod["metadata"]["labels"]
         node = labels.get("selfrewarding.dev/node", "")
         if "deletionTimestamp" in pod["metadata"]:
-            grace = {"gracePeriodSeconds": 0}
-            self.cluster.delete("pods", pod["metadata"]["name"], pod["metadata"]["namespace"], options=grace)
+            self.cluster.delete("pods", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_period=0)
             return
         phase = pod.get("status", {}).get("phase", "Pending")
         if phase in ("Succeeded", "Failed"):

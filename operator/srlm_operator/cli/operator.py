@@ -70,6 +70,8 @@ def _logging(settings: Settings, *, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     # Kopf tells of every event and watch; only its problems matter here.
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
+    # It runs in a thread of its own, where it cannot take the signals: that is meant.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
