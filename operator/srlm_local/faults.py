@@ -205,7 +205,7 @@ class FaultProxy:
                 return _hang_up(request)
             cut_after |= isinstance(rule, Cut)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _NOT_FORWARDED}
-        assert self._session is not None  # noqa: S101 - started before it serves
+        assert self._session is not None
         async with self._session.request(
             request.method, self._target(request), params=self._query(request), data=body or None, headers=headers
         ) as upstream:
@@ -246,9 +246,7 @@ class FaultProxy:
             return response
         return response
 
-    async def _pass_events(
-        self, path: str, upstream: aiohttp.ClientResponse, response: web.StreamResponse
-    ) -> None:
+    async def _pass_events(self, path: str, upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
         buffer = b""
         async for chunk in upstream.content.iter_any():
             buffer += chunk

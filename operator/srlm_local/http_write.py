@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import yaml
 from aiohttp import web
 
 from srlm_contract.schema import FieldError
+from srlm_contract.yaml12 import load_documents
 from srlm_local import errors
 from srlm_local.cluster import Cluster, PatchType
 from srlm_local.conversion import outward
@@ -81,8 +81,8 @@ def decode(body: bytes, content_type: str, rt: ResourceType, request: Request | 
     kind = content_type or "application/json"
     if kind in ("application/yaml", "text/yaml"):
         try:
-            obj = yaml.safe_load(body)
-        except yaml.YAMLError as error:
+            obj = read_yaml(body)
+        except ValueError as error:
             raise errors.bad_request(f"error converting YAML to JSON: {error}") from None
     elif kind == "application/json":
         text = body.decode("utf-8", "replace")
@@ -204,6 +204,14 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
     return render(rt, done, accept, 200 if existed else 201, request)
 
 
+def read_yaml(body: bytes) -> Any:
+    """The one document of a YAML or JSON body, read as YAML 1.2. Raises ValueError."""
+    documents = load_documents(body.decode())
+    if len(documents) != 1:
+        raise ValueError(f"{len(documents)} documents where one is expected")
+    return documents[0]
+
+
 _GO_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "bool"}
 
 
@@ -211,8 +219,8 @@ def decode_patch(body: bytes, kind: PatchType) -> Any:
     """The patch in a body. Raises 400 for what cannot be one."""
     if kind == "apply":
         try:
-            return yaml.safe_load(body)
-        except yaml.YAMLError as error:
+            return read_yaml(body)
+        except ValueError as error:
             raise errors.bad_request(f"error decoding YAML: {error}") from None
     try:
         content = json.loads(body)
@@ -236,11 +244,8 @@ def delete_options(body: bytes, query: Any) -> tuple[DeleteOptions, bool]:
     given: Object = {}
     if body.strip():
         try:
-            if body.startswith(MAGIC):
-                given = decode_protobuf(body)
-            else:
-                given = json.loads(body) if body.lstrip()[:1] == b"{" else yaml.safe_load(body) or {}
-        except (ValueError, yaml.YAMLError) as error:
+            given = decode_protobuf(body) if body.startswith(MAGIC) else read_yaml(body) or {}
+        except ValueError as error:
             raise errors.bad_request(f"couldn't get version/kind; json parse error: {error}") from None
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))

@@ -15,6 +15,7 @@ from srlm_local.resources import ResourceType
 from srlm_local.respond import answer
 
 Object = dict[str, Any]
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PARAMETERS = [
     {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
     for name in ("dryRun", "fieldManager", "fieldValidation")
@@ -23,6 +24,10 @@ _PARAMETERS = [
 
 def serve(cluster: Cluster, request: web.Request) -> web.Response:
     path = request.path.rstrip("/")
+    if path == "/openapi/v2" and "protobuf" in request.headers.get("Accept", ""):
+        return web.Response(
+            body=_v2_protobuf(), content_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        )
     if path == "/openapi/v2":
         return answer(_v2(cluster))
     if path == "/openapi/v3":
@@ -33,6 +38,19 @@ def serve(cluster: Cluster, request: web.Request) -> web.Response:
     if document is None:
         return web.Response(status=404, text="404 page not found\n")
     return answer(_v3(cluster, *document))
+
+
+def _v2_protobuf() -> bytes:
+    """An openapi.v2.Document that describes nothing: enough for kubectl to leave validation to the server."""
+
+    def text(number: int, value: str) -> bytes:
+        return bytes([number << 3 | 2, len(value)]) + value.encode()
+
+    def message(number: int, body: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(body)]) + body
+
+    info = text(1, "Kubernetes") + text(2, discovery.VERSION["gitVersion"])
+    return text(1, "2.0") + message(2, info) + message(8, b"") + message(9, b"")
 
 
 def _groups(cluster: Cluster) -> dict[str, tuple[str, str]]:

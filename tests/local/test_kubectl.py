@@ -17,6 +17,7 @@ from srlm_local.cluster import Cluster
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
+ROOT = Path(__file__).parents[2]
 CRD: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -161,6 +162,22 @@ async def test_server_side_apply_by_two_managers(kubectl: Kubectl) -> None:
     await kubectl("apply --server-side --force-conflicts --field-manager=two -f -", {**THING, "spec": {"size": 4}})
     spec = kubectl.cluster.get("things.example.com", "t", "default")["spec"]
     assert spec == {"size": 4}, "title was two's, who does not apply it any more"
+
+
+async def test_the_projects_own_definition_and_samples(kubectl: Kubectl) -> None:
+    text = await kubectl.fails(f"apply -f {ROOT / 'crds' / 'samples'}")
+    assert "ensure CRDs are installed first" in text
+    definition = ROOT / "crds" / "selfrewarding.dev_selfrewardingruns.yaml"
+    await kubectl(f"apply --server-side -f {definition}")
+    await kubectl("wait --for=condition=Established crd/selfrewardingruns.selfrewarding.dev --timeout=30s")
+    before = kubectl.cluster.version
+    await kubectl(f"apply --server-side -f {definition}")
+    assert kubectl.cluster.version == before, "the same again changes nothing"
+    assert "created" in await kubectl(f"apply -f {ROOT / 'crds' / 'samples'}")
+    before = kubectl.cluster.version
+    assert "configured" not in await kubectl(f"apply -f {ROOT / 'crds' / 'samples'}")
+    assert kubectl.cluster.version == before
+    assert "PHASE" in await kubectl("get srr")
 
 
 async def test_jobs_and_pods(kubectl: Kubectl) -> None:
