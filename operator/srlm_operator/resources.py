@@ -48,7 +48,7 @@ def resources(stage: StageName, params: Params, spec: RunSpec, settings: Setting
 
 def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Settings) -> int:
     """GPUs a pod of this stage asks for when the spec does not say."""
-    if settings.local or not settings.gpu_resource:
+    if settings.local or settings.gpu_resource == "none":
         return 0
     if stage in TRAINERS:
         return spec.training.processes_per_node

@@ -26,7 +26,7 @@ class Settings:
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     gpu_resource: str = "nvidia.com/gpu"
-    """Extended resource that default resources ask for; empty for none."""
+    """Extended resource that default resources ask for; `none` for none."""
     workers: int = 16
     """Runs reconciled at the same time."""
     slow_recheck_seconds: float = 60
