@@ -30,6 +30,9 @@ MERGE_KEYS: Mapping[str, str] = {
 GUARDED_ENV = ("SRLM_TASK", "SRLM_WORK_DIR", "SRLM_TERMINATION_LOG", "SRLM_POD_UID", "JOB_COMPLETION_INDEX")
 
 
+_KINDS: Mapping[type, str] = {Mapping: "an object", list: "a list"}
+
+
 def apply_patches(template: Mapping[str, Any], patches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The template with all patches merged in order.
 
@@ -40,7 +43,10 @@ def apply_patches(template: Mapping[str, Any], patches: Sequence[Mapping[str, An
     for patch in patches:
         merged = _merge(merged, patch, "podTemplate")
     if any(patches):
-        _check(template, merged)
+        try:
+            _check(template, merged)
+        except (AttributeError, TypeError, KeyError) as problem:
+            raise InvalidPodTemplate(f"podTemplate: it is no pod template any more: {problem}") from None
     return merged
 
 
@@ -52,6 +58,11 @@ def _merge(base: Any, patch: Any, path: str) -> Any:
         return {k: v for k, v in patch.items() if k != "$patch"}
     for field, value in patch.items():
         where = f"{path}.{field}"
+        before = result.get(field)
+        if isinstance(before, Mapping | list) and value is not None:
+            kind = Mapping if isinstance(before, Mapping) else list
+            if not isinstance(value, kind):
+                raise InvalidPodTemplate(f"{where}: found {type(value).__name__} where {_KINDS[kind]} belongs")
         if value is None:
             result.pop(field, None)
         elif isinstance(value, list) and field in MERGE_KEYS:

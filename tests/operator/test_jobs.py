@@ -1,0 +1,192 @@
+"""Job manifests against committed ones. `SRLM_GOLDEN=write pytest tests/operator/test_jobs.py` writes them anew."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import manifest_spec, run, settings
+from ruamel.yaml import YAML
+
+from srlm_contract.spec import RunSpec
+from srlm_contract.tasks import (
+    MAX_TASK_BYTES,
+    ArtifactRef,
+    GenerateParams,
+    JudgeParams,
+    PreflightParams,
+    SourceRef,
+    StageTask,
+    TrainParams,
+)
+from srlm_operator.errors import InvalidPodTemplate
+from srlm_operator.jobs import Work, render
+from srlm_operator.values import CreateJob
+
+GOLDEN = Path(__file__).with_name("golden")
+MODEL = ArtifactRef(stage="sft", key="a" * 24, content_digest="sha256:" + "1" * 64)
+FULL: dict[str, Any] = {
+    "baseModel": {
+        "uri": "hf://org/base",
+        "tokenSecretRef": {"name": "hf-token"},
+        "chatTemplateRef": {"name": "templates", "key": "chat"},
+    },
+    "storage": {
+        "uri": "s3://bucket/prefix",
+        "credentialsSecretRef": {"name": "s3"},
+        "caBundleRef": {"name": "corp-ca", "key": "ca.crt"},
+    },
+    "judging": {
+        "templateRef": {"name": "templates", "key": "rubric"},
+        "external": {
+            "url": "https://judge.example/v1",
+            "model": "judge-70b",
+            "apiKeySecretRef": {"name": "judge", "key": "api-key"},
+        },
+    },
+    "training": {"nodes": 2, "processesPerNode": 4},
+    "scheduling": {"queueName": "gpu-queue", "priorityClassName": "research"},
+    "serviceAccountName": "training",
+    "podTemplate": {
+        "metadata": {"labels": {"team": "alignment"}},
+        "spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]},
+    },
+    "stages": {
+        "train": {
+            "image": "registry.example/train:2",
+            "resources": {"limits": {"nvidia.com/gpu": 4, "memory": "200Gi"}},
+            "podTemplate": {
+                "spec": {
+                    "containers": [{"name": "stage", "env": [{"name": "NCCL_DEBUG", "value": "WARN"}]}],
+                    "volumes": [{"name": "work", "emptyDir": {"sizeLimit": "500Gi"}}],
+                }
+            },
+        }
+    },
+}
+
+
+def spec_of(**changes: Any) -> RunSpec:
+    return RunSpec.parse(manifest_spec(**changes))
+
+
+def make(work: Work, spec: RunSpec | None = None, missing: tuple[int, ...] = (), attempt: int = 1) -> CreateJob:
+    spec = spec or spec_of()
+    return render(run(spec_=spec), spec, work, attempt, missing, settings())
+
+
+def preflight(spec: RunSpec) -> Work:
+    return Work(0, "preflight", "preflight", "c" * 24, PreflightParams(spec=spec))
+
+
+def generate(shards: int = 4) -> Work:
+    inputs = {"model": MODEL, "prompts": MODEL.model_copy(update={"stage": "prompts"})}
+    return Work(1, "generate", "generate", "b" * 24, GenerateParams(), inputs=inputs, shards=shards)
+
+
+def train() -> Work:
+    return Work(1, "train", "train", "d" * 24, TrainParams(), inputs={"model": MODEL})
+
+
+def judge(spec: RunSpec) -> Work:
+    params = JudgeParams(external=spec.judging.external)
+    return Work(1, "judge", "judge", "e" * 24, params, inputs={"candidates": MODEL})
+
+
+CASES = {
+    "preflight": lambda: make(preflight(spec_of())),
+    "generate-sharded": lambda: make(generate()),
+    "generate-missing-shards": lambda: make(generate(), missing=(1, 3), attempt=2),
+    "train-default": lambda: make(train()),
+    "train-two-nodes-everything": lambda: make(train(), spec_of(**FULL)),
+    "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifest_is_the_committed_one(name: str) -> None:
+    made = CASES[name]()
+    documents = [made.manifest] + ([made.service] if made.service else [])
+    yaml = YAML()
+    out = io.StringIO()
+    yaml.dump_all([json.loads(json.dumps(d)) for d in documents], out)
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("SRLM_GOLDEN") == "write":
+        path.write_text(out.getvalue())
+    assert out.getvalue() == path.read_text()
+
+
+def task_of(job: CreateJob) -> StageTask:
+    env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    return StageTask.model_validate_json(next(e["value"] for e in env if e["name"] == "SRLM_TASK"))
+
+
+def test_task_survives_its_journey() -> None:
+    task = task_of(make(generate(), missing=(1, 3), attempt=2))
+    assert (task.shards, task.shard_indexes, task.attempt, task.inputs["model"]) == (4, (1, 3), 2, MODEL)
+    assert isinstance(task.params, GenerateParams)
+
+
+@pytest.mark.parametrize("run_name", ["x" * 63, "a.b.c", "demo-", "n" * 23 + ".y"])
+def test_names_fit_indexed_jobs(run_name: str) -> None:
+    from srlm_operator.names import job_name
+
+    name = job_name(run_name, "uid", 50, "judge-heldout", "k" * 24, 999)
+    assert len(name) <= 45
+    assert "." not in name
+    assert not name.startswith("-")
+
+
+def test_settings_digest_ignores_the_task_and_sees_the_pods() -> None:
+    def digest(job: CreateJob) -> str:
+        return str(job.manifest["metadata"]["annotations"]["selfrewarding.dev/pod-settings"])
+
+    same = digest(make(generate()))
+    assert digest(make(generate(), attempt=7)) == same
+    assert digest(make(generate(), missing=(1, 2))) == same
+    image = {"stages": {"generate": {"image": "other:1"}}}
+    labels = {"podTemplate": {"metadata": {"labels": {"team": "x"}}}}
+    queue = {"scheduling": {"queueName": "q"}}
+    changed = [digest(make(generate(), spec_of(**change))) for change in (image, labels, queue)]
+    assert len({same, *changed}) == 4
+
+
+def test_a_task_too_long_for_one_argument_is_refused() -> None:
+    inputs = {f"earlier-{i}": MODEL for i in range(MAX_TASK_BYTES // 100)}
+    work = Work(1, "prompts", "prompts", "f" * 24, GenerateParams(), inputs=inputs)
+    with pytest.raises(InvalidPodTemplate, match="bytes"):
+        make(work)
+
+
+def test_default_gpus() -> None:
+    def gpus(job: CreateJob) -> Any:
+        limits = job.manifest["spec"]["template"]["spec"]["containers"][0]["resources"].get("limits", {})
+        return limits.get("nvidia.com/gpu")
+
+    assert gpus(make(train())) == "8"
+    assert gpus(make(generate())) == "1"
+    assert gpus(make(preflight(spec_of()))) is None
+    wide = spec_of(stages={"generate": {"engine": {"args": {"tensor_parallel_size": 4}}}})
+    assert gpus(make(generate(), wide)) == "4"
+    assert gpus(make(judge(spec_of(**FULL)), spec_of(**FULL))) is None
+    local = render(run(), spec_of(), generate(), 1, (), settings(local=True))
+    assert gpus(local) is None
+
+
+def test_secrets_are_references_and_only_where_needed() -> None:
+    spec = spec_of(**FULL)
+
+    def names(job: CreateJob) -> set[str]:
+        env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        return {e["name"] for e in env if "secretKeyRef" in e.get("valueFrom", {})}
+
+    s3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert names(make(preflight(spec), spec)) == {*s3, "HF_TOKEN"}
+    assert names(make(train(), spec)) == s3
+    assert names(make(judge(spec), spec)) == {*s3, "SRLM_JUDGE_API_KEY"}
+    first = Work(0, "sft", "sft", "9" * 24, TrainParams(), sources={"model": SourceRef(uri="hf://org/base")})
+    assert names(make(first, spec)) == {*s3, "HF_TOKEN"}

@@ -1,0 +1,69 @@
+"""The order of causes when pods of one Job end differently, and what a pod can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from stage_script import error
+
+from srlm_operator.outcomes import Failed, committed, failure, parse_error
+from srlm_operator.values import JobView, PodView
+
+JOB = JobView("job", "uid", 1, "generate", "generate", "key", 1, "Failed", completions=2)
+
+
+def pod(code: int | None = 1, index: int = 0, **fields: Any) -> PodView:
+    values: dict[str, Any] = {"phase": "Failed", "exit_code": code} | fields
+    return PodView(f"pod-{index}", f"uid-{index}", "job", index, **values)
+
+
+def cause(*pods: PodView, **job: Any) -> tuple[str, str]:
+    from dataclasses import replace
+
+    found = failure(replace(JOB, **job), pods, "generate")
+    return found.kind, found.reason
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ([pod(1), pod(77, message=error(77, "StorageNotPermitted").message)], ("person", "StorageNotPermitted")),
+        ([pod(143, disrupted=True), pod(1)], ("free", "Disrupted")),
+        ([pod(75), pod(1)], ("counted", "Crashed")),
+        ([pod(75), pod(75)], ("temporary", "Temporary")),
+        ([pod(143, deleting=True)], ("free", "Disrupted")),
+        ([pod(137, terminated_reason="OOMKilled")], ("counted", "OutOfMemory")),
+        ([pod(None, pod_reason="Evicted", pod_message="The node was low on resource: memory")], ("free", "Disrupted")),
+        (
+            [pod(None, pod_reason="Evicted", disrupted=True, pod_message="Pod ephemeral local storage usage exceeds")],
+            ("counted", "DiskFull"),
+        ),
+        ([], ("free", "Disrupted")),
+        ([pod(65, message="not JSON at all")], ("person", "InvalidSeedData")),
+        ([pod(64)], ("hopeless", "InvalidTask")),
+    ],
+)
+def test_causes(pods: list[PodView], expected: tuple[str, str]) -> None:
+    assert cause(*pods) == expected
+
+
+def test_deadline_outweighs_the_kill_it_causes() -> None:
+    assert cause(pod(143, deleting=True), failure_reason="DeadlineExceeded") == ("counted", "DeadlineExceeded")
+
+
+def test_garbage_in_a_termination_message_is_shown_not_trusted() -> None:
+    found = parse_error(pod(3, message="x" * 3000))
+    assert found.reason == ""
+    assert len(found.message) < 600
+    assert "exit code 3" in found.message
+
+
+def test_complete_without_any_digest_is_a_failure_that_counts() -> None:
+    silent = [pod(0, i, phase="Succeeded", message='{"stage": "generate"}') for i in range(2)]
+    found = committed(JOB, silent, needs_answer=True)
+    assert isinstance(found, Failed)
+    assert found.kind == "counted"
+    gone = committed(JOB, silent[:1], needs_answer=True)
+    assert isinstance(gone, Failed)
+    assert gone.kind == "free"
