@@ -49,9 +49,17 @@ log = logging.getLogger(__name__)
 class ApiServer:
     """One HTTP(S) endpoint on the loopback interface."""
 
-    def __init__(self, cluster: Cluster, *, tls: bool = True, admin_token: str | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        tls: bool = True,
+        admin_token: str | None = None,
+        signing_key: bytes | None = None,
+    ) -> None:
+        """With the same admin_token and signing_key, tokens outlive a restart; both are random if not given."""
         self.cluster = cluster
-        self.tokens = Tokens(cluster, admin_token)
+        self.tokens = Tokens(cluster, admin_token, signing_key)
         self.authorizer = Authorizer(cluster)
         self.url = ""
         self.authority = ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from srlm_contract.schema import FieldError
 from srlm_local.clock import parse_time, to_seconds
-from srlm_local.errors import ApiError, conflict, invalid
+from srlm_local.errors import conflict, invalid
 from srlm_local.jsontools import copy
 from srlm_local.request import Request
 
@@ -143,6 +143,3 @@ def gone_after_update(new: Object, old: Object) -> bool:
     if new["metadata"].get("finalizers"):
         return False
     return "deletionTimestamp" in old["metadata"] and not old["metadata"].get("deletionGracePeriodSeconds")
-
-
-__all__ = ["ApiError", "DeleteOptions", "check_preconditions", "delete", "gone_after_update"]

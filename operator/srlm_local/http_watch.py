@@ -24,7 +24,6 @@ Object = dict[str, Any]
 DEFAULT_TIMEOUT = 1800.0
 BOOKMARK_EVERY = 60.0
 BOOKMARK_BEFORE_END = 2.0
-WRITE_CHUNK = 64 * 1024
 
 
 class Stream:

@@ -30,7 +30,12 @@ _KNOWN: dict[str, type] = {
     "finalizers": list,
     "managedFields": list,
 }
-_OWNER_FIELDS = {"apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"}
+_OWNER_REQUIRED = {
+    "apiVersion": "version must not be empty",
+    "kind": "must not be empty",
+    "name": "must not be empty",
+    "uid": "must not be empty",
+}
 _OWNER_ORDER = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 MAX_ANNOTATIONS = 256 * 1024
 STANDARD_FINALIZERS = {"orphan", "foregroundDeletion", "kubernetes"}
@@ -163,15 +168,9 @@ def _owners(owners: list[Object]) -> list[FieldError]:
     controller: Object | None = None
     path = "metadata.ownerReferences"
     for owner in owners:
-        for key in ("apiVersion", "kind", "name", "uid"):
+        for key, why in _OWNER_REQUIRED.items():
             if not owner.get(key):
-                found.append(
-                    _invalid(
-                        f"{path}.{key}" if key != "apiVersion" else f"{path}.apiVersion",
-                        owner.get(key, ""),
-                        "must not be empty" if key != "apiVersion" else "version must not be empty",
-                    )
-                )
+                found.append(_invalid(f"{path}.{key}", owner.get(key, ""), why))
         if owner.get("controller"):
             if controller is not None:
                 shown = [{k: o[k] for k in _OWNER_ORDER if k in o} for o in owners]

@@ -7,6 +7,7 @@ from typing import Any
 from srlm_contract.schema import FieldError
 from srlm_local import names
 from srlm_local.jsontools import copy, go_json
+from srlm_local.quantity import parse_quantity
 
 Object = dict[str, Any]
 _UPDATE_MESSAGE = (
@@ -118,8 +119,6 @@ def _container(container: Object, path: str, volumes: set[str], seen: set[str]) 
 
 
 def _resources(resources: Object, path: str) -> list[FieldError]:
-    from srlm_local.quantity import parse_quantity
-
     found: list[FieldError] = []
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for key, amounts in (("limits", limits), ("requests", requests)):

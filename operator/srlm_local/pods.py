@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from srlm_contract.schema import FieldError
 from srlm_local.errors import ApiError, forbidden
-from srlm_local.jsontools import copy
-from srlm_local.pod_defaults import default_pod, default_pod_spec
+from srlm_local.pod_defaults import default_pod
 from srlm_local.pod_validation import validate_pod_spec, validate_pod_update
 from srlm_local.request import Request
 from srlm_local.strategy import Strategy
@@ -169,6 +168,3 @@ def bind(cluster: Cluster, name: str, namespace: str, node: str) -> Object:
     }
     pod["status"]["conditions"] = [*conditions, scheduled]
     return cluster.write(rt, pod, Request())
-
-
-__all__ = ["PodStrategy", "bind", "copy", "default_pod_spec", "qos_class"]

@@ -108,12 +108,6 @@ def _pod_status(pod: Object, now: datetime) -> str:
         elif ended is not None:
             signal = ended.get("signal")
             reason = ended.get("reason") or (f"Signal:{signal}" if signal else f"ExitCode:{ended.get('exitCode')}")
-    if not status.get("containerStatuses"):
-        reason = (
-            {"Succeeded": "Completed", "Failed": status.get("reason") or "Error"}.get(reason, reason)
-            if status.get("reason")
-            else reason
-        )
     if "deletionTimestamp" in pod["metadata"] and status.get("phase") not in ("Succeeded", "Failed"):
         return "Terminating"
     return str(reason)

@@ -26,7 +26,6 @@ class Reader:
         self.random = random.Random(seed)  # noqa: S311 - names and UIDs need not be secret
         self.log_reader: Callable[[Object, dict[str, str]], Any] | None = None
         """Set by the pod runner: (pod, query) -> text or an async iterator of bytes; serves pods/log."""
-        self.token_review: Callable[[str], Any] | None = None
 
     def type_of(self, resource: str | ResourceType) -> ResourceType:
         return resource if isinstance(resource, ResourceType) else self.registry.named(resource)

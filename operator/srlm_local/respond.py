@@ -68,8 +68,6 @@ def error_answer(error: ApiError, warnings: Iterable[str] = ()) -> web.Response:
     retry = (error.details or {}).get("retryAfterSeconds")
     if retry:
         response.headers["Retry-After"] = str(retry)
-    if error.code == 405 and (allow := getattr(error, "allow", "")):
-        response.headers["Allow"] = allow
     return response
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srlm_local import names
-from srlm_local.errors import ApiError, bad_request
+from srlm_local.errors import bad_request
 
 Object = dict[str, Any]
 Predicate = Callable[[Object], bool]
@@ -180,7 +180,7 @@ def _field(obj: Object, path: str) -> str:
     return "" if node is None else str(node)
 
 
-def both(first: ApiError | Predicate | None, second: Predicate | None) -> Predicate:
+def both(first: Predicate | None, second: Predicate | None) -> Predicate:
     """Conjunction of two optional predicates."""
-    tests = [test for test in (first, second) if callable(test)]
+    tests = [test for test in (first, second) if test is not None]
     return lambda obj: all(test(obj) for test in tests)
