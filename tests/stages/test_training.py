@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.s3_kit import WRITER, Server
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.manifest import Manifest, Producer
+from srlm_contract.manifest import Manifest
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
 from srlm_contract.s3 import S3Store
 from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
 from srlm_stages.errors import BadInput, InvalidTask
-from stage_world import QUESTIONS, RUN, World
+from stage_world import QUESTIONS, World
 from tiny_model import build_tiny_model
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -181,6 +181,9 @@ def test_what_went_wrong_in_a_worker_is_the_stages_failure(world: World, model: 
     with pytest.raises(BadInput, match="none of 4 rows fits 16 tokens") as error:
         world.run(train_task(world, model, short, {"pairs": pairs}), **os.environ)
     assert (error.value.exit_code, error.value.reason) == (65, "InputTooLong")
+    exo = TrainParams(dpo=DPO.model_copy(update={"loss_type": ("exo_pair",)}))
+    with pytest.raises(InvalidTask, match="exo_pair needs"):
+        world.run(train_task(world, model, exo, {"pairs": pairs}), **os.environ)
     uneven = TrainParams(dpo=DPO.model_copy(update={"batch_size": 3}))
     with pytest.raises(InvalidTask, match="batchSize 3 cannot be split evenly over 2 processes"):
         world.run(train_task(world, model, uneven, {"pairs": pairs}), **os.environ)
@@ -196,14 +199,31 @@ def server(tmp_path: Path) -> Iterator[Server]:
     running.close()
 
 
-def start(task: StageTask, folder: Path, pod: str) -> subprocess.Popen[str]:
-    environ = os.environ | {
+@pytest.fixture
+def shared(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> tuple[World, Callable[[StageTask], StageTask]]:
+    """A world in S3 that several processes share, and what points a task to it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    url = f"http://127.0.0.1:{server.port}"
+    world = World(tmp_path / "world", S3Store.from_location("s3://made/runs", endpoint_url=url))
+
+    def there(task: StageTask) -> StageTask:
+        storage = task.storage.model_copy(update={"uri": "s3://made/runs", "endpoint_url": url})
+        return task.model_copy(update={"storage": storage})
+
+    return world, there
+
+
+def start(task: StageTask, folder: Path, pod: str, **environ: str) -> subprocess.Popen[str]:
+    everything = os.environ | environ | {
         "SRLM_TASK": task.model_dump_json(by_alias=True), "SRLM_WORK_DIR": str(folder / pod), "SRLM_POD_UID": pod,
         "SRLM_TERMINATION_LOG": str(folder / f"{pod}.json"), "AWS_ACCESS_KEY_ID": WRITER[0],
         "AWS_SECRET_ACCESS_KEY": WRITER[1], "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     line = [sys.executable, "-m", "srlm_stages", task.stage]
-    return subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(line, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
@@ -236,17 +256,11 @@ def gone(folder: Path) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="dying with the parent is a service of the Linux kernel")
 def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
-    tmp_path: Path, server: Server, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, shared: tuple[World, Callable[[StageTask], StageTask]]
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
-    url = f"http://127.0.0.1:{server.port}"
-    store = S3Store.from_location("s3://made/runs", endpoint_url=url)
-    world = World(tmp_path / "world", store)
+    world, there = shared
     pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(64)]})
-    task = train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, checkpoint_every_steps=3)
-    storage = task.storage.model_copy(update={"uri": "s3://made/runs", "endpoint_url": url})
-    task = task.model_copy(update={"storage": storage})
+    task = there(train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, checkpoint_every_steps=3))
 
     for attempt, killer in enumerate((signal.SIGKILL, signal.SIGTERM)):
         process = start(task, tmp_path, f"pod-{attempt}")
@@ -263,10 +277,27 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
     assert "resuming after step" in log
     result = StageResult.model_validate_json((tmp_path / "last.json").read_bytes())
     assert result.statistics["steps"] == 16
-    artifacts = ArtifactStore(store, producer=Producer(run=RUN, pod_uid="look"), scratch=tmp_path)
-    manifest = artifacts.lookup("train", task.key)
-    assert manifest is not None
+    manifest = world.manifest(result)
     assert manifest.statistics["series"][0]["step"] > 6
     folder = tmp_path / "fetched"
-    artifacts.fetch(manifest.ref, folder)
+    world.artifacts().fetch(manifest.ref, folder)
     assert answer(folder)
+
+
+def test_two_nodes_train_together_and_node_0_commits(
+    tmp_path: Path, model: Path, shared: tuple[World, Callable[[StageTask], StageTask]]
+) -> None:
+    world, there = shared
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(8)]})
+    where = {"nodes": 2, "master_address": "127.0.0.1", "master_port": port}
+    task = there(train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, processes=1, **where))
+    pods = [start(task, tmp_path, f"pod-{i}", JOB_COMPLETION_INDEX=str(i)) for i in (0, 1)]
+    logs = [pod.communicate()[0] for pod in pods]
+    assert [pod.returncode for pod in pods] == [0, 0], logs
+    first, second = (StageResult.model_validate_json((tmp_path / f"pod-{i}.json").read_bytes()) for i in (0, 1))
+    assert (first.statistics["processes"], first.statistics["steps"]) == (2, 2)
+    assert world.manifest(first).producer.pod_uid == "pod-0"
+    assert second.content_digest == ""

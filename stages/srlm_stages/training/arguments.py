@@ -89,7 +89,11 @@ def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
 
 
 def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
-    """Settings of preference training."""
+    """Settings of preference training. Raises InvalidTask for a loss that needs label smoothing and gets none."""
+    if "exo_pair" in config.loss_type and config.label_smoothing == 0:
+        raise InvalidTask(
+            "InvalidTask", "training.dpo.lossType exo_pair needs training.dpo.labelSmoothing above 0, such as 1e-3"
+        )
     return DPOConfig(
         **trainer_settings(config, processes),
         beta=config.beta,
