@@ -79,7 +79,7 @@ class Operator:
         poll = ProgressPoll(self.client, self.world, self.settings.progress_seconds, self.queue.add)
         stopping = threading.Event()
         self._watches = self._watch(stopping)
-        tasks = [
+        tasks: list[asyncio.Future[Any]] = [
             asyncio.create_task(self.queue.run(), name="queue"),
             asyncio.create_task(poll.run(), name="progress"),
             asyncio.create_task(self._keep_comparing(), name="resync"),
@@ -90,7 +90,8 @@ class Operator:
         self.ready.set()
         log.info("operator is running")
         try:
-            done, _ = await asyncio.wait([self._watches, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            everything = [self._watches, *tasks]
+            done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.set()
             for task in tasks:

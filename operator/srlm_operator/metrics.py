@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from srlm_contract.status import RunStatus, StageStatus
+from srlm_contract.status import IterationMetrics, RunStatus, StageStatus
 
 from .times import parse
 from .values import CreateJob, DeleteJob, Plan, Run
@@ -82,9 +82,11 @@ class Metrics:
         self._statuses[(run.namespace, run.name)] = plan.status
         before = {_identity(n, s): s for n, s in _stages(run.status)}
         for number, stage in _stages(plan.status):
-            self._stage(before.get(_identity(number, stage)), stage)
-        if run.status.iterations:
-            self._models(run.status, plan.status)
+            old = before.get(_identity(number, stage))
+            self._stage(old, stage)
+            ended = stage.state == "Succeeded" and (old is None or old.state != "Succeeded")
+            if ended and stage.stage == "evaluate" and not stage.reused:
+                self._model(plan.status.iterations[number].metrics)
 
     def _stage(self, old: StageStatus | None, new: StageStatus) -> None:
         spent = new.gpu_seconds - (old.gpu_seconds if old else 0)
@@ -108,19 +110,15 @@ class Metrics:
         if new.stage == "pairs":
             self._pairs.inc(max(0.0, new.statistics.get("pairs", 0)))
 
-    def _models(self, before: RunStatus, after: RunStatus) -> None:
-        known = {model.name for model in before.models}
-        for number, model in enumerate(after.models):
-            if model.name in known or number >= len(after.iterations):
-                continue
-            metrics = after.iterations[number].metrics
-            for histogram, value in (
-                (self._parse_rate, metrics.parse_rate),
-                (self._agreement, metrics.judge_accuracy),
-                (self._growth, metrics.length_growth),
-            ):
-                if value is not None:
-                    histogram.observe(value)
+    def _model(self, metrics: IterationMetrics) -> None:
+        """Figures of a model that has just been evaluated."""
+        for histogram, value in (
+            (self._parse_rate, metrics.parse_rate),
+            (self._agreement, metrics.judge_accuracy),
+            (self._growth, metrics.length_growth),
+        ):
+            if value is not None:
+                histogram.observe(value)
 
     def render(self) -> bytes:
         """The exposition text."""

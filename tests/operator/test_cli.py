@@ -1,0 +1,110 @@
+"""The `srlm` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from wire import SHORT, wire
+
+from srlm_operator.cli import main
+from srlm_operator.settings import from_environment
+
+SAMPLES = Path(__file__).parents[2] / "crds" / "samples"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("operator", "plan", "status", "validate", "local", "demo"))
+
+
+def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert "22 Jobs" in text
+    assert "8 at once" in text
+
+
+def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
+    jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))
+    assert len(jobs) == 22
+    assert {job["kind"] for job in jobs} == {"Job"}
+    assert jobs[1]["metadata"]["labels"]["selfrewarding.dev/key"] == "unknown"
+
+
+def test_plan_of_an_invalid_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.yaml"
+    text = (SAMPLES / "minimal.yaml").read_text()
+    file.write_text(text.replace("storage:", "storrage:"))
+    assert main(["plan", "-f", str(file)]) == 1
+    assert "storrage" in capsys.readouterr().err
+    assert main(["plan", "-f", str(tmp_path / "absent.yaml")]) == 1
+
+
+def test_settings_from_the_environment() -> None:
+    found = from_environment(
+        {"SRLM_NAMESPACES": "a, b", "SRLM_LOCAL": "1", "SRLM_WORKERS": "3", "SRLM_STAGE_ENV_HTTPS_PROXY": "http://p"}
+    )
+    assert (found.namespaces, found.local, found.workers) == (("a", "b"), True, 3)
+    assert found.extra_env == {"HTTPS_PROXY": "http://p"}
+
+
+@pytest.mark.parametrize("name", ["SRLM_WORKERS", "SRLM_LOCAL", "SRLM_RESYNC_SECONDS"])
+def test_bad_setting_is_named(name: str) -> None:
+    from srlm_operator.errors import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match=name):
+        from_environment({name: "many"})
+
+
+async def test_status_screen_and_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire(tmp_path, monkeypatch) as w:
+        await w.start_operator()
+        w.apply(**SHORT)
+        await w.until(lambda: w.condition("Ready"))
+        status, out, _ = await srlm("status", "run", "-n", "default")
+        assert status == 0
+        assert "default/run" in out
+        assert "Succeeded" in out
+        assert "✓ train" in out
+        status, _, err = await srlm("status", "absent", "-n", "default")
+        assert (status, "absent does not exist" in err) == (1, True)
+
+
+async def test_operator_process_ends_at_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire(tmp_path, monkeypatch) as w:
+        command = [sys.executable, "-m", "srlm_operator.cli", "operator", "--local", "--health-port", "0"]
+        process = await asyncio.create_subprocess_exec(*command, env=environment(), stderr=asyncio.subprocess.PIPE)
+        try:
+            w.apply(**SHORT)
+            await w.until(lambda: w.condition("Ready"))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        assert "Traceback" not in err.decode()
+
+
+def environment() -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": f"{root / 'operator'}:{root / 'stages'}", "COLUMNS": "200"}
+
+
+async def srlm(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "srlm_operator.cli", *arguments,
+        env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    code: Any = process.returncode
+    return code, out.decode(), err.decode()

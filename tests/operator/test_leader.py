@@ -1,0 +1,82 @@
+"""Leader election against the one-machine API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from srlm_local import bootstrap
+from srlm_local.apiserver import ApiServer
+from srlm_local.cluster import Cluster
+from srlm_operator.client import Client, load_configuration
+from srlm_operator.leader import LeaderElection, LeadershipLost
+from srlm_operator.settings import Settings
+
+LEASES = "leases.coordination.k8s.io"
+
+
+@asynccontextmanager
+async def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Cluster, Client]]:
+    cluster = Cluster()
+    bootstrap.prepare(cluster)
+    server = ApiServer(cluster)
+    await server.start()
+    server.write_kubeconfig(folder / "kubeconfig")
+    monkeypatch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
+    try:
+        async with Client(load_configuration()) as client:
+            yield cluster, client
+    finally:
+        await server.stop()
+
+
+def candidate(client: Client, seconds: float = 60) -> LeaderElection:
+    return LeaderElection(client, Settings(lease_namespace="default", lease_seconds=seconds))
+
+
+async def test_one_leads_the_other_takes_over_when_it_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(tmp_path, monkeypatch) as (cluster, client):
+        first, second = candidate(client), candidate(client)
+        stop = asyncio.Event()
+        assert await first.acquire(stop)
+        assert not await second._try()
+        holder = cluster.get(LEASES, "self-rewarding-operator", "default")["spec"]
+        assert holder["holderIdentity"] == first.identity
+        await first.release()
+        assert await second._try()
+        holder = cluster.get(LEASES, "self-rewarding-operator", "default")["spec"]
+        assert (holder["holderIdentity"], holder["leaseTransitions"]) == (second.identity, 1)
+
+
+async def test_a_dead_holder_is_replaced_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api(tmp_path, monkeypatch) as (_, client):
+        assert await candidate(client, 1).acquire(asyncio.Event())  # and never renews
+        second = candidate(client, 1)
+        async with asyncio.timeout(20):
+            assert await second.acquire(asyncio.Event())
+
+
+async def test_a_stolen_lease_ends_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api(tmp_path, monkeypatch) as (cluster, client):
+        first = candidate(client, 1)
+        assert await first.acquire(asyncio.Event())
+        lease = cluster.get(LEASES, "self-rewarding-operator", "default")
+        lease["spec"] |= {"holderIdentity": "thief", "leaseDurationSeconds": 3600}
+        cluster.update(LEASES, lease)
+        with pytest.raises(LeadershipLost):
+            await first.keep()
+
+
+async def test_stop_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api(tmp_path, monkeypatch) as (_, client):
+        assert await candidate(client).acquire(asyncio.Event())
+        stop = asyncio.Event()
+        waiting = asyncio.create_task(candidate(client).acquire(stop))
+        stop.set()
+        assert not await waiting
