@@ -113,8 +113,9 @@ def choices_by_api(
         )
     finally:
         judge.close()
-    choices = [read_choice(answer.text) for answer in answers]
-    return list(zip(choices[::2], choices[1::2], strict=True)), sum(answer.tokens for answer in answers)
+    choices = [read_choice(answer.text) if answer is not None else None for answer in answers]
+    tokens = sum(answer.tokens for answer in answers if answer is not None)
+    return list(zip(choices[::2], choices[1::2], strict=True)), tokens
 
 
 def read_choice(text: str) -> Choice | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,6 +15,8 @@ from .engines import Completion, OnProgress
 from .errors import BadInput, NotPermitted, Temporary
 
 CONCURRENCY = 16
+#: What servers say when a prompt does not fit the context (OpenAI, vLLM, llama.cpp, TGI).
+_TOO_LONG = re.compile(r"context.{0,12}(?:length|size|window)|too (?:long|large)|maximum.{0,20}tokens", re.IGNORECASE)
 TRIES = 6
 TIMEOUT_SECONDS = 120.0
 LONGEST_WAIT_SECONDS = 30.0
@@ -44,16 +47,16 @@ class ExternalJudge:
         self._client = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS)
         self.url = f"{(spec.url or '').rstrip('/')}/chat/completions"
 
-    def ask(self, asks: Sequence[Ask], on_progress: OnProgress | None = None) -> list[Completion]:
-        """One answer an ask, in order. Raises NotPermitted, BadInput JudgeNotUsable or Temporary."""
-        answers: dict[int, Completion] = {}
+    def ask(self, asks: Sequence[Ask], on_progress: OnProgress | None = None) -> list[Completion | None]:
+        """One answer an ask, in order; None where the task is too long for the judge. Raises NotPermitted, BadInput JudgeNotUsable or Temporary."""
+        answers: dict[int, Completion | None] = {}
         tokens = 0
         pool = ThreadPoolExecutor(CONCURRENCY)
         try:
             pending = {pool.submit(self._ask, ask): i for i, ask in enumerate(asks)}
             for future in as_completed(pending):
-                answers[pending[future]] = future.result()
-                tokens += answers[pending[future]].tokens
+                answer = answers[pending[future]] = future.result()
+                tokens += answer.tokens if answer is not None else 0
                 if on_progress is not None:
                     on_progress(len(answers), tokens)
         finally:
@@ -65,7 +68,7 @@ class ExternalJudge:
         """Close the connections."""
         self._client.close()
 
-    def _ask(self, ask: Ask) -> Completion:
+    def _ask(self, ask: Ask) -> Completion | None:
         body = {
             "model": self._spec.model,
             "messages": [{"role": "user", "content": ask.text}],
@@ -88,6 +91,8 @@ class ExternalJudge:
             if response.status_code == 200:
                 return self._completion(response)
             trouble = f"HTTP {response.status_code}: {response.text[:300]}"
+            if response.status_code in (400, 413, 422) and _TOO_LONG.search(response.text):
+                return None
             if response.status_code in (401, 403):
                 raise NotPermitted(
                     "NotPermitted",

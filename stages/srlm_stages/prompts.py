@@ -82,17 +82,17 @@ def _written(
     tokenizer = load_tokenizer(model, ctx.chat_template())
     limit = context_length(model)
     sampling = params.sampling
-    longest = limit - sampling.max_tokens - 1
     examples = _short_enough(tokenizer, human, params), _short_enough(tokenizer, earlier, params)
     needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
-    engine = open_engine(params.engine, model, rounded_length(needed, limit))
+    length = rounded_length(needed, limit)
+    engine = open_engine(params.engine, model, length)
     ctx.versions[engine.name] = engine.version
     rows: list[PromptRow] = []
     counts: Counter[str] = Counter()
     try:
         while len(rows) < params.count and counts["asked"] < params.count * MAX_ASKS_A_PROMPT:
             requests = [
-                _request(ctx, tokenizer, params, examples, number, longest)
+                _request(ctx, tokenizer, params, examples, number, length - sampling.max_tokens - 1)
                 for number in range(counts["asked"], counts["asked"] + _batch(params, len(rows), counts))
             ]
             counts["asked"] += len(requests)

@@ -113,7 +113,7 @@ class ExternalAsker:
         self._judge = judge
 
     def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
-        return list(self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress))
+        return self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress)
 
 
 def verdict_budget(prompt_tokens: int, wanted: int, limit: int) -> int | None:

@@ -126,7 +126,8 @@ def ask(url: str, count: int = 1) -> tuple[list[str], list[float]]:
     waits: list[float] = []
     judge = ExternalJudge(ExternalJudgeSpec(url=url, model="m"), SAMPLING, None, sleep=waits.append)
     try:
-        return [c.text for c in judge.ask([Ask(f"task {i}", i) for i in range(count)])], waits
+        answers = judge.ask([Ask(f"task {i}", i) for i in range(count)])
+        return [a.text if a is not None else "too long" for a in answers], waits
     finally:
         judge.close()
 
@@ -134,6 +135,12 @@ def ask(url: str, count: int = 1) -> tuple[list[str], list[float]]:
 def test_a_busy_service_is_asked_again_after_growing_pauses() -> None:
     with judge_server(lambda body, n: (429, "slow down") if n < 4 else said("Score: 2")) as server:
         assert ask(server.url) == (["Score: 2"], [2, 4, 8])
+
+
+def test_a_task_beyond_the_judges_context_has_no_answer() -> None:
+    said_so = {"error": {"message": "This model's maximum context length is 4096 tokens."}}
+    with judge_server(lambda body, n: (400, said_so)) as server:
+        assert ask(server.url) == (["too long"], [])
 
 
 def test_answers_keep_the_order_of_the_asks() -> None:

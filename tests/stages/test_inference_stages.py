@@ -31,6 +31,9 @@ SHORT = SamplingSpec(temperature=1.0, top_p=0.95, max_tokens=24)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    torch.set_num_threads(1)  # a tiny model spends its time waiting for threads
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
@@ -123,7 +126,7 @@ def test_constrained_verdicts_can_all_be_read(world: World, model: Path, shards:
 
 
 def test_a_judge_that_never_gives_a_score_is_an_error(world: World, model: Path) -> None:
-    params = JudgeParams(engine=ENGINE, sampling=SHORT)
+    params = JudgeParams(samples=1, min_valid_samples=1, engine=ENGINE, sampling=SHORT)
     with pytest.raises(BadInput, match=r"none of \d+ verdicts has a readable score") as failure:
         world.run(world.task(params, inputs={"candidates": candidates(world)}, model=model))
     assert failure.value.reason == "JudgeNotUsable"
@@ -168,9 +171,9 @@ def test_new_prompts_pass_the_filters_and_are_counted(world: World, model: Path,
 
 def test_too_few_prompts_is_an_error_with_the_causes(world: World, model: Path) -> None:
     params = PromptsParams(
-        count=4, sampling=SHORT, engine=ENGINE, filters=PromptFiltersSpec(min_words=90, max_words=100)
+        count=2, sampling=SHORT, engine=ENGINE, filters=PromptFiltersSpec(min_words=90, max_words=100)
     )
-    with pytest.raises(BadInput, match=r"only 0 of 4 new prompts after \d+ tries \(.*length") as failure:
+    with pytest.raises(BadInput, match=r"only 0 of 2 new prompts after \d+ tries \(.*length") as failure:
         world.run(world.task(params, inputs={"data": world.seed_data()}, model=model))
     assert failure.value.reason == "TooFewPrompts"
 
