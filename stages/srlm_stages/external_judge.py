@@ -48,7 +48,10 @@ class ExternalJudge:
         self.url = f"{(spec.url or '').rstrip('/')}/chat/completions"
 
     def ask(self, asks: Sequence[Ask], on_progress: OnProgress | None = None) -> list[Completion | None]:
-        """One answer an ask, in order; None where the task is too long for the judge. Raises NotPermitted, BadInput JudgeNotUsable or Temporary."""
+        """One answer an ask, in order; None where the task is too long for the judge.
+
+        Raises NotPermitted, BadInput JudgeNotUsable or Temporary.
+        """
         answers: dict[int, Completion | None] = {}
         tokens = 0
         pool = ThreadPoolExecutor(CONCURRENCY)
