@@ -1,0 +1,136 @@
+{{- define "sro.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* 54 characters leave room for the suffixes of other objects. */}}
+{{- define "sro.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "sro.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 54 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 54 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names of cluster-wide objects carry the namespace, so that two releases do not meet. */}}
+{{- define "sro.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "sro.fullname" .) -}}
+{{- end -}}
+
+{{- define "sro.selector" -}}
+app.kubernetes.io/name: {{ include "sro.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sro.labels" -}}
+{{ include "sro.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "sro.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "sro.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sro.metricsService" -}}
+{{- printf "%s-metrics" (include "sro.fullname" .) -}}
+{{- end -}}
+
+{{/* A list of an image and the root context to a reference by digest or by tag. */}}
+{{- define "sro.image" -}}
+{{- $image := index . 0 -}}
+{{- $root := index . 1 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator does with objects in the namespaces it serves. */}}
+{{- define "sro.rules" -}}
+- apiGroups: [selfrewarding.dev]
+  resources: [selfrewardingruns]
+  verbs: [get, list, watch, patch]
+- apiGroups: [selfrewarding.dev]
+  resources: [selfrewardingruns/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+{{- end -}}
+
+{{/* Environment of the operator: settings that srlm_operator/settings.py reads. */}}
+{{- define "sro.environment" -}}
+{{- $op := .Values.operator -}}
+{{- $pods := .Values.stagePods -}}
+{{- $env := dict
+  "SRLM_NAMESPACES" (join "," .Values.watchNamespaces)
+  "SRLM_IMAGE_INFERENCE" (include "sro.image" (list .Values.stageImages.inference .))
+  "SRLM_IMAGE_TRAIN" (include "sro.image" (list .Values.stageImages.train .))
+  "SRLM_IMAGE_CPU" (include "sro.image" (list .Values.stageImages.cpu .))
+  "SRLM_IMAGE_PULL_POLICY" $pods.imagePullPolicy
+  "SRLM_IMAGE_PULL_SECRETS" (join "," $pods.imagePullSecrets)
+  "SRLM_GPU_RESOURCE" $pods.gpuResource
+  "SRLM_WORK_VOLUME_SIZE" $pods.workVolumeSize
+  "SRLM_CACHE_CLAIM" $pods.modelCache.claimName
+  "SRLM_CACHE_HOST_PATH" $pods.modelCache.hostPath
+  "SRLM_STAGE_ENV_HTTP_PROXY" $pods.proxy.httpProxy
+  "SRLM_STAGE_ENV_HTTPS_PROXY" $pods.proxy.httpsProxy
+  "SRLM_STAGE_ENV_NO_PROXY" $pods.proxy.noProxy
+  "SRLM_WORKERS" ($op.workers | int64 | toString)
+  "SRLM_RESYNC_SECONDS" (printf "%v" $op.resyncSeconds)
+  "SRLM_PROGRESS_SECONDS" (printf "%v" $op.progressSeconds)
+  "SRLM_SLOW_RECHECK_SECONDS" (printf "%v" $op.slowRecheckSeconds)
+  "SRLM_REFUSED_RETRY_SECONDS" (printf "%v" $op.refusedRetrySeconds)
+  "SRLM_IMAGE_PULL_PATIENCE_SECONDS" (printf "%v" $op.imagePullPatienceSeconds)
+  "SRLM_CLEANUP_DEADLINE_SECONDS" ($op.cleanupDeadlineSeconds | int64 | toString)
+  "SRLM_MAX_BACKOFF_SECONDS" (printf "%v" $op.maxBackoffSeconds)
+  "SRLM_LOG_FORMAT" $op.logFormat
+  "SRLM_HEALTH_HOST" .Values.health.host
+  "SRLM_HEALTH_PORT" (.Values.health.port | int64 | toString)
+-}}
+{{- if .Values.leaderElection.enabled -}}
+{{- $_ := set $env "SRLM_LEADER_ELECT" "true" -}}
+{{- $_ := set $env "SRLM_LEASE_NAME" (include "sro.fullname" .) -}}
+{{- $_ := set $env "SRLM_LEASE_SECONDS" (.Values.leaderElection.leaseSeconds | int64 | toString) -}}
+{{- end -}}
+{{- range $name, $value := $pods.env -}}
+{{- $_ := set $env (printf "SRLM_STAGE_ENV_%s" $name) $value -}}
+{{- end -}}
+{{- range $name := keys $env | sortAlpha }}
+{{- with index $env $name }}
+- name: {{ $name }}
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end -}}
