@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs the demo; 0 when the run succeeded."""
-    console = Console()
+    console = Console(soft_wrap=True)
     try:
         run = manifest(args)
         return asyncio.run(_demo(args, run, console))

@@ -86,7 +86,7 @@ class Screen:
                 if self._states.get(f"{iteration.name}/{stage.name}") != stage.state:
                     self._states[f"{iteration.name}/{stage.name}"] = stage.state
                     if stage.state != "Pending":
-                        self.console.print(f"{elapsed:>8}  {_line(iteration, stage)}", highlight=False)
+                        self.console.print(f"{elapsed:>8}  {_line(iteration, stage)}", highlight=False, soft_wrap=True)
                         self._line_at = time.monotonic()
         if time.monotonic() - self._line_at >= LINE_SECONDS:
             self._line_at = time.monotonic()
