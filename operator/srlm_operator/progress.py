@@ -29,7 +29,7 @@ def run_progress(draft: Draft, total: int, done: int, running: Sequence[str]) ->
         shards_done=shards_done,
         shards_total=record.shards,
         message=describe(title(node_id), lines) or f"{title(node_id)}: starting",
-        eta_seconds=_eta(lines),
+        eta_seconds=_eta(lines, record.shards - shards_done),
     )
 
 
@@ -66,6 +66,8 @@ def describe(what: str, lines: Mapping[str, Progress]) -> str:
     return f"{what}: {', '.join(parts)}"
 
 
-def _eta(lines: Mapping[str, Progress]) -> int | None:
+def _eta(lines: Mapping[str, Progress], unfinished: int) -> int | None:
+    """The longest of the pods that are at work; unknown while a shard has not begun."""
     left = [line.eta_seconds for line in lines.values() if line.eta_seconds is not None]
-    return max(left) if left else None
+    working = [line for line in lines.values() if not line.total or line.done < line.total]
+    return max(left) if left and len(working) >= unfinished else None

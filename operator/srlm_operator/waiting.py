@@ -9,6 +9,8 @@ from .values import JobView, PodView
 
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "FailedMount"})
+#: After this long a Job without pods, or a pod without a container, is looked at once more.
+_LOOK_AGAIN = timedelta(seconds=5)
 
 
 def look_at_pods(draft: Draft, job: JobView, what: str) -> None:
@@ -24,6 +26,9 @@ def look_at_pods(draft: Draft, job: JobView, what: str) -> None:
         if _pod_problem(draft, pod, job, what):
             return
     draft.wait("Progressing", f"{what} runs")
+    if not pods or any(pod.phase == "Pending" and pod.started_at for pod in pods):
+        # No event on Job or pod would tell that it is stuck: look for the reason.
+        draft.wake(draft.now + _LOOK_AGAIN)
 
 
 def _create_error(draft: Draft, job: JobView, what: str) -> None:

@@ -226,3 +226,19 @@ async def test_no_secret_value_appears_anywhere(folder: Any) -> None:
         await w.until(lambda: w.condition("Ready"))
         for resource in (RUNS, JOBS, "pods", "events", "configmaps"):
             assert canary not in str(w.cluster.list(resource)), resource
+
+
+async def test_quota_shows_with_the_servers_message_and_recovers(folder: Any) -> None:
+    async with wire(*folder) as w:
+        w.cluster.create("resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}, "default")
+        await w.start_operator()
+        w.apply(**SHORT)
+        waiting = await w.until(lambda: quota(w))
+        assert "exceeded quota: none" in waiting["message"]
+        w.cluster.delete("resourcequotas", "none", "default")
+        await w.until(lambda: w.condition("Ready"))
+
+
+def quota(w: Wire) -> dict[str, Any]:
+    found = w.condition("Reconciling")
+    return found if found.get("reason") == "QuotaExceeded" else {}
