@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.keys import row_id
-from srlm_contract.rows import PromptRow, SeedExample
+from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import PromptsParams
 
 from .chat import encode_chat, encode_text, load_tokenizer, messages
@@ -63,9 +63,7 @@ def _kept_aside(data: Path) -> Iterator[str]:
     yield from (row.prompt for row in read_rows(data / "validation.jsonl", PromptRow))
     for name in ("ranked-train.jsonl", "ranked-heldout.jsonl"):
         if (data / name).is_file():
-            # Only the prompts are of interest, and each once.
-            lines = (data / name).read_text().splitlines()
-            yield from dict.fromkeys(str(json.loads(line)["prompt"]) for line in lines)
+            yield from dict.fromkeys(row.prompt for row in read_rows(data / name, RankedAnswer))
 
 
 def _written(
@@ -212,7 +210,7 @@ def read_pool(path: Path) -> list[str]:
         raise BadInput("InvalidSeedData", f"{path.name} is a folder; prompts.generator.uri must name a prompt file")
     data = path.read_bytes()
     try:
-        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().splitlines()
+        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BadInput("InvalidSeedData", f"the prompt pool {path.name} cannot be read: {error}") from error
     prompts = []
