@@ -47,6 +47,8 @@ EXIT_CRASHED = 1
 EXIT_TERMINATED = 143
 #: Stages that write a model.
 MODEL_STAGES = ("sft", "train", "choose")
+#: Stages that leave resume points while they run.
+TRAINERS = ("sft", "train")
 DEFAULT_CACHE_BYTES = 64 * 2**30
 
 Run = Callable[[StageContext], "Statistics | StageResult"]
@@ -217,6 +219,8 @@ def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str
             statistics=figures(with_ratios(outcome)),
             warnings=tuple(ctx.warnings),
         )
+    if task.stage in TRAINERS:
+        artifacts.delete_checkpoints(task.stage, task.key)
     return committed_result(task, artifacts, manifest, warnings=tuple(ctx.warnings))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
     ) -> None:
         if state.is_world_process_zero:
             self.progress.update(state.global_step, state.max_steps, unit="steps")
+            # After a resume: what earlier attempts logged.
+            self.series = [{**_figures(e), "step": float(e["step"])} for e in state.log_history if "loss" in e]
         self._time = time.monotonic()
 
     def on_log(
@@ -48,14 +51,14 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
     ) -> None:  # fmt: skip
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        figures = {ours: float(logs[theirs]) for theirs, ours in FIGURES.items() if theirs in logs}
+        figures = _figures(logs)
         now, tokens = time.monotonic(), figures.get("tokens", 0.0)
         seconds = now - self._time
         figures |= {"step": float(state.global_step), "seconds": round(seconds, 3)}
         if tokens > self._tokens and seconds > 0:
             figures["tokensPerSecond"] = round((tokens - self._tokens) / seconds, 1)
         self._time, self._tokens = now, tokens
-        self.series.append({name: _short(value) for name, value in figures.items()})
+        self.series.append(figures)
         self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"])
 
 
@@ -66,8 +69,9 @@ def last_steps(series: list[dict[str, float]], name: str) -> float | None:
     return sum(last) / len(last) if last else None
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _figures(logs: Mapping[str, float]) -> dict[str, float]:
+    """Our names, six digits."""
+    return {ours: float(f"{float(logs[theirs]):.6g}") for theirs, ours in FIGURES.items() if theirs in logs}
 
 
 class ResumePoints(TrainerCallback):  # type: ignore[misc]

@@ -58,11 +58,13 @@ def run_training(
         f"{task.stage}: {count} rows, batch {config.batch_size}, "
         f"{task.process.nodes} x {task.process.processes_per_node} processes"
     )
-    uploader = Uploader(
-        Path(config.checkpoints),
-        lambda step, where: ctx.artifacts.commit_checkpoint(task.stage, task.key, step, where),
-        ctx.progress.say,
-    )
+
+    def store(step: int, where: Path) -> None:
+        ctx.artifacts.commit_checkpoint(task.stage, task.key, step, where)
+        # The one before stays: should this one be damaged, not all is lost.
+        ctx.artifacts.delete_checkpoints(task.stage, task.key, keep=2)
+
+    uploader = Uploader(Path(config.checkpoints), store, ctx.progress.say)
 
     def on_line(line: str) -> None:
         if step_of(line) is None:
