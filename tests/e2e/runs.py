@@ -86,3 +86,14 @@ def stage_records(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for iteration in status["iterations"]
         for stage in iteration["stages"]
     }
+
+
+def download_model(cluster: Machine, prefix: str, model: dict[str, Any], folder: Path) -> Path:
+    """The files of a model of `status.models`, as its manifest lists them."""
+    base = f"{prefix}/artifacts/{model['stage']}/{model['key']}"
+    bucket = cluster.storage()["uri"].removeprefix("s3://")
+    for file in manifests(cluster, prefix)[f"{base}/manifest.json"]["files"]:
+        target = folder / file["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cluster.s3().download_file(bucket, f"{base}/parts/{file['part']}/{file['path']}", str(target))
+    return folder

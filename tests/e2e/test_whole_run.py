@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from e2e.machine import Machine
-from e2e.runs import manifests, small_run, stage_records
+from e2e.runs import download_model, manifests, small_run, stage_records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -85,14 +85,7 @@ def test_training_moved_the_weights(finished: dict[str, Any]) -> None:
 def test_the_last_checkpoint_loads_and_answers(finished: dict[str, Any], cluster: Machine, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = finished["status"]["models"][-1]
-    bucket = cluster.storage()["uri"].removeprefix("s3://")
-    manifest = manifests(cluster, PREFIX)[f"{PREFIX}/artifacts/{model['stage']}/{model['key']}/manifest.json"]
-    for file in manifest["files"]:
-        target = tmp_path / file["path"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        key = f"{PREFIX}/artifacts/{model['stage']}/{model['key']}/parts/{file['part']}/{file['path']}"
-        cluster.s3().download_file(bucket, key, str(target))
+    download_model(cluster, PREFIX, finished["status"]["models"][-1], tmp_path)
     assert not list(tmp_path.rglob("*.bin"))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
