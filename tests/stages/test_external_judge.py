@@ -87,6 +87,19 @@ def test_unreadable_verdicts_are_asked_again_with_another_seed_and_then_absent(t
     assert result.statistics["judged"] == 11
 
 
+def test_a_judge_that_no_shard_can_read_is_found_out_when_the_last_one_commits(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with judge_server(lambda body, n: said("It is fine.")) as server:
+        few = params(server.url, min_valid_samples=1, max_reasks=0).model_copy(update={"samples": 1})
+        task = world.task(few, inputs={"candidates": candidates(world)}, shards=2)
+        for _ in range(2):  # the second attempt finds both shards done, and says the same
+            with pytest.raises(BadInput, match="none of 12 verdicts") as failure:
+                world.run(task)
+            assert failure.value.reason == "JudgeNotUsable"
+    assert len(server.requests) == 12
+    assert world.artifacts().lookup("judge", task.key) is None
+
+
 def test_comparisons_by_an_external_judge(tmp_path: Path) -> None:
     from srlm_contract.rows import ValidationAnswer
     from srlm_contract.tasks import EvaluateParams
