@@ -62,6 +62,7 @@ bench: venv  ## the ratios of the performance goals
 
 crds: venv  ## writes crds/ from the models
 	@$(BIN)/python -m srlm_contract.crd > crds/.new && mv crds/.new crds/selfrewarding.dev_selfrewardingruns.yaml
+	@cp crds/selfrewarding.dev_selfrewardingruns.yaml charts/self-rewarding-operator/files/
 
 locks: venv  ## writes images/requirements/*.txt from pyproject.toml
 	@$(BIN)/python images/lock.py

@@ -1,0 +1,111 @@
+"""Install, upgrade and uninstall with Helm itself against the one-machine API server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import helm_python as helm
+import pytest
+
+from charts import chart_kit as kit
+from srlm_local import bootstrap, controllers
+from srlm_local.apiserver import ApiServer
+from srlm_local.cluster import Cluster
+
+pytestmark = pytest.mark.e2e
+
+RUNS = "selfrewardingruns.selfrewarding.dev"
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+RUN = {
+    "apiVersion": "selfrewarding.dev/v1alpha1",
+    "kind": "SelfRewardingRun",
+    "metadata": {"name": "run", "namespace": "default"},
+    "spec": {
+        "baseModel": {"uri": "hf://org/base"},
+        "storage": {"uri": "s3://bucket/prefix"},
+        "seedData": {"uri": "hf://org/data"},
+    },
+}
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Cluster, helm.Config]]:
+    """A cluster, and Helm connected to it."""
+    cluster = Cluster(seed=1)
+    bootstrap.prepare(cluster)
+    server = await ApiServer(cluster).start()
+    tasks = controllers.start(cluster)
+    config = helm.Config(kubeconfig_content=json.dumps(server.kubeconfig()), namespace=kit.NAMESPACE)
+    try:
+        yield cluster, config
+    finally:
+        config.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.stop()
+
+
+async def act(action: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Helm blocks; the API server goes on in this thread's loop."""
+    return await asyncio.to_thread(action, *arguments, timeout=60, **options)
+
+
+def named(cluster: Cluster, resource: str) -> set[str]:
+    return {obj["metadata"]["name"] for obj in cluster.list(resource)}
+
+
+async def test_install_upgrade_uninstall(served: tuple[Cluster, helm.Config]) -> None:
+    cluster, config = served
+    chart = str(kit.CHART)
+
+    done = await act(config.install, chart, "srlm", {}, create_namespace=True)
+    assert (done["status"], done["revision"]) == ("deployed", 1)
+    assert "The next three commands" in done["notes"]
+    (deployment,) = cluster.list("deployments.apps")
+    assert deployment["metadata"]["name"] == "srlm-self-rewarding-operator"
+    before = cluster.get(DEFINITIONS, RUNS)
+    run = cluster.create(RUNS, RUN, "default")
+
+    values = kit.values_of("production")
+    # Their kinds come with the Prometheus operator, which is not here.
+    values["metrics"] |= {"serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}}
+    values["networkPolicy"]["stagePods"]["namespaces"] = ["default"]
+    done = await act(config.upgrade, chart, "srlm", values)
+    assert (done["status"], done["revision"]) == ("deployed", 2)
+    # A new name: Helm removes the objects of the old one.
+    (deployment,) = cluster.list("deployments.apps")
+    assert (deployment["metadata"]["name"], deployment["spec"]["replicas"]) == ("sro", 2)
+    assert named(cluster, "poddisruptionbudgets.policy") == {"sro"}
+    assert named(cluster, "networkpolicies.networking.k8s.io") == {"sro", "sro-stages"}
+    after = cluster.get(DEFINITIONS, RUNS)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "ServerSideApply=true"
+
+    done = await act(config.uninstall, "srlm")
+    assert f"[CustomResourceDefinition] {RUNS}" in done["info"]
+    assert cluster.list("deployments.apps") == cluster.list("networkpolicies.networking.k8s.io") == []
+    assert not {name for name in named(cluster, "clusterroles.rbac.authorization.k8s.io") if "sro" in name}
+    assert cluster.get(DEFINITIONS, RUNS)["metadata"]["uid"] == before["metadata"]["uid"]
+    assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+
+    # A later installation takes over what was kept.
+    done = await act(config.install, chart, "srlm", {})
+    assert done["status"] == "deployed"
+    assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+
+
+async def test_namespaced_installation(served: tuple[Cluster, helm.Config]) -> None:
+    cluster, config = served
+    for name in ("team-a", "team-b"):
+        cluster.create("namespaces", {"metadata": {"name": name}})
+    roles = named(cluster, "clusterroles.rbac.authorization.k8s.io")
+    values = kit.values_of("namespaced") | {"crds": {"install": True}}
+    done = await act(config.install, str(kit.CHART), "srlm", values, create_namespace=True)
+    assert done["status"] == "deployed"
+    assert named(cluster, "clusterroles.rbac.authorization.k8s.io") == roles
+    where = {role["metadata"]["namespace"] for role in cluster.list("roles.rbac.authorization.k8s.io")}
+    assert where == {"team-a", "team-b"}

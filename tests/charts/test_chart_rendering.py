@@ -1,0 +1,161 @@
+"""Lint, renderings as they were last looked at, the definition of runs, and what the pods look like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import pytest
+
+from charts import chart_kit as kit
+from srlm_contract.crd import custom_resource_definition
+from srlm_local import builtin_schemas
+from srlm_local.pod_security import violations
+from srlm_local.resources import BUILTIN
+
+GOLDEN = Path(__file__).parent / "golden"
+CRD_FILE = "selfrewarding.dev_selfrewardingruns.yaml"
+
+
+@pytest.mark.parametrize("name", kit.VALUES_FILES)
+def test_lint_finds_nothing(name: str) -> None:
+    report = helm.lint(kit.CHART, kit.values_of(name), strict=True, namespace="srlm-system", kube_version="v1.30.0")
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("name", kit.VALUES_FILES)
+def test_rendering_is_as_it_was(name: str) -> None:
+    """`env UPDATE_GOLDEN=1 pytest tests/charts` writes the files anew: look at their difference."""
+    texts = kit.render(kit.values_of(name))
+    crd = texts.pop("crd.yaml")
+    assert bool(crd.strip()) == ("crds.install is false" not in texts["NOTES.txt"])
+    found = "".join(f"# ---- {file}\n{texts[file].strip()}\n" for file in sorted(texts) if texts[file].strip())
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(found, encoding="utf-8")
+    assert found == golden.read_text(encoding="utf-8"), "env UPDATE_GOLDEN=1 pytest tests/charts, and look at git diff"
+
+
+def test_three_values_files_have_goldens() -> None:
+    assert kit.VALUES_FILES == ("default", "namespaced", "production")
+    assert sorted(path.stem for path in GOLDEN.iterdir()) == list(kit.VALUES_FILES)
+
+
+@pytest.mark.parametrize("name", kit.VALUES_FILES)
+def test_every_object_is_one_of_kubernetes_with_known_fields(name: str) -> None:
+    objects = kit.manifests(kit.values_of(name))
+    seen = {(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) for obj in objects}
+    assert len(seen) == len(objects)
+    types = {(t.api_version, t.kind): t for t in BUILTIN}
+    for obj in objects:
+        labels = obj["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == kit.RELEASE, obj["metadata"]["name"]
+        if obj["apiVersion"] == "monitoring.coreos.com/v1":
+            assert obj["kind"] in ("ServiceMonitor", "PrometheusRule")
+            continue
+        model = builtin_schemas.model_name(types[obj["apiVersion"], obj["kind"]])
+        schemas = builtin_schemas.components([model])
+        assert problems(obj, schemas[model], schemas) == []
+
+
+PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
+
+
+def problems(value: Any, schema: dict[str, Any], schemas: dict[str, Any], path: str = "") -> list[str]:
+    """Fields the API does not know, and values of the wrong type."""
+    (schema,) = schema.get("allOf", [schema])
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
+    wanted = PYTHON_TYPES.get(schema.get("type", ""), object)
+    if not isinstance(value, wanted):
+        return [f"{path}: {value!r} is no {schema['type']}"]
+    found: list[str] = []
+    if isinstance(value, dict) and "properties" in schema:
+        known = schema["properties"]
+        found += [f"{path}.{name}: unknown" for name in value if name not in known]
+        for name in value.keys() & known.keys():
+            found += problems(value[name], known[name], schemas, f"{path}.{name}")
+    elif isinstance(value, dict) and "additionalProperties" in schema:
+        for name, item in value.items():
+            found += problems(item, schema["additionalProperties"], schemas, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            found += problems(item, schema.get("items", {}), schemas, f"{path}[{number}]")
+    return found
+
+
+def test_the_check_itself_sees_what_is_wrong() -> None:
+    schemas = builtin_schemas.components(["V1Deployment"])
+    deployment = {"spec": {"replicas": "2", "template": {"spec": {"containers": [{"name": "x", "imgae": "y"}]}}}}
+    assert sorted(problems(deployment, schemas["V1Deployment"], schemas)) == [
+        ".spec.replicas: '2' is no integer",
+        ".spec.template.spec.containers[0].imgae: unknown",
+    ]
+
+
+def test_the_definition_in_the_chart_is_the_generated_one() -> None:
+    generated = (kit.ROOT / "crds" / CRD_FILE).read_text(encoding="utf-8")
+    assert (kit.CHART / "files" / CRD_FILE).read_text(encoding="utf-8") == generated, "run make crds"
+    (rendered,) = kit.of_kind(kit.manifests(), "CustomResourceDefinition")
+    assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert rendered["metadata"].pop("labels")["app.kubernetes.io/managed-by"] == "Helm"
+    assert [rendered] == list(kit.parse(generated))
+    # Learning rates are still numbers, and exact.
+    assert rendered == custom_resource_definition()
+
+
+def test_the_definition_can_go_with_the_release_or_stay_out() -> None:
+    (rendered,) = kit.of_kind(kit.manifests({"crds": {"keep": False}}), "CustomResourceDefinition")
+    assert "annotations" not in rendered["metadata"]
+    assert "deletes the definition" in kit.render({"crds": {"keep": False}})["NOTES.txt"]
+    assert kit.of_kind(kit.manifests({"crds": {"install": False}}), "CustomResourceDefinition") == []
+
+
+@pytest.mark.parametrize("name", kit.VALUES_FILES)
+def test_the_pod_passes_the_restricted_level(name: str) -> None:
+    pod = kit.pod_of(kit.manifests(kit.values_of(name)))
+    assert violations(pod, "restricted") == []
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
+def test_probes_and_metrics_reach_the_health_port() -> None:
+    objects = kit.manifests({"health": {"port": 9090}})
+    (container,) = kit.pod_of(objects)["containers"]
+    assert container["ports"] == [{"name": "health", "containerPort": 9090}]
+    assert kit.environment(objects)["SRLM_HEALTH_PORT"] == "9090"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+    (service,) = kit.of_kind(objects, "Service")
+    assert service["spec"]["ports"] == [{"name": "metrics", "port": 9090, "targetPort": "health"}]
+
+
+def test_replicas_without_the_lease_never_overlap() -> None:
+    (deployment,) = kit.of_kind(kit.manifests({"leaderElection": {"enabled": False}}), "Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert kit.of_kind(kit.manifests(), "PodDisruptionBudget") == []
+    (budget,) = kit.of_kind(kit.manifests({"replicas": 2}), "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_selectors_meet_the_pods() -> None:
+    objects = kit.manifests(kit.values_of("production"))
+    (deployment,) = kit.of_kind(objects, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    (budget,) = kit.of_kind(objects, "PodDisruptionBudget")
+    (service,) = kit.of_kind(objects, "Service")
+    (monitor,) = kit.of_kind(objects, "ServiceMonitor")
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels
+    assert service["spec"]["selector"].items() <= labels
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_notes_tell_three_commands_for_the_namespace() -> None:
+    notes = kit.render({"watchNamespaces": ["team-a"]})["NOTES.txt"]
+    assert notes.count("kubectl -n team-a ") == 3
