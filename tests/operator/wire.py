@@ -23,6 +23,7 @@ from srlm_local.apiserver import ApiServer
 from srlm_local.cluster import Cluster
 from srlm_local.errors import ApiError
 from srlm_local.jobcontroller.controller import JobController
+from srlm_local.podrunner.status import NODE
 from srlm_operator.handlers import Operator
 from srlm_operator.settings import Settings
 
@@ -35,7 +36,7 @@ SHORT: Object = {
     "seedData": {"uri": "hf://org/data", "eft": {"enabled": False}},
     "evaluation": {"enabled": False},
 }
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 90
 
 
 @dataclass
@@ -82,6 +83,8 @@ class ScriptedPods:
             return
         if node in self.waiting:
             self._write(pod, "Pending", {"waiting": self.waiting[node]})
+        elif not pod["spec"].get("nodeName"):
+            self.cluster.bind(pod["metadata"]["name"], pod["metadata"]["namespace"], NODE)
         elif phase == "Pending":
             self._write(pod, "Running", {"running": {"startedAt": self._now()}})
         elif node not in self.held:
