@@ -114,7 +114,8 @@ def test_users_get_runs_with_the_roles_they_have() -> None:
         label = f"rbac.authorization.k8s.io/aggregate-to-{level}"
         chosen = [role for role in cluster if role["metadata"]["labels"].get(label) == "true"]
         granted[level] = set().union(*(rights(role) for role in chosen))
-    view = {(names.GROUP, name, v) for name in (names.PLURAL, f"{names.PLURAL}/status") for v in ("get", "list", "watch")}
+    shown = (names.PLURAL, f"{names.PLURAL}/status")
+    view = {(names.GROUP, name, verb) for name in shown for verb in ("get", "list", "watch")}
     edit = {(names.GROUP, names.PLURAL, v) for v in ("create", "update", "patch", "delete", "deletecollection")}
     assert granted == {"view": view, "edit": view | edit, "admin": view | edit}
     assert len(kit.of_kind(kit.manifests({"rbac": {"aggregateToDefaultRoles": False}}), "ClusterRole")) == 1
