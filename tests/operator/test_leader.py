@@ -38,9 +38,7 @@ def candidate(client: Client, seconds: float = 60) -> LeaderElection:
     return LeaderElection(client, Settings(lease_namespace="default", lease_seconds=seconds))
 
 
-async def test_one_leads_the_other_takes_over_when_it_lets_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_leads_the_other_takes_over_when_it_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with api(tmp_path, monkeypatch) as (cluster, client):
         first, second = candidate(client), candidate(client)
         stop = asyncio.Event()

@@ -217,9 +217,7 @@ async def test_another_manager_applies_again_and_again_without_drift(folder: Any
 async def test_no_secret_value_appears_anywhere(folder: Any) -> None:
     canary = "canary-5f2d"
     async with wire(*folder) as w:
-        data = {
-            k: base64.b64encode(canary.encode()).decode() for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        }
+        data = {k: base64.b64encode(canary.encode()).decode() for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         w.cluster.create("secrets", {"metadata": {"name": "s3"}, "data": data}, "default")
         await w.start_operator()
         w.apply(**SHORT)

@@ -43,9 +43,7 @@ def narrow(w: Wire, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(folder / "narrow"))
 
 
-async def test_namespaced_mode_needs_these_rights_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_namespaced_mode_needs_these_rights_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[tuple[str, str]] = set()
     real = Authorizer.check
 
