@@ -57,11 +57,9 @@ class Observer:
 
     async def _complete_pods(self, run: Run, jobs: list[JobView]) -> None:
         """Before an outcome is judged all pods must be known as they ended: pod events may come later."""
-        open_ = {record.job: record for record in records(run) if record.state == "Running"}
-        attempts = {(r.stage, r.name): r.attempt for r in records(run)}
+        settled = {record.job for record in records(run) if record.state != "Running"}
         for job in jobs:
-            unknown = job.attempt > attempts.get((job.stage, job.node), 0)
-            if job.state not in ("Complete", "Failed") or not (job.name in open_ or unknown):
+            if job.state not in ("Complete", "Failed") or job.has_ttl or job.name in settled:
                 continue
             pods = [p for o in self._world.owned("pods", run.uid) if (p := pod_view(o)).job == job.name]
             ended = [p for p in pods if p.phase in ("Succeeded", "Failed")]

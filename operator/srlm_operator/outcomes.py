@@ -81,17 +81,26 @@ def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
             text = pod.pod_message or parse_error(pod).message
             return Failed("counted", "DiskFull", f"pod {pod.name}: {text}", pod.exit_code)
     for pod in pods:
-        if pod.disrupted or pod.deleting or pod.pod_reason in _NODE_LOSS:
-            text = pod.pod_message or pod.pod_reason or "evicted, preempted or deleted"
-            return Failed("free", "Disrupted", f"pod {pod.name}: {text}", pod.exit_code)
-    crashed = [p for p in failed if p.exit_code != EXIT_TEMPORARY]
+        if pod.disrupted or pod.pod_reason in _NODE_LOSS:
+            return _disrupted(pod)
+    # The Job controller deletes the peers of a pod that failed: being deleted explains nothing beside a crash.
+    crashed = [p for p in failed if p.exit_code != EXIT_TEMPORARY and not p.deleting]
     if crashed:
         return _crash(crashed[0], stage)
-    if failed:
-        error = parse_error(failed[0])
+    temporary = [p for p in failed if p.exit_code == EXIT_TEMPORARY]
+    if temporary:
+        error = parse_error(temporary[0])
         reason = error.reason if error.reason in WAITING else "Temporary"
-        return Failed("temporary", reason, f"pod {failed[0].name}: {error.message}", EXIT_TEMPORARY)
+        return Failed("temporary", reason, f"pod {temporary[0].name}: {error.message}", EXIT_TEMPORARY)
+    for pod in pods:
+        if pod.deleting:
+            return _disrupted(pod)
     return Failed("free", "Disrupted", f"Job {job.name} failed and its pods are gone: {job.failure_message}")
+
+
+def _disrupted(pod: PodView) -> Failed:
+    text = pod.pod_message or pod.pod_reason or "evicted, preempted or deleted"
+    return Failed("free", "Disrupted", f"pod {pod.name}: {text}", pod.exit_code)
 
 
 def _stated(pod: PodView, code: int) -> Failed:

@@ -33,6 +33,8 @@ def cause(*pods: PodView, **job: Any) -> tuple[str, str]:
         ([pod(75), pod(1)], ("counted", "Crashed")),
         ([pod(75), pod(75)], ("temporary", "Temporary")),
         ([pod(143, deleting=True)], ("free", "Disrupted")),
+        ([pod(143, deleting=True), pod(1)], ("counted", "Crashed")),
+        ([pod(143, deleting=True), pod(75)], ("temporary", "Temporary")),
         ([pod(137, terminated_reason="OOMKilled")], ("counted", "OutOfMemory")),
         ([pod(None, pod_reason="Evicted", pod_message="The node was low on resource: memory")], ("free", "Disrupted")),
         (
