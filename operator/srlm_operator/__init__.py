@@ -2,11 +2,12 @@
 
 In the order of a reconcile:
 
-    handlers       the process: Kopf's events in, keyed queue, workers      queue  resync  progress_poll  leader  health
+    handlers       the process: Kopf's events in, keyed queue, workers      queue  resync  progress_poll  leader
+                                                                            health
     reconcile      observe → plan → apply
     observe        all reads                                                world (indexes)  views (objects → values)
-    plan           the workflow, pure                                       draft  plan_preflight  plan_nodes  plan_stage
-                                                                            plan_deletion  resolve  gates
+    plan           the workflow, pure                                       draft  plan_preflight  plan_nodes
+                                                                            plan_stage  plan_deletion  resolve  gates
       attempts     what a failure costs, when the next attempt starts       outcomes (what became of a Job)
       jobs         stage task → Job manifest, pure                          pods  resources  podtemplate  security
       status       draft → status, pure                                     conditions  progress  figures  waiting

@@ -6,7 +6,9 @@ peers when they were stopped; a disruption explains crashes of peers; a crash ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,11 +135,32 @@ def _disk_full(pod: PodView) -> bool:
 
 
 def parse_result(message: str) -> StageResult | None:
-    """The termination message of a pod that exited 0; None when it is no StageResult."""
+    """The termination message of a pod that exited 0; None when it is no StageResult.
+
+    Fields that a newer stage image adds, and figures that are no numbers (a diverged loss is null or NaN in JSON),
+    are left out: they must not make a committed artifact look lost.
+    """
     try:
-        return StageResult.model_validate_json(message)
+        body = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    known = {field.alias or name for name, field in StageResult.model_fields.items()}
+    body = {name: value for name, value in body.items() if name in known}
+    for part in (body, *(body.get("committed") or ())):
+        if isinstance(part, dict) and isinstance(part.get("statistics"), dict):
+            part["statistics"] = _usable(part["statistics"])
+    try:
+        return StageResult.parse(body)
     except ValidationError:
         return None
+
+
+def _usable(statistics: Mapping[str, object]) -> dict[str, float]:
+    """At most the 48 figures that status holds, finite ones only."""
+    finite = {k: float(v) for k, v in statistics.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return dict(list(finite.items())[:48])
 
 
 def parse_error(pod: PodView) -> StageError:

@@ -112,7 +112,7 @@ def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
             reused=True,
             attempt=record.attempt if record else draft.last_attempt(f"{iteration}/{name}"),
             content_digest=item.content_digest,
-            statistics=dict(list(item.statistics.items())[:48]),
+            statistics=item.statistics,
         )
     if grown:
         draft.normal("ArtifactsReused", f"{len(committed)} committed artifacts found")

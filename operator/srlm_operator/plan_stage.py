@@ -87,7 +87,7 @@ def _succeeded(draft: Draft, node_id: str, record: StageStatus, outcome: Committ
         update={
             "state": "Succeeded",
             "content_digest": result.content_digest,
-            "statistics": dict(list(result.statistics.items())[:48]),
+            "statistics": result.statistics,
             "reused": result.reused,
             "repair": False,
             "finished_at": stamp(draft.now),

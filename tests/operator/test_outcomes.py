@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from stage_script import error
 
-from srlm_operator.outcomes import Failed, committed, failure, parse_error
+from srlm_operator.outcomes import Failed, committed, failure, parse_error, parse_result
 from srlm_operator.values import JobView, PodView
 
 JOB = JobView("job", "uid", 1, "generate", "generate", "key", 1, "Failed", completions=2)
@@ -69,3 +69,18 @@ def test_complete_without_any_digest_is_a_failure_that_counts() -> None:
     gone = committed(JOB, silent[:1], needs_answer=True)
     assert isinstance(gone, Failed)
     assert gone.kind == "free"
+
+
+@pytest.mark.parametrize("loss", ["null", "NaN", "1e999", '"high"', "true"])
+def test_a_result_with_odd_figures_and_new_fields_is_still_a_result(loss: str) -> None:
+    start = '{"stage": "train", "contentDigest": "sha256:1", "novel": 1, "statistics"'
+    text = f'{start}: {{"steps": 3, "loss": {loss}}}}}'
+    found = parse_result(text)
+    assert found is not None
+    assert found.content_digest == "sha256:1"
+    assert found.statistics["steps"] == 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"stage": "nonsense"}', '{"committed": [1]}'])
+def test_what_is_no_result(text: str) -> None:
+    assert parse_result(text) is None

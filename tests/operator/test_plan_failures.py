@@ -221,6 +221,27 @@ def test_damaged_artifact_of_nobody_stalls() -> None:
     assert world.condition("Stalled") == "ArtifactDamaged"
 
 
+def test_a_figure_that_is_no_number_does_no_harm() -> None:
+    world = FakeCluster()
+    world.stages.statistics = {"train": {"loss": float("nan"), "steps": 3.0, "tokens": float("inf")}}
+    world.settle()
+    assert world.status.phase == "Succeeded"
+    assert world.record("1/train").statistics == {"steps": 3.0}
+
+
+def test_a_job_suspended_by_its_queue_waits() -> None:
+    world = FakeCluster(spec=spec(scheduling={"queueName": "gpu-queue"}))
+    world.reconcile()
+    world.reconcile()
+    assert world.condition("Reconciling") == "WaitingForQueue"
+    name = world.created[0]
+    world.jobs[name] = replace(world.jobs[name], state="Active")  # the queue lets it start
+    world.start_pods(name)
+    world.finish(name)
+    world.reconcile()
+    assert world.node_of(world.created[1]) == "0/data"
+
+
 def _refusal(world: FakeCluster, name: str, reason: str) -> None:
     world.refuse = {name: Refusal(reason, "the server says no", world.now)}
 
