@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class VllmEngine:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             # Two small kernels (log-probabilities, grammar masks) are compiled at first use: 15 s, for milliseconds.
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        # Its own deprecations, in every pod's log.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\b")
         import vllm
 
         self.version = str(vllm.__version__)
