@@ -63,7 +63,7 @@ def length_growth(stages: Sequence[StageStatus], previous: Sequence[StageStatus]
     for stage in ("evaluate", "generate"):
         now, before = _last(_of(stages, stage), "meanLength"), _last(_of(previous, stage), "meanLength")
         if now is not None and before:
-            return now / before
+            return _round(now / before)
     return None
 
 
@@ -82,11 +82,16 @@ def _weighted(rows: Sequence[Statistics], name: str, weight: str) -> float | Non
 
 
 def _last(rows: Sequence[Statistics], name: str) -> float | None:
-    return next((row[name] for row in reversed(rows) if name in row), None)
+    return next((_round(row[name]) for row in reversed(rows) if name in row), None)
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole else None
+    return _round(part / whole) if part is not None and whole else None
+
+
+def _round(value: float) -> float:
+    """Six digits: status holds the figures of all iterations in 64 KiB."""
+    return float(f"{value:.6g}")
 
 
 def _whole(value: float | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from srlm_contract.graph import model_name
 from srlm_contract.status import (
@@ -23,10 +23,12 @@ from .progress import run_progress
 from .resolve import Resolved, model_node
 from .times import stamp
 
+Stages = tuple[StageStatus, ...]
 MAX_STATUS_BYTES = 64 * 1024
-#: Of closed iterations these records stay: later stages read them, or the graph's rounds depend on them.
-_KEPT = ("prompts", "pairs", "evaluate")
+#: Of closed iterations these records stay: later stages read them.
+_KEPT = ("prompts", "evaluate")
 _KEPT_STATISTICS = ("pairs", "meanLength")
+_MAIN_FIGURES = ("pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "judge_accuracy", "win_rate")
 
 
 def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]]) -> RunStatus:
@@ -70,7 +72,7 @@ def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]
             now=draft.now,
         ),
     )
-    return fit(status)
+    return fit(status, _kept(draft))
 
 
 def _running(draft: Draft, node_id: str) -> bool:
@@ -173,7 +175,7 @@ def _iterations(
         found.append(
             IterationStatus(
                 name=model_name(t),
-                stages=tuple(_short(s) for s in stages if s.stage in _KEPT) if closing else tuple(stages),
+                stages=_closed(stages, _kept(draft)) if closing else tuple(stages),
                 metrics=iteration_metrics(stages, before),
                 gates=tuple(text[:1024] for text in missed.get(t, ())),
             )
@@ -181,6 +183,15 @@ def _iterations(
     while found and not found[-1].stages and found[-1].metrics == IterationMetrics():
         found.pop()
     return tuple(found)
+
+
+def _kept(draft: Draft) -> tuple[str, ...]:
+    """Stages whose records a closed iteration keeps; with several rounds their number depends on the pairs."""
+    return (*_KEPT, "pairs") if draft.spec.preferences.min_yield.max_rounds > 1 else _KEPT
+
+
+def _closed(stages: Iterable[StageStatus], kept: tuple[str, ...]) -> tuple[StageStatus, ...]:
+    return tuple(_short(stage) for stage in stages if stage.stage in kept)
 
 
 def _short(record: StageStatus) -> StageStatus:
@@ -201,27 +212,55 @@ def size(status: RunStatus) -> int:
     return len(json.dumps(status.wire(defaults=False), separators=(",", ":")).encode())
 
 
-def fit(status: RunStatus) -> RunStatus:
-    """Shorten what is for people only, until the status fits: failures' messages, then old statistics."""
-    if size(status) <= MAX_STATUS_BYTES:
-        return status
+def fit(status: RunStatus, kept: tuple[str, ...] = _KEPT) -> RunStatus:
+    """Shorten the status until it fits: first failures' messages, then the details of ever younger iterations.
 
-    def shortened(stage: StageStatus, keep: int) -> StageStatus:
-        failure = stage.last_failure
-        if failure is not None and len(failure.message) > keep:
-            failure = failure.model_copy(update={"message": failure.message[:keep]})
-        return stage.model_copy(update={"last_failure": failure})
-
+    An iteration whose model is finished can always be closed: what later stages read of it stays.
+    """
     for keep in (200, 0):
-        iterations = tuple(
-            it.model_copy(update={"stages": tuple(shortened(s, keep) for s in it.stages)}) for it in status.iterations
-        )
-        status = status.model_copy(update={"iterations": iterations})
         if size(status) <= MAX_STATUS_BYTES:
             return status
-    last = len(status.iterations) - 2
+
+        def brief(_: int, stages: Stages, keep: int = keep) -> Stages:
+            return tuple(_brief(stage, keep) for stage in stages)
+
+        status = _with_stages(status, brief)
+    for details in range(DETAILED_ITERATIONS - 1, 0, -1):
+        if size(status) <= MAX_STATUS_BYTES or not status.preflight.done:
+            return status
+        last = min(status.iteration, len(status.models)) - details
+
+        def close(t: int, stages: Stages, last: int = last) -> Stages:
+            return _closed(stages, kept) if 0 < t <= last else stages
+
+        status = _with_stages(status, close)
+    return _with_main_figures(status)
+
+
+def _with_main_figures(status: RunStatus) -> RunStatus:
+    """Last resort, from some 40 iterations on: the oldest keep their main figures only."""
+    iterations = list(status.iterations)
+    for t in range(len(iterations) - DETAILED_ITERATIONS):
+        excess = size(status) - MAX_STATUS_BYTES if t % 8 == 0 else 1  # measuring costs more than shortening
+        if excess <= 0:
+            break
+        figures = iterations[t].metrics
+        main = IterationMetrics(**{name: getattr(figures, name) for name in _MAIN_FIGURES})
+        iterations[t] = iterations[t].model_copy(update={"metrics": main})
+        status = status.model_copy(update={"iterations": tuple(iterations)})
+    return status
+
+
+def _with_stages(status: RunStatus, change: Callable[[int, Stages], Stages]) -> RunStatus:
     iterations = tuple(
-        it if n >= last else it.model_copy(update={"stages": tuple(_short(s) for s in it.stages)})
-        for n, it in enumerate(status.iterations)
+        iteration.model_copy(update={"stages": change(t, iteration.stages)})
+        for t, iteration in enumerate(status.iterations)
     )
     return status.model_copy(update={"iterations": iterations})
+
+
+def _brief(stage: StageStatus, keep: int) -> StageStatus:
+    failure = stage.last_failure
+    if failure is None or len(failure.message) <= keep:
+        return stage
+    return stage.model_copy(update={"last_failure": failure.model_copy(update={"message": failure.message[:keep]})})

@@ -5,6 +5,9 @@ from __future__ import annotations
 from builders import spec
 from fake_cluster import FakeCluster
 
+from srlm_contract.status import RunStatus
+from srlm_operator.status import MAX_STATUS_BYTES, size
+
 
 def test_two_iterations_in_order() -> None:
     world = FakeCluster()
@@ -74,9 +77,6 @@ def test_many_iterations_stay_small_and_resume_after_lost_status() -> None:
     world.settle(1000)
     assert world.status.phase == "Succeeded"
     assert len(world.status.models) == 13
-    from srlm_contract.status import RunStatus
-    from srlm_operator.status import size
-
     assert size(world.status) < 64 * 1024
     digests = [(m.name, m.content_digest) for m in world.status.models]
     jobs = len(world.created)
@@ -89,6 +89,26 @@ def test_many_iterations_stay_small_and_resume_after_lost_status() -> None:
     assert [(m.name, m.content_digest) for m in world.status.models] == digests
     assert {world.node_of(name) for name in world.created} == {"0/preflight"}
     assert len(world.created) < jobs
+
+
+def test_fifty_iterations_with_every_figure_fit_into_status() -> None:
+    world = FakeCluster(spec=spec(iterations=50))
+    third = 1234.0 + 1 / 3
+    names = ("judged", "verdicts", "parsed", "freeVerdicts", "freeParsed", "meanScore", "tokens", "winRate", "loss")
+    names += ("rewardAccuracy", "rewardMargin", "meanLength", "judgeAccuracy", "judgeAccuracyPairs", "tieRate")
+    rich = dict.fromkeys((*names, "lengthOnlyAccuracy", "prompts", "candidates", "pairs"), third)
+    rich |= {f"some{i}": third for i in range(20)}
+    stages = ("judge", "prompts", "generate", "pairs", "train", "judge-heldout", "evaluate")
+    world.stages.statistics = dict.fromkeys(stages, rich)
+    world.settle(2000)
+    assert world.status.phase == "Succeeded"
+    assert len(world.status.models) == 51
+    assert all(iteration.metrics.pairs == 1234 for iteration in world.status.iterations[1:])
+    assert size(world.status) <= MAX_STATUS_BYTES
+    before = world.writes
+    world.advance(5000)
+    world.reconcile()
+    assert world.writes == before
 
 
 def test_sibling_run_reuses_everything_before_train() -> None:
