@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from srlm_contract.retention import delete_artifact, delete_orphans, drop_refs, removable
+from srlm_contract.retention import delete_artifact, delete_orphans, delete_unfinished, drop_refs, removable
 from srlm_contract.tasks import CleanupParams, StageResult
 
 from .context import StageContext
@@ -21,8 +21,12 @@ def run(ctx: StageContext) -> StageResult:
     for done, ref in enumerate(refs, 1):
         objects += delete_artifact(ctx.store, ref.stage, ref.key)
         ctx.progress.update(done, len(refs), unit="artifacts")
-    # Last: an interrupted clean-up still knows what is left to remove.
-    drop_refs(ctx.store, ctx.task.run)
+    if retention != "Retain":
+        objects += delete_unfinished(ctx.store, ctx.task.run)
+    # Last: an interrupted clean-up still knows what is left to remove. While results stay, so do the references
+    # to them: they keep the clean-up of other runs away.
+    if retention == "DeleteAll":
+        drop_refs(ctx.store, ctx.task.run)
     orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER)
     ctx.progress.say(f"cleanup: {len(refs)} artifacts ({objects} objects) and {orphans} orphaned objects removed")
     return StageResult(

@@ -1,0 +1,57 @@
+"""Clean-up: what retention says goes, what other runs use stays, and what stays is still protected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stage_world import RUN, World
+
+from srlm_contract.retention import add_refs, read_refs
+from srlm_contract.rows import PromptRow
+from srlm_contract.tasks import ArtifactRef, CleanupParams, RunIdentity
+
+OTHER = RunIdentity(namespace="default", name="other", uid="99999999-2222-3333-4444-555555555555")
+
+
+def put(world: World, stage: str) -> ArtifactRef:
+    ref = world.put(stage, {"rows.jsonl": [PromptRow(id=stage, prompt=stage)]})
+    add_refs(world.store, RUN, [ref])
+    return ref
+
+
+def clean(world: World, retention: str) -> dict[str, float]:
+    task = world.task(CleanupParams(retention=retention), key="")  # type: ignore[arg-type]
+    return world.run(task).statistics
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def exists(world: World, ref: ArtifactRef) -> bool:
+    return world.artifacts().lookup(ref.stage, ref.key) is not None
+
+
+def test_delete_all_leaves_only_what_another_run_uses(world: World) -> None:
+    data, pairs = put(world, "data"), put(world, "pairs")
+    add_refs(world.store, OTHER, [data])
+    assert clean(world, "DeleteAll")["artifacts"] == 1
+    assert exists(world, data)
+    assert not exists(world, pairs)
+    assert read_refs(world.store, RUN.namespace, RUN.name).runs.get(RUN.uid, ()) == ()
+
+
+def test_delete_intermediate_keeps_results_and_their_references(world: World) -> None:
+    pairs, metrics = put(world, "pairs"), put(world, "evaluate")
+    clean(world, "DeleteIntermediate")
+    assert not exists(world, pairs)
+    assert exists(world, metrics)
+    assert metrics in read_refs(world.store, RUN.namespace, RUN.name).runs[RUN.uid]
+
+
+def test_it_may_run_twice(world: World) -> None:
+    put(world, "pairs")
+    clean(world, "DeleteAll")
+    assert clean(world, "DeleteAll")["artifacts"] == 0
