@@ -268,6 +268,16 @@ async def test_pods_share_the_cores_first_come_first_served(tmp_path: Path) -> N
         assert order == ["a", "wide", "late"]
 
 
+async def test_a_pod_that_waits_for_a_secret_keeps_no_core_from_the_others(tmp_path: Path) -> None:
+    cluster = new_cluster()
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "key"}}}
+    async with node(cluster, tmp_path, cores=2):
+        cluster.create("pods", pod("waits", container={"env": [secret]}), "default")
+        await until(cluster, lambda: waiting(cluster, "waits").get("reason") == "CreateContainerConfigError")
+        cluster.create("pods", pod("wide", container={"resources": {"requests": {"cpu": "2"}}}), "default")
+        await until(cluster, lambda: ended(cluster, "wide"))
+
+
 async def test_memory_above_the_limit_is_an_oom_kill(tmp_path: Path) -> None:
     cluster = new_cluster()
     script = "import time; held = bytearray(b'x') * (256 * 1024 * 1024); time.sleep(600)"

@@ -128,8 +128,11 @@ class PodRunner:
             for p in pods
             if p["spec"].get("nodeName") == status.NODE and (p.get("status") or {}).get("phase") not in ENDED
         }
-        for uid, worker in self._workers.items():  # deleted, but its processes still run
-            taken.setdefault(uid, cpu_cores(worker.pod, self.cores))
+        for uid, worker in self._workers.items():
+            if worker.idle:  # one that waits for a Secret must not keep the others from working
+                taken.pop(uid, None)
+            else:  # deleted, but its processes still run
+                taken.setdefault(uid, cpu_cores(worker.pod, self.cores))
         pending = [
             p for p in pods if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
         ]
@@ -186,7 +189,10 @@ class PodRunner:
             self._record(pod, kind, reason, message)
 
         owner = f"{self.folder}:{uid}"
-        worker = PodWorker(self.cluster, pod, folder, self.folder / "claims", owner, event, self.issue_token)
+        claims, loop = self.folder / "claims", asyncio.get_running_loop()
+        worker = PodWorker(
+            self.cluster, pod, folder, claims, owner, event, self.issue_token, lambda: loop.call_soon(self._schedule)
+        )
         self._workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {pod['metadata']['name']}")
         if pod["metadata"].get("deletionTimestamp"):

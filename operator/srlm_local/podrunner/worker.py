@@ -52,6 +52,7 @@ class PodWorker:
         owner: str,
         event: Callable[..., None],
         issue_token: TokenIssuer | None = None,
+        on_blocked: Callable[[], object] = lambda: None,
     ) -> None:
         self.cluster = cluster
         self.pod = pod
@@ -60,6 +61,8 @@ class PodWorker:
         self.claims = claims
         self.owner = owner
         self.issue_token = issue_token
+        self._on_blocked = on_blocked
+        self._blocked = False
         self._event = event
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -91,6 +94,19 @@ class PodWorker:
     def changed(self) -> None:
         """Something in the cluster changed: what was missing may be there now."""
         self._changed.set()
+
+    @property
+    def idle(self) -> bool:
+        """It waits for something outside (a Secret, an image) and runs nothing: it needs no core."""
+        return self._blocked and not self._running
+
+    async def _until_changed(self) -> None:
+        self._blocked = True
+        self._on_blocked()
+        try:
+            await self._changed.wait()
+        finally:
+            self._blocked = False
 
     # ---- the pod's life
 
@@ -139,7 +155,7 @@ class PodWorker:
                 if str(error) != told:
                     self._event("Warning", "FailedMount", str(error))
                 told = str(error)
-            await self._changed.wait()
+            await self._until_changed()
         return None
 
     def _lookup(self, resource: str, name: str) -> Object | None:
@@ -201,7 +217,7 @@ class PodWorker:
                     reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
                     if self._wait_state(container, reason, str(error), restarts, last):
                         self._event("Warning", "Failed", f"Error: {error}")
-            await self._changed.wait()
+            await self._until_changed()
         return None
 
     def _state_of(self, container: Object) -> str:
