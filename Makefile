@@ -26,6 +26,7 @@ endif
 
 # Torch on every core in every test process is slower than one thread each.
 SERIAL := -m "heavy or vllm or e2e" -p no:cacheprovider
+VLLM_TESTS := tests/stages/test_vllm_engine.py
 PARALLEL := -m "not heavy and not vllm and not e2e and not bench" -n auto --dist worksteal -p no:cacheprovider
 
 help:  ## lists the targets
@@ -53,7 +54,9 @@ unit: venv  ## fast tests, in parallel
 
 heavy: model  ## tests with torch, vLLM and whole runs, one at a time
 	@echo "== heavy tests"
-	@$(BIN)/python -m pytest $(SERIAL)
+	@# vLLM looks into every imported module, and trips over Flask's, which other tests import: a process of its own.
+	@$(BIN)/python -m pytest $(VLLM_TESTS) -p no:cacheprovider
+	@$(BIN)/python -m pytest $(SERIAL) --ignore=$(VLLM_TESTS)
 
 test: lint unit heavy  ## everything that CI checks
 
