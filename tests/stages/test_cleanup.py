@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stage_world import RUN, World
 
 from srlm_contract.retention import add_refs, read_refs
 from srlm_contract.rows import PromptRow
 from srlm_contract.tasks import ArtifactRef, CleanupParams, RunIdentity
+from stage_world import RUN, World
 
 OTHER = RunIdentity(namespace="default", name="other", uid="99999999-2222-3333-4444-555555555555")
 
