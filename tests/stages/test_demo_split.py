@@ -1,0 +1,38 @@
+"""The split that the demo's README states is the one the demo's run asks for and gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srlm_contract.spec import RunSpec
+from srlm_contract.yaml12 import load_documents
+from srlm_stages.seed_formats import read_seed_data
+from srlm_stages.split import split_prompts
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "stages/srlm_stages/demo"
+
+
+def test_the_stated_split_is_the_real_one() -> None:
+    (document,) = load_documents((ROOT / "crds/samples/demo.yaml").read_text(encoding="utf-8"))
+    spec = RunSpec.parse(document["spec"])
+    data = spec.seed_data
+    split = split_prompts(
+        read_seed_data(DEMO / "seed.trees.jsonl", data.format, data.language).prompts,
+        seed=spec.seed,
+        ift_examples=data.ift.max_examples,
+        heldout_answers=data.eft.held_out_examples,
+        validation_prompts=data.validation_prompts,
+        train_judge=data.eft.enabled,
+    )
+    heldout = sum(len(p.ranked) for p in split.ranked_heldout)
+    train = sum(len(p.ranked) for p in split.ranked_train)
+    readme = (DEMO / "README.md").read_text(encoding="utf-8")
+    for stated in (
+        f"`seedData.validationPrompts: {data.validation_prompts}` | {len(split.validation)} prompts |",
+        f"`seedData.eft.heldOutExamples: {data.eft.held_out_examples}` | "
+        f"{len(split.ranked_heldout)} prompts, {heldout} answers |",
+        f"`seedData.ift.maxExamples: {data.ift.max_examples}` | {len(split.ift)} prompts",
+        f"| ranked train | the rest | {len(split.ranked_train)} prompts, {train} answers |",
+    ):
+        assert stated in readme
