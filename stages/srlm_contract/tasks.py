@@ -63,6 +63,25 @@ class SourceRef(Contract):
     """File inside a data set repository."""
 
 
+class Pins(Contract):
+    """What `preflight` found out about the world outside, once and for all stages."""
+
+    base_model: SourceRef
+    """The base model."""
+    seed_data: SourceRef
+    """The seed data."""
+    chat_template: ShortText = ""
+    """Built-in name or digest of the chat template; empty for the model's own."""
+    rubric: ShortText = ""
+    """Built-in name or digest of the rubric; empty for the built-in one."""
+    prompt_source: SourceRef | None = None
+    """The model or file of prompts.generator."""
+    judge_source: SourceRef | None = None
+    """The model of a fixed win-rate judge."""
+    conditional_puts: bool = True
+    """Whether the store has conditional puts; without them commits are check-then-put."""
+
+
 class DataParams(Contract):
     kind: Literal["data"] = "data"
     format: Literal["OasstTrees", "OasstMessages", "Chat"] = "OasstTrees"
@@ -198,8 +217,14 @@ class PreflightParams(Contract):
 class ReportParams(Contract):
     kind: Literal["report"] = "report"
     spec: RunSpec
+    """Without podTemplate patches: they say where pods run, not what is computed, and may be long."""
     status: dict[str, Any] = {}
-    """The run's status as plain JSON."""
+    """`RunStatus` as plain JSON, fields at their default left out; shortened where the task would be too long:
+    metrics and models of all iterations stay, stage details of the oldest iterations go first."""
+    pins: Pins | None = None
+    """What preflight pinned; None before it has: then only `status` is known."""
+    branch: ArtifactRef | None = None
+    """The pinned model of branchFrom."""
 
 
 class CleanupParams(Contract):
@@ -276,25 +301,6 @@ class StageTask(Contract):
     process: ProcessSettings = ProcessSettings()
     repair: bool = False
     """The committed artifact of this key was found damaged: verify it and replace what is damaged."""
-
-
-class Pins(Contract):
-    """What `preflight` found out about the world outside, once and for all stages."""
-
-    base_model: SourceRef
-    """The base model."""
-    seed_data: SourceRef
-    """The seed data."""
-    chat_template: ShortText = ""
-    """Built-in name or digest of the chat template; empty for the model's own."""
-    rubric: ShortText = ""
-    """Built-in name or digest of the rubric; empty for the built-in one."""
-    prompt_source: SourceRef | None = None
-    """The model or file of prompts.generator."""
-    judge_source: SourceRef | None = None
-    """The model of a fixed win-rate judge."""
-    conditional_puts: bool = True
-    """Whether the store has conditional puts; without them commits are check-then-put."""
 
 
 class StageError(Contract):
