@@ -6,6 +6,7 @@ a restart against an older resource version) must not repeat what was done alrea
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from .errors import (
     NotReady,
     QuotaExceeded,
     Refused,
+    Unavailable,
 )
 from .times import stamp
 from .values import CreateJob, DeleteJob, Event, PatchJobTTL, Plan, Refusal, Run, SetFinalizer
@@ -81,48 +83,36 @@ class Applier:
             raise NotReady(f"run {run.namespace}/{run.name} has changed")
 
     async def _create(self, run: Run, action: CreateJob) -> bool:
+        """Create the Service its pods meet through, then the Job. False when the API refuses one of them."""
         try:
-            job = await self._client.create(JOBS, run.namespace, action.manifest)
-        except AlreadyExists:
-            job = await self._client.get(JOBS, run.namespace, action.name)
-            if not any(o.get("uid") == run.uid for o in job["metadata"].get("ownerReferences") or ()):
-                text = f"Job {action.name} belongs to somebody else: delete or rename it"
-                self._refuse(run, action.name, Refusal("NameConflict", text, self._clock()))
-                return False
-        except NamespaceTerminating as problem:
-            refusal = Refusal("Forbidden", str(problem), self._clock(), terminating=True)
-            self._refuse(run, action.name, refusal)
-            return False
-        except QuotaExceeded as problem:
-            self._refuse(run, action.name, Refusal("QuotaExceeded", str(problem), self._clock()))
-            return False
-        except (Refused, NotFound) as problem:
-            self._refuse(run, action.name, Refusal("Forbidden", str(problem), self._clock()))
+            if action.service is not None:
+                await self._create_service(run, action.service)
+            job = await self._create_job(run, action)
+        except ApiError as problem:
+            refusal = _refusal(problem, self._clock())
+            if refusal is None:
+                raise
+            log.warning("%s/%s: %s refused: %s", run.namespace, run.name, action.name, refusal.message)
+            self._world.refusals[run.uid][action.name] = refusal
             return False
         self._world.refusals[run.uid].pop(action.name, None)
         self._world.feed("jobs", job)
-        if action.service is not None:
-            return await self._create_service(run, action, job)
         return True
 
-    async def _create_service(self, run: Run, action: CreateJob, job: Mapping[str, Any]) -> bool:
-        """The Service goes when its Job goes."""
-        assert action.service is not None
-        service = copy.deepcopy(dict(action.service))
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": action.name, "uid": job["metadata"]["uid"]}
-        service["metadata"]["ownerReferences"] = [owner]
+    async def _create_service(self, run: Run, manifest: Mapping[str, Any]) -> None:
+        """Its name has a digest of the run's UID in it: one that exists is ours, from an earlier training."""
+        with contextlib.suppress(AlreadyExists):
+            await self._client.create(SERVICES, run.namespace, manifest)
+
+    async def _create_job(self, run: Run, action: CreateJob) -> Mapping[str, Any]:
+        """The Job, new or there already. Raises AlreadyExists when it belongs to somebody else."""
         try:
-            await self._client.create(SERVICES, run.namespace, service)
+            return await self._client.create(JOBS, run.namespace, action.manifest)
         except AlreadyExists:
-            return True
-        except Refused as problem:
-            self._refuse(run, action.name, Refusal("Forbidden", str(problem), self._clock()))
-            return False
-        return True
-
-    def _refuse(self, run: Run, name: str, refusal: Refusal) -> None:
-        log.warning("%s/%s: %s refused: %s", run.namespace, run.name, name, refusal.message)
-        self._world.refusals[run.uid][name] = refusal
+            job = await self._client.get(JOBS, run.namespace, action.name)
+            if any(o.get("uid") == run.uid for o in job["metadata"].get("ownerReferences") or ()):
+                return job
+            raise
 
     async def _delete(self, run: Run, action: DeleteJob) -> None:
         key = (run.namespace, action.name)
@@ -206,6 +196,24 @@ class Applier:
             await self._client.create(EVENTS, run.namespace, body)
         except ApiError as problem:
             log.info("%s/%s: event %s not written: %s", run.namespace, run.name, event.reason, problem)
+
+
+def _refusal(problem: ApiError, now: datetime) -> Refusal | None:
+    """What a failed creation means for the run; None when the API did not answer at all."""
+    text = str(problem)
+    match problem:
+        case AlreadyExists():
+            return Refusal("NameConflict", f"{text}, and belongs to somebody else: delete or rename it", now)
+        case NamespaceTerminating():
+            return Refusal("Forbidden", text, now, terminating=True)
+        case QuotaExceeded():
+            return Refusal("QuotaExceeded", text, now)
+        case Refused() | NotFound():
+            return Refusal("Forbidden", text, now)
+        case Unavailable() if "failed calling webhook" in text:
+            return Refusal("WebhookFailed", text, now)
+        case _:
+            return None
 
 
 #: Written even at their default: printer columns and people look at them.

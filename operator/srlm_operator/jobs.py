@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from srlm_contract.keys import canonical_json, sha256
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import RunSpec, Storage
 from srlm_contract.tasks import (
     EXIT_BAD_INPUT,
     EXIT_INVALID_TASK,
@@ -69,7 +69,7 @@ def render(
     nodes = spec.training.nodes if work.stage in TRAINERS else 1
     pod = pod_spec(task, name, spec, settings)
     if nodes > 1:
-        pod["subdomain"] = name
+        pod["subdomain"] = names.service_name(run.name, run.uid)
     patches = (spec.pod_template, getattr(spec.stages, work.stage).pod_template)
     template = apply_patches({"metadata": {"labels": labels}, "spec": pod}, patches)
     annotations = {
@@ -95,7 +95,7 @@ def render(
         metadata["labels"][names.QUEUE_LABEL] = spec.scheduling.queue_name
         job["suspend"] = True  # the queue starts it
     manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
-    return CreateJob(name, manifest, _service(name, run, labels) if nodes > 1 else None)
+    return CreateJob(name, manifest, _service(run) if nodes > 1 else None)
 
 
 def owner(run: Run) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _task(
     job: str,
     settings: Settings,
 ) -> StageTask:
-    storage = spec.storage
+    storage = Storage.parse(spec.storage.wire())
     return StageTask(
         stage=work.stage,
         run=RunIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
@@ -163,7 +163,8 @@ def _process(run: Run, spec: RunSpec, work: Work, job: str, settings: Settings) 
     if work.stage not in TRAINERS:
         return ProcessSettings()
     t = spec.training
-    address = "127.0.0.1" if settings.local else f"{job}-0.{job}.{run.namespace}.svc"
+    service = names.service_name(run.name, run.uid)
+    address = "127.0.0.1" if settings.local else f"{job}-0.{service}.{run.namespace}.svc"
     return ProcessSettings(
         nodes=t.nodes,
         processes_per_node=t.processes_per_node,
@@ -231,16 +232,30 @@ def _failure_rules(nodes: int) -> list[dict[str, Any]]:
     return [disrupted, hopeless]
 
 
-def _service(name: str, run: Run, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Headless Service through which the nodes of one training find each other before they are ready."""
+def _service(run: Run) -> dict[str, Any]:
+    """Headless Service through which the nodes of a training find each other before they are ready.
+
+    One for all trainings of a run: it can be there before the first Job, and goes with the run.
+    """
+    name = names.service_name(run.name, run.uid)
+    labels = {
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        names.LABEL_RUN: run.name[:63],
+        names.LABEL_RUN_UID: run.uid,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": run.namespace, "labels": dict(labels)},
+        "metadata": {
+            "name": name,
+            "namespace": run.namespace,
+            "labels": labels,
+            "ownerReferences": [owner(run)],
+        },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": name},
+            "selector": {names.LABEL_RUN_UID: run.uid},
             "ports": [{"name": "rendezvous", "port": 29500}],
         },
     }

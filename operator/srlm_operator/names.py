@@ -14,6 +14,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 FINALIZER = f"{GROUP}/cleanup"
 #: Put on a run by people: the model whose missed gates are accepted, or `all`.
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
+#: Put on a run by people and by `srlm report`: a new value asks for a new report.
+REPORT_ANNOTATION = f"{GROUP}/report"
 
 MANAGER = "self-rewarding-operator"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -37,6 +39,14 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 def job_name(run_name: str, uid: str, iteration: int, node: str, key: str, attempt: int) -> str:
     """At most 45 characters: Indexed Jobs fail near 61, and dots are refused."""
-    short = run_name[:24].replace(".", "-").rstrip("-")
     digest = hashlib.sha256(f"{uid}\x1f{iteration}\x1f{node}\x1f{key}".encode()).hexdigest()[:10]
-    return f"srr-{short}-{digest}-a{attempt}"
+    return f"srr-{_short(run_name)}-{digest}-a{attempt}"
+
+
+def service_name(run_name: str, uid: str) -> str:
+    """The headless Service of a run; at most 39 characters."""
+    return f"srr-{_short(run_name)}-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+
+
+def _short(run_name: str) -> str:
+    return run_name[:24].replace(".", "-").rstrip("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,20 +11,24 @@ from srlm_contract.status import StageStatus
 
 from .client import EVENTS, JOBS, PODS, Client
 from .errors import ApiError, NotFound
+from .settings import Settings
 from .values import BranchModel, JobView, Observed, PodView, Run
 from .views import job_view, parse_run, pod_view
 from .world import World
 
-#: A Job without pods, and a pod that stays without a container, are explained by events after this long.
-_PATIENCE = timedelta(seconds=3)
-_ASK_AGAIN = timedelta(seconds=10)
+_NO_POD = ("FailedCreate",)
+_NO_CONTAINER = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+#: Events that say that a pod has come past what was wrong.
+_BEYOND = ("Pulling", "Pulled", "Created", "Started", "SuccessfulAttachVolume")
 
 
 class Observer:
     """Gathers what the planner may know about a run."""
 
-    def __init__(self, client: Client, world: World, clock: Callable[[], datetime]) -> None:
+    def __init__(self, client: Client, world: World, clock: Callable[[], datetime], settings: Settings) -> None:
         self._client, self._world, self._clock = client, world, clock
+        self._settings = settings
+        self._patience = timedelta(seconds=settings.look_again_seconds)
         self._explained: dict[str, tuple[datetime, str]] = {}
 
     async def observe(self, run: Run) -> Observed:
@@ -72,10 +77,13 @@ class Observer:
                 self._world.feed("pods", obj)
 
     async def _explain_job(self, run: Run, job: JobView, pods: list[PodView]) -> JobView:
-        """Why the Job controller makes no pods: only an event on the Job says so."""
-        if job.state != "Active" or job.deleting or any(pod.job == job.name for pod in pods):
+        """Why the Job controller makes no pods, or too few: only an event on the Job says so."""
+        made = sum(pod.job == job.name for pod in pods)
+        if job.state != "Active" or job.deleting or made >= job.completions:
             return job
-        text = await self._events(run, job.uid, job.created_at, ("FailedCreate",))
+        text = await self._events(run, job.uid, job.created_at, _NO_POD)
+        # Each try has a name of its own; without it the same problem reads the same.
+        text = re.sub(rf'("{re.escape(job.name)}(-\d+)?)-[a-z0-9]{{5}}"', r'\1"', text)
         return replace(job, create_error=text) if text else job
 
     async def _explain_pod(self, run: Run, pod: PodView) -> PodView:
@@ -84,23 +92,25 @@ class Observer:
             return pod
         if pod.unschedulable or pod.deleting:
             return pod
-        text = await self._events(run, pod.uid, pod.started_at, ("FailedMount", "FailedCreatePodSandBox"))
+        text = await self._events(run, pod.uid, pod.started_at, _NO_CONTAINER)
         return replace(pod, waiting_reason="FailedMount", waiting_message=text) if text else pod
 
     async def _events(self, run: Run, uid: str, since: datetime | None, reasons: tuple[str, ...]) -> str:
+        """Message of the newest event with one of the reasons, unless a later one says that it is over."""
         now = self._clock()
-        if since is None or now - since < _PATIENCE:
+        if since is None or now - since < self._patience:
             return ""
         asked, text = self._explained.get(uid, (None, ""))
-        if asked is not None and now - asked < _ASK_AGAIN:
+        if asked is not None and now - asked < self._patience:
             return text
         try:
             listed = await self._client.list(EVENTS, run.namespace, fields=f"involvedObject.uid={uid}")
         except ApiError:
             return text
-        found = [event for event in listed.items if event.get("reason") in reasons]
-        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-        text = str(found[-1].get("message") or "") if found else ""
+        found = [event for event in listed.items if event.get("reason") in (*reasons, *_BEYOND)]
+        # At the same second the one that is over counts: what is still wrong is told again.
+        found.sort(key=lambda e: (str(e.get("lastTimestamp") or e.get("eventTime") or ""), e["reason"] in _BEYOND))
+        text = str(found[-1].get("message") or "") if found and found[-1]["reason"] in reasons else ""
         if len(self._explained) > 10_000:
             self._explained.clear()
         self._explained[uid] = (now, text)
@@ -114,7 +124,7 @@ class Observer:
         obj = self._world.run((run.namespace, source.run or ""))
         if obj is None:
             return None, f"branchFrom: run {source.run} does not exist in namespace {run.namespace}"
-        other = parse_run(obj)
+        other = parse_run(obj, self._settings)
         if other.spec is None or other.spec.storage.uri != run.spec.storage.uri:
             return None, f"branchFrom: run {source.run} must have the same storage.uri"
         for model in other.status.models:

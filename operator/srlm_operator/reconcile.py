@@ -38,7 +38,7 @@ class Reconciler:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._world, self._settings, self._metrics, self._clock = world, settings, metrics, clock
-        self._observer = Observer(client, world, clock)
+        self._observer = Observer(client, world, clock, settings)
         self._applier = Applier(client, world, clock)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -49,6 +49,9 @@ class Reconciler:
         began = time.monotonic()
         try:
             return await self._step(key)
+        except Exception as problem:
+            self._metrics.reconcile_failed(problem)
+            raise
         finally:
             self._metrics.reconciled(time.monotonic() - began)
 
@@ -58,7 +61,7 @@ class Reconciler:
             if obj is None:
                 self._metrics.forget(key)
                 return None
-            run = parse_run(obj)
+            run = parse_run(obj, self._settings)
             observed = await self._observer.observe(run)
             found = plan(run, observed, self._clock(), self._settings)
             try:

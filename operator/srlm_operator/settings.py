@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
+from pydantic import ValidationError
+
+from srlm_contract.spec import ConfigMapKeyRef, SecretRef, Storage
+from srlm_contract.spec_storage import StorageDefaults
+
 from .errors import ConfigurationError
 
-_IMAGE = "ghcr.io/self-rewarding-operator"
+#: Without a registry: whoever installs the operator names theirs.
+_IMAGE = "self-rewarding-operator"
+NAMESPACE_PLACEHOLDER = "{namespace}"
+_STORAGE_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/{}]+)*/\{namespace\}(/[^/{}]+)*/?")
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,26 @@ class Settings:
     """Pause between two looks at a pod's log."""
     refused_retry_seconds: float = 30
     """Pause before an object that the API server refused is sent again."""
+    look_again_seconds: float = 5
+    """Pause between looks at the events of a Job without pods, or of a pod that does not start."""
     image_pull_patience_seconds: float = 600
     """After this long an image that cannot be pulled is a matter for a person."""
     cleanup_deadline_seconds: int = 600
     """Longest time that clean-up may hold up the deletion of a run."""
     max_backoff_seconds: float = 600
     """Longest pause between attempts."""
+    storage_uri: str = ""
+    """Where runs keep their artifacts that name no place of their own, such as `s3://training/{namespace}`; empty for
+    no default. The placeholder is the run's namespace: a location is a trust boundary, so no two share one."""
+    storage_endpoint_url: str = ""
+    storage_region: str = ""
+    storage_addressing_style: str = ""
+    storage_credentials_secret: str = ""
+    """A Secret in the run's namespace; empty for workload identity."""
+    storage_retention: str = ""
+    ca_bundle_config_map: str = ""
+    """ConfigMap in the run's namespace with the certificate authority of object stores; a run may name another."""
+    ca_bundle_key: str = "ca.crt"
     work_volume_size: str = ""
     """Size limit of a stage pod's scratch volume; empty for none."""
     cache_claim: str = ""
@@ -53,7 +76,10 @@ class Settings:
     health_port: int = 8080
     """Port of /healthz, /readyz and /metrics; 0 turns them off."""
     watch_silence_seconds: float = 600
-    """Liveness fails when no watch has shown life for this long."""
+    """Liveness fails when one of the watches has shown no life for this long. Each is asked for anew four times
+    within it, so that a quiet cluster is not a silent one."""
+    metrics_runs: int = 200
+    """Runs that have metrics with their name, the youngest unfinished ones first; 0 for none."""
     leader_elect: bool = False
     lease_namespace: str = ""
     lease_name: str = "self-rewarding-operator"
@@ -63,9 +89,54 @@ class Settings:
     extra_env: Mapping[str, str] = field(default_factory=dict)
     """Environment of every stage pod (proxies, say), from variables SRLM_STAGE_ENV_<NAME>."""
 
+    def __post_init__(self) -> None:
+        if not self.storage_uri:
+            given = [n for n in _STORAGE_FIELDS if getattr(self, n)]
+            if given:
+                raise ConfigurationError(f"SRLM_{given[0].upper()} needs SRLM_STORAGE_URI")
+            return
+        if not _STORAGE_URI.fullmatch(self.storage_uri):
+            raise ConfigurationError(
+                f"SRLM_STORAGE_URI={self.storage_uri!r} must be s3://bucket/prefix with {NAMESPACE_PLACEHOLDER} as a"
+                " whole part of the prefix, such as s3://bucket/{namespace}"
+            )
+        if self.storage_endpoint_url and not re.match(r"https?://[^/]+", self.storage_endpoint_url):
+            raise ConfigurationError(f"SRLM_STORAGE_ENDPOINT_URL={self.storage_endpoint_url!r} is no http(s) address")
+        try:
+            self.storage_defaults("namespace")
+        except ValidationError as problem:
+            found = problem.errors()[0]
+            raise ConfigurationError(f"SRLM_STORAGE_{found['loc'][0]}: {found['msg']}") from None
+
+    def storage_defaults(self, namespace: str) -> StorageDefaults:
+        """What the runs of a namespace may leave out of `spec.storage`."""
+        bundle = None
+        if self.ca_bundle_config_map:
+            bundle = ConfigMapKeyRef(name=self.ca_bundle_config_map, key=self.ca_bundle_key)
+        if not self.storage_uri:
+            return StorageDefaults(ca_bundle=bundle)
+        secret = self.storage_credentials_secret
+        given = {
+            "uri": self.storage_uri.replace(NAMESPACE_PLACEHOLDER, namespace),
+            "endpoint_url": self.storage_endpoint_url,
+            "region": self.storage_region,
+            "addressing_style": self.storage_addressing_style,
+            "credentials_secret_ref": SecretRef(name=secret) if secret else None,
+            "ca_bundle_ref": bundle,
+            "retention": self.storage_retention,
+        }
+        storage = Storage.model_validate({name: value for name, value in given.items() if value})
+        return StorageDefaults(storage, bundle)
+
     def override(self, **changes: Any) -> Settings:
         """A copy with the given values; None leaves a field as it is."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+_STORAGE_FIELDS = (
+    "storage_endpoint_url", "storage_region", "storage_addressing_style", "storage_credentials_secret",
+    "storage_retention",
+)  # fmt: skip
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Settings:

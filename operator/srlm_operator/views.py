@@ -7,10 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import RunSpec, Storage
+from srlm_contract.spec_storage import effective_storage, storage_basis
 from srlm_contract.status import RunStatus
 
 from . import names
+from .settings import Settings
 from .shards import parse_ranges
 from .times import parse
 from .values import JobView, Phase, PodView, Run
@@ -18,10 +20,15 @@ from .values import JobView, Phase, PodView, Run
 Obj = Mapping[str, Any]
 _PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _TERMINAL = ("Succeeded", "Failed")
+#: A container that is on its way has these reasons; only events say why it stays so.
+_STARTING = ("", "ContainerCreating", "PodInitializing")
 
 
-def parse_run(obj: Obj) -> Run:
-    """A SelfRewardingRun. A spec that does not fit gives `spec_error`; an unreadable status counts as lost."""
+def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
+    """A SelfRewardingRun. A spec that does not fit gives `spec_error`; an unreadable status counts as lost.
+
+    settings: of the operator, for its default storage; without them only what status keeps of it is known.
+    """
     meta = obj["metadata"]
     spec, error = None, ""
     try:
@@ -33,6 +40,9 @@ def parse_run(obj: Obj) -> Run:
         status = RunStatus.parse(stored)
     except ValidationError:
         status = RunStatus()
+    basis = None
+    if spec is not None:
+        spec, basis = with_storage(spec, status, meta["namespace"], settings or Settings())
     return Run(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -46,7 +56,18 @@ def parse_run(obj: Obj) -> Run:
         finalizers=tuple(meta.get("finalizers") or ()),
         annotations=meta.get("annotations") or {},
         deleted_at=parse(meta.get("deletionTimestamp")),
+        storage_basis=basis,
     )
+
+
+def with_storage(
+    spec: RunSpec, status: RunStatus, namespace: str, settings: Settings
+) -> tuple[RunSpec, Storage | None]:
+    """The spec with its effective storage, and what that rests on; both as they were where no place is known."""
+    basis = storage_basis(spec.storage, status.storage, status.started, settings.storage_defaults(namespace))
+    if basis is None:
+        return spec, None
+    return spec.model_copy(update={"storage": effective_storage(spec.storage, basis).as_spec()}), basis
 
 
 def describe(problem: ValidationError) -> str:
@@ -106,10 +127,8 @@ def pod_view(obj: Obj) -> PodView:
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     main = _container(status.get("containerStatuses"))
     state = main.get("state") or {}
-    ended = state.get("terminated") or {}
-    waiting = state.get("waiting") or {}
-    for init in status.get("initContainerStatuses") or ():
-        waiting = waiting or (init.get("state") or {}).get("waiting") or {}
+    ended = state.get("terminated") or _failed_init(status)
+    waiting = _waiting(status)
     scheduled = conditions.get("PodScheduled") or {}
     unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     phase: Phase = next((known for known in _PHASES if known == status.get("phase")), "Pending")
@@ -134,6 +153,26 @@ def pod_view(obj: Obj) -> PodView:
         gpus=_gpus(spec.get("containers") or ()),
         deleting="deletionTimestamp" in meta,
     )
+
+
+def _waiting(status: Obj) -> Obj:
+    """What a container waits for, the most telling one first: a sidecar or init container may be at fault."""
+    groups = ("initContainerStatuses", "containerStatuses")
+    states = [container.get("state") or {} for group in groups for container in status.get(group) or ()]
+    found = [state["waiting"] for state in states if state.get("waiting")]
+    return min(found, key=lambda waiting: waiting.get("reason") in _STARTING, default={})
+
+
+def _failed_init(status: Obj) -> Obj:
+    """How an init container ended that failed: then the stage's container never ran."""
+    for container in status.get("initContainerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if status.get("phase") == "Failed" and ended.get("exitCode"):
+            said = ended.get("message") or ""
+            # Its exit code is not one of a stage: 65 there does not mean a damaged input.
+            message = f"init container {container.get('name')} ended with exit code {ended['exitCode']}: {said}"
+            return {**ended, "exitCode": 1, "message": message}
+    return {}
 
 
 def _container(statuses: Iterable[Obj] | None) -> Obj:

@@ -9,44 +9,56 @@ from .values import JobView, PodView
 
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "FailedMount"})
-#: After this long a Job without pods, or a pod without a container, is looked at once more.
-_LOOK_AGAIN = timedelta(seconds=5)
+#: What kubelet and API server say of objects and keys that are not there.
+_MISSING = ("not found", "couldn't find key", "references non-existent", "no priorityclass with name")
 
 
-def look_at_pods(draft: Draft, job: JobView, what: str) -> None:
-    """Note why the Job does not run yet, or that it does."""
+def look_at_pods(draft: Draft, job: JobView, what: str) -> bool:
+    """Note why the Job does not run yet, or that it does. Whether something keeps it from running."""
     if job.state == "Suspended":
         draft.wait("WaitingForQueue", f"{what}: Job {job.name} waits for its queue")
-        return
+        return True
+    pods = [pod for pod in draft.pods(job.name) if not pod.deleting]
+    if any(_pod_problem(draft, pod, job, what) for pod in pods):
+        return True
     if job.create_error:
         _create_error(draft, job, what)
-        return
-    pods = [pod for pod in draft.pods(job.name) if not pod.deleting]
-    for pod in pods:
-        if _pod_problem(draft, pod, job, what):
-            return
+        return True
     draft.wait("Progressing", f"{what} runs")
-    if not pods or any(pod.phase == "Pending" and pod.started_at for pod in pods):
-        # No event on Job or pod would tell that it is stuck: look for the reason.
-        draft.wake(draft.now + _LOOK_AGAIN)
+    made = len(draft.pods(job.name))
+    if made < job.completions or any(pod.phase == "Pending" and pod.started_at for pod in pods):
+        _look_again(draft)  # no event on Job or pod would tell that it is stuck
+    return False
+
+
+def _look_again(draft: Draft) -> None:
+    draft.wake(draft.now + timedelta(seconds=draft.settings.look_again_seconds))
 
 
 def _create_error(draft: Draft, job: JobView, what: str) -> None:
-    message = f"{what}: {job.create_error}"
-    if "exceeded quota" in job.create_error or "insufficient quota" in job.create_error:
+    text = job.create_error
+    message = f"{what}: Job {job.name}: {text}"
+    if "exceeded quota" in text or "insufficient quota" in text:
         draft.wait("QuotaExceeded", message)
+    elif "failed calling webhook" in text:
+        draft.wait("WebhookFailed", message)
+    elif any(word in text.lower() for word in _MISSING) and "admission webhook" not in text:
+        draft.stall("ObjectNotFound", message)
     else:
         draft.stall("Forbidden", message)
-    draft.wake(draft.now + timedelta(seconds=draft.settings.refused_retry_seconds))
+    _look_again(draft)
 
 
 def _pod_problem(draft: Draft, pod: PodView, job: JobView, what: str) -> bool:
+    if pod.phase != "Pending":
+        return False
     if pod.unschedulable:
         draft.wait("Unschedulable", f"{what}: pod {pod.name}: {pod.unschedulable}")
         return True
     message = f"{what}: pod {pod.name}: {pod.waiting_message or pod.waiting_reason}"
     if pod.waiting_reason in _IMAGE:
-        old = (job.created_at or draft.now) + timedelta(seconds=draft.settings.image_pull_patience_seconds)
+        since = pod.started_at or job.created_at or draft.now
+        old = since + timedelta(seconds=draft.settings.image_pull_patience_seconds)
         if draft.now >= old:
             draft.stall("ImagePullFailed", message)
         else:
@@ -54,11 +66,11 @@ def _pod_problem(draft: Draft, pod: PodView, job: JobView, what: str) -> bool:
             draft.wake(old)
         return True
     if pod.waiting_reason in _CONFIG:
-        text = pod.waiting_message.lower()
-        missing = "not found" in text or "couldn't find key" in text or "references non-existent" in text
-        if missing:
+        if any(word in pod.waiting_message.lower() for word in _MISSING):
             draft.stall("SecretNotFound", message)
         else:
             draft.wait("PodConfigError", message)
+        if pod.waiting_reason == "FailedMount":
+            _look_again(draft)
         return True
     return False

@@ -17,6 +17,7 @@ WAITING: Mapping[str, str] = {
     "StorageUnavailable": "The object store does not answer. It is tried again until the time budget is spent.",
     "Retrying": "An attempt failed; the next one starts after a pause.",
     "PodConfigError": "The pod cannot be configured. Create the Secret or ConfigMap that the message names.",
+    "WebhookFailed": "An admission webhook cannot be called. It is tried again; look after the webhook's service.",
     "Deleting": "The run is being deleted; its clean-up runs.",
 }
 
@@ -24,6 +25,8 @@ WAITING: Mapping[str, str] = {
 STALLED: Mapping[str, str] = {
     "InvalidSpec": "The spec does not fit the schema of this operator. Correct the field in the message.",
     "SecretNotFound": "A Secret, ConfigMap or key that the run names does not exist. Create it.",
+    "StorageNotSet": "Neither the run nor the operator says where artifacts shall lie. Set spec.storage.uri.",
+    "ObjectNotFound": "A ServiceAccount, PriorityClass or other object that the pods name does not exist. Create it.",
     "StorageNotFound": "The bucket does not exist. Create it or correct storage.uri.",
     "StorageNotPermitted": "The store refuses the credentials or the right. Correct the Secret or the policy.",
     "InvalidSeedData": "The seed data cannot be used. Correct the file or seedData.",
