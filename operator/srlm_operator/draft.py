@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from srlm_contract.graph import model_name
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import RunSpec, Storage
 from srlm_contract.status import PreflightStatus, StageStatus
 from srlm_contract.tasks import StageResult
 
@@ -16,6 +16,9 @@ from .values import Action, DeleteJob, Event, JobView, Observed, PodView, Run
 
 PREFLIGHT = "0/preflight"
 CLEANUP = "0/cleanup"
+REPORT = "0/report"
+#: Nodes outside the graph.
+PLAIN = (PREFLIGHT, CLEANUP, REPORT)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         status = self.run.status
+        self.storage = Storage.parse(self.spec.storage.wire())
         self.preflight = status.preflight
         self.gpu_seconds, self.tokens = status.gpu_seconds, status.tokens
         for number, iteration in enumerate(status.iterations):
@@ -60,6 +64,8 @@ class Draft:
             self.records[PREFLIGHT] = status.preflight_stage
         if status.cleanup_stage is not None:
             self.records[CLEANUP] = status.cleanup_stage
+        if status.report_stage is not None:
+            self.records[REPORT] = status.report_stage
         self._pods: dict[str, list[PodView]] = defaultdict(list)
         for pod in self.observed.pods:
             self._pods[pod.job].append(pod)
@@ -112,6 +118,6 @@ class Draft:
 def title(node_id: str) -> str:
     """`judge of M2`, for people."""
     iteration, _, name = node_id.partition("/")
-    if node_id in (PREFLIGHT, CLEANUP):
+    if node_id in PLAIN:
         return name
     return f"{name} of {model_name(int(iteration))}"

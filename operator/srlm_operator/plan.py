@@ -8,7 +8,8 @@ Rules
     4. Nothing starts before preflight has said what is committed already.
 
 Order
-    adopt Jobs that status missed → settle finished attempts → suspend, or preflight and walk the graph → status.
+    adopt Jobs that status missed → settle finished attempts → suspend, or preflight and walk the graph → status
+    → report.
 """
 
 from __future__ import annotations
@@ -21,22 +22,30 @@ from srlm_contract.status import RunStatus
 
 from .attempts import gpu_seconds
 from .conditions import conditions, phase
-from .draft import PREFLIGHT, Draft, Note
+from .draft import PREFLIGHT, REPORT, Draft, Note
 from .names import FINALIZER
 from .plan_deletion import plan_deletion, release
 from .plan_nodes import walk
 from .plan_preflight import resolve_branch, run_preflight, take_result
+from .plan_report import plan_report
 from .plan_stage import adopt_jobs, settle_all, stop
 from .resolve import Resolved, resolve
 from .settings import Settings
 from .status import build
 from .values import Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
 
+NO_STORAGE = (
+    "spec.storage.uri is not set and the operator has no default storage: set spec.storage.uri"
+    " (s3://bucket/prefix), or have the chart value storage.uri set"
+)
+
 
 def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Plan:
     """What to do next for a run."""
     if run.spec is None:
-        return _invalid(run, now)
+        return _stalled(run, now, Note("InvalidSpec", run.spec_error))
+    if run.spec.storage.uri is None:
+        return _stalled(run, now, Note("StorageNotSet", NO_STORAGE))
     draft = Draft(run, run.spec, observed, now, settings)
     if run.deleted_at is not None:
         return plan_deletion(draft)
@@ -58,14 +67,14 @@ def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Pla
             _stop_strays(draft)
     else:
         draft.wake(now + timedelta(seconds=settings.slow_recheck_seconds))
-    return _finish(draft, build(draft, resolved, missed))
+    return _finish(draft, plan_report(draft, resolved, build(draft, resolved, missed)))
 
 
-def _invalid(run: Run, now: datetime) -> Plan:
-    """A spec this operator cannot read: running Jobs go on, nothing is decided."""
+def _stalled(run: Run, now: datetime, note: Note) -> Plan:
+    """A spec this operator cannot read, or a run without a place for artifacts: Jobs go on, nothing is decided."""
     if run.deleted_at is not None:
         return release() if FINALIZER in run.finalizers else Plan()
-    stalls = [Note("InvalidSpec", run.spec_error)]
+    stalls = [note]
     status = run.status.model_copy(
         update={
             "observed_generation": run.generation,
@@ -86,7 +95,7 @@ def _invalid(run: Run, now: datetime) -> Plan:
 
 def _finalizer(draft: Draft) -> None:
     """Only a retention that deletes something may hold up deletion."""
-    wanted = draft.spec.storage.retention != "Retain"
+    wanted = draft.storage.retention != "Retain"
     if wanted != (FINALIZER in draft.run.finalizers):
         draft.actions.append(SetFinalizer(wanted))
 
@@ -127,7 +136,7 @@ def _budget_spent(draft: Draft) -> bool:
     if over:
         draft.stall("BudgetExceeded", "; ".join(over))
         for node_id in list(draft.records):
-            if node_id != PREFLIGHT:
+            if node_id not in (PREFLIGHT, REPORT):
                 stop(draft, node_id, "BudgetExceeded", over[0])
         return True
     gpus = sum(p.gpus for pods in running for p in pods if p.started_at and not p.finished_at)

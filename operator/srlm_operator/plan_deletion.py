@@ -25,7 +25,7 @@ def plan_deletion(draft: Draft) -> Plan:
     run = draft.run
     if FINALIZER not in run.finalizers:
         return Plan()
-    if draft.spec.storage.retention == "Retain":
+    if draft.storage.retention == "Retain":
         return release()
     if any(r.terminating for r in draft.observed.refusals.values()):
         return release(Event("Warning", "CleanupSkipped", "The namespace is being deleted; artifacts stay"))
@@ -37,7 +37,7 @@ def plan_deletion(draft: Draft) -> Plan:
         return release()
     if draft.now >= deadline:
         why = record.last_failure.message if record is not None and record.last_failure else "it did not finish in time"
-        return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {draft.spec.storage.uri}: {why}"))
+        return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {draft.storage.uri}: {why}"))
     for job in draft.jobs():
         if job.node_id != CLEANUP:
             draft.delete(job)
@@ -47,7 +47,7 @@ def plan_deletion(draft: Draft) -> Plan:
         name="cleanup",
         stage="cleanup",
         key="cleanup",
-        params=CleanupParams(retention=draft.spec.storage.retention),
+        params=CleanupParams(retention=draft.storage.retention),
         conditional_puts=pins.conditional_puts if pins else True,
         deadline_seconds=max(1, int((deadline - draft.now).total_seconds())),
     )
@@ -62,7 +62,7 @@ def plan_deletion(draft: Draft) -> Plan:
             "observed_generation": run.generation,
             "cleanup_stage": draft.records[CLEANUP],
             "conditions": conditions(
-                waits=[Note("Deleting", f"Artifacts are being removed ({draft.spec.storage.retention})")],
+                waits=[Note("Deleting", f"Artifacts are being removed ({draft.storage.retention})")],
                 stalls=draft.stalls,
                 ready=False,
                 suspended=False,

@@ -17,7 +17,7 @@ from srlm_contract.status import (
 )
 
 from .conditions import conditions, phase
-from .draft import CLEANUP, PREFLIGHT, Draft
+from .draft import CLEANUP, PLAIN, PREFLIGHT, REPORT, Draft
 from .figures import iteration_metrics
 from .progress import run_progress
 from .resolve import Resolved, model_node
@@ -55,8 +55,10 @@ def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]
         finished_at=(old.finished_at or stamp(draft.now)) if ready else None,
         progress=_progress(draft, total, done, running),
         preflight=draft.preflight,
+        storage=draft.run.storage_basis,
         preflight_stage=draft.records.get(PREFLIGHT),
-        report_stage=old.report_stage,
+        report_stage=draft.records.get(REPORT),
+        report=old.report,
         cleanup_stage=draft.records.get(CLEANUP),
         models=tuple(models),
         iterations=_iterations(draft, resolved, order, missed, current),
@@ -72,6 +74,11 @@ def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]
             now=draft.now,
         ),
     )
+    return fit(status, _kept(draft))
+
+
+def fit_again(draft: Draft, status: RunStatus) -> RunStatus:
+    """A status to which something was added."""
     return fit(status, _kept(draft))
 
 
@@ -122,7 +129,7 @@ def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) 
         return known
     record = draft.records.get(node_id)
     stage = record.stage if record is not None else node_id.partition("/")[2]
-    uri = f"{draft.spec.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
+    uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
     created = (record.finished_at if record is not None else None) or moment
     return ModelStatus(
         name=model_name(t),
@@ -141,7 +148,7 @@ def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
         return None
     created = known.created_at if known is not None else stamp(draft.now)
     if branch is not None:
-        uri = f"{draft.spec.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
+        uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
         return ModelStatus(
             name="M1", uri=uri, key=branch.key, stage=branch.stage,
             content_digest=branch.content_digest, created_at=created,
@@ -161,7 +168,7 @@ def _iterations(
     old = draft.run.status.iterations
     groups: dict[int, list[tuple[str, StageStatus]]] = {}
     for node_id, record in draft.records.items():
-        if node_id not in (PREFLIGHT, CLEANUP):
+        if node_id not in PLAIN:
             groups.setdefault(int(node_id.partition("/")[0]), []).append((node_id, record))
     found: list[IterationStatus] = []
     for t in range(max([*groups, len(old) - 1, -1]) + 1):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from srlm_contract.progress import Progress
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import RunSpec, Storage
 from srlm_contract.status import RunStatus
 
 Manifest = Mapping[str, Any]
@@ -26,7 +26,8 @@ class Run:
     generation: int
     resource_version: str
     spec: RunSpec | None
-    """None when it does not fit the schema; then `spec_error` says why."""
+    """None when it does not fit the schema; then `spec_error` says why. `spec.storage` is the effective one: what it
+    leaves out is filled in already, and `uri` is None only where nothing says where artifacts shall lie."""
     spec_error: str
     status: RunStatus
     stored_status: Mapping[str, Any]
@@ -34,6 +35,8 @@ class Run:
     finalizers: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     deleted_at: datetime | None = None
+    storage_basis: Storage | None = None
+    """What fields mean that the run's own `spec.storage` leaves out: kept in status, so that it stays."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def run_schema() -> Schema:
                     " a label: choose a shorter name",
                     "fieldPath": ".metadata",
                 },
-                *(_immutable(field) for field in ("baseModel", "storage", "seedData")),
+                *(_immutable(field) for field in ("baseModel", "seedData")),
+                _storage_stays(),
             ],
             "properties": {
                 "apiVersion": {"description": f"Always {API_VERSION}.", "type": "string", "maxLength": 63},
@@ -120,6 +121,22 @@ def _immutable(field: str) -> Schema:
         "message": f"spec.{field}.uri cannot be changed once the run has started: create another run"
         " (finished stages that do not depend on it are reused)",
         "fieldPath": f".spec.{field}.uri",
+        "reason": "FieldValueForbidden",
+    }
+
+
+def _storage_stays() -> Schema:
+    """A run may have left the URI out; then the place that status keeps may be named, and no other."""
+    kept = (
+        "has(self.spec.storage.uri) && self.spec.storage.uri == oldSelf.spec.storage.uri",
+        "!has(self.spec.storage.uri) || (has(oldSelf.status.storage) &&"
+        " self.spec.storage.uri == oldSelf.status.storage.uri)",
+    )
+    return {
+        "rule": f"!({_STARTED}) || (has(oldSelf.spec.storage.uri) ? {kept[0]} : {kept[1]})",
+        "message": "spec.storage.uri cannot be changed once the run has started: create another run"
+        " (status.storage.uri is the place of this one)",
+        "fieldPath": ".spec.storage.uri",
         "reason": "FieldValueForbidden",
     }
 

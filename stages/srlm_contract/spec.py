@@ -1,6 +1,6 @@
 """`SelfRewardingRun.spec`: every field with its default. The CRD is generated from these models.
 
-The sections are in spec_parts (data, storage, scheduling), spec_loop and spec_training; import them
+The sections are in spec_parts (data, scheduling), spec_storage, spec_loop and spec_training; import them
 from here.
 """
 
@@ -47,11 +47,11 @@ from .spec_parts import (
     SeedDataSpec,
     StagePodSpec,
     StagesSpec,
-    StorageSpec,
     TemplateRef,
     rules,
     source_rule,
 )
+from .spec_storage import Storage, StorageSpec
 from .spec_training import BootstrapSpec, ChooseSpec, DpoSpec, LoraSpec, LossType, SftSpec, TrainingSpec
 
 __all__ = [
@@ -94,6 +94,7 @@ __all__ = [
     "ShadowScorerSpec",
     "StagePodSpec",
     "StagesSpec",
+    "Storage",
     "StorageSpec",
     "TemplateRef",
     "TrainingSpec",
@@ -218,7 +219,7 @@ class RunSpec(Contract):
     """Seed of everything random."""
     suspend: bool = False
     """Stop the running Job and start nothing; what is committed stays."""
-    storage: StorageSpec
+    storage: StorageSpec = StorageSpec()
     """The S3 location where artifacts live: every Job of the run reads and writes there."""
     seed_data: SeedDataSpec
     """Human-written and human-ranked data: what M1 learns from and what its judgement is measured by."""

@@ -1,4 +1,4 @@
-"""The sections of `SelfRewardingRun.spec` about data, storage and scheduling."""
+"""The sections of `SelfRewardingRun.spec` about data and scheduling, and references to other objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from .base import (
     NonNegative,
     ObjectName,
     Positive,
-    ShortText,
     Uri,
 )
 
@@ -96,41 +95,6 @@ class BaseModelSpec(Contract):
     """Secret with the Hugging Face token of a gated model."""
     chat_template_ref: TemplateRef | None = None
     """Chat template for base models that bring none: a ConfigMap key, or the built-in name `chatml`."""
-
-
-class StorageSpec(Contract):
-    """The S3 location that every Job of the run reads and writes."""
-
-    model_config = rules(
-        (
-            ".uri",
-            "self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
-            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and"
-            " dashes)",
-        ),
-        (
-            ".endpointUrl",
-            "!has(self.endpointUrl) || self.endpointUrl.matches('^https?://[^/]+')",
-            "storage.endpointUrl must begin with http:// or https:// and name a host; omit it for AWS",
-        ),
-    )
-
-    uri: Uri
-    """`s3://bucket/prefix`. Who can write there can plant artifacts: it is the trust boundary."""
-    endpoint_url: Uri | None = None
-    """Endpoint of an S3-compatible store (MinIO, Ceph); omit for AWS."""
-    region: ShortText = "us-east-1"
-    """Region of the bucket."""
-    addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
-    """How the bucket is named in requests: in the path or in the host name."""
-    credentials_secret_ref: SecretRef | None = None
-    """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN; omit for workload
-    identity."""
-    ca_bundle_ref: ConfigMapKeyRef | None = None
-    """ConfigMap with the certificate authority of the endpoint."""
-    retention: Literal["Retain", "DeleteIntermediate", "DeleteAll"] = "Retain"
-    """What is removed when the run is deleted: nothing, all but models and metrics, or everything that only
-    this run uses."""
 
 
 class IftSpec(Contract):

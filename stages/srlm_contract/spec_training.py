@@ -52,6 +52,11 @@ class DpoSpec(Contract):
             "self.minLearningRate <= self.learningRate",
             "minLearningRate must not be above learningRate: lower it, or set it to 0",
         ),
+        (
+            ".labelSmoothing",
+            "!self.lossType.exists(t, t == 'exo_pair') || self.labelSmoothing > 0.0",
+            "lossType exo_pair needs labelSmoothing above 0, such as 1e-3",
+        ),
     )
 
     beta: Positive = 0.1

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Contract, ShortText
-from .spec import MAX_ITERATIONS
+from .spec import MAX_ITERATIONS, Storage
 from .tasks import ArtifactRef, Pins
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
@@ -77,6 +77,8 @@ class StageStatus(Contract):
     """When it was committed or given up."""
     gpu_seconds: float = 0
     """GPU-seconds of all attempts."""
+    storage_errors: int = 0
+    """Requests of all its pods that the object store failed or refused, those that a retry mended included."""
     last_failure: Failure | None = None
     """The last failed attempt."""
 
@@ -207,6 +209,21 @@ class PreflightStatus(Contract):
     """Such as a store without conditional puts."""
 
 
+class ReportStatus(Contract):
+    """The run's report.html, and lineage.json beside it."""
+
+    uri: Annotated[str, Field(max_length=2048)] = ""
+    """Where the last one lies."""
+    made_at: Time | None = None
+    """When it was written."""
+    token: Token = ""
+    """Value of the annotation selfrewarding.dev/report that was answered last."""
+    end: Token = ""
+    """Digest of the end of the run that it was made for last."""
+    message: Message = ""
+    """What the next one waits for, or why there is none."""
+
+
 class RunStatus(Contract):
     """Status of a SelfRewardingRun."""
 
@@ -228,8 +245,12 @@ class RunStatus(Contract):
     """Progress."""
     preflight: PreflightStatus = PreflightStatus()
     """Preflight, with its attempts in `preflightStage`."""
+    storage: Storage | None = None
+    """Where artifacts lie, and what the fields mean that spec.storage leaves out; fixed once the run has started."""
     preflight_stage: StageStatus | None = None
     """Attempts of the preflight Job."""
+    report: ReportStatus = ReportStatus()
+    """The report, with the attempts of its Job in `reportStage`."""
     report_stage: StageStatus | None = None
     """Attempts of the report Job."""
     cleanup_stage: StageStatus | None = None
@@ -244,3 +265,8 @@ class RunStatus(Contract):
     """Tokens generated."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
     """Ready, Reconciling, Stalled, Suspended."""
+
+    @property
+    def started(self) -> bool:
+        """Whether a stage other than preflight has begun: from then on some fields are immutable."""
+        return any(stage.state != "Pending" for iteration in self.iterations for stage in iteration.stages)

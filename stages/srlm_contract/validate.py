@@ -193,6 +193,12 @@ def _run_notes(document: Mapping[str, Any]) -> Iterable[str]:
     if "status" in document:
         yield "status is ignored when a run is created"
     spec = document.get("spec")
+    storage = spec.get("storage") if isinstance(spec, dict) else None
+    if isinstance(spec, dict) and not (isinstance(storage, dict) and storage.get("uri")):
+        yield (
+            "spec.storage.uri is left out: the operator's default storage is used; without one (chart value"
+            " storage.uri) the run waits with reason StorageNotSet"
+        )
     for path in ("baseModel.uri", "seedData.uri", "prompts.generator.uri", "evaluation.winRate.judge.uri"):
         value: Any = spec
         for part in path.split("."):

@@ -243,6 +243,29 @@ class TestStartedRun:
         assert error.startswith(f"spec.{section}.uri: ")
         assert "cannot be changed once the run has started: create another run" in error
 
+    @pytest.mark.parametrize(
+        ("before", "pinned", "after", "refused"),
+        [
+            ("s3://bucket/own", "s3://bucket/own", None, True),
+            ("s3://bucket/own", None, None, True),
+            (None, "s3://bucket/default", None, False),
+            (None, "s3://bucket/default", "s3://bucket/default", False),
+            (None, "s3://bucket/default", "s3://bucket/own", True),
+            (None, None, "s3://bucket/own", True),
+        ],
+    )
+    def test_storage_left_out(self, before: str | None, pinned: str | None, after: str | None, refused: bool) -> None:
+        """Where a started run's artifacts lie may be spelled out, but neither taken back nor changed."""
+        old, new = run(), run()
+        for obj, uri in ((old, before), (new, after)):
+            obj["spec"]["storage"] = {"uri": uri} if uri else {}
+            if uri is None and obj is new:
+                del obj["spec"]["storage"]  # the whole section
+            apply_defaults(SCHEMA, obj)
+            obj["status"] = STARTED | ({"storage": {"uri": pinned}} if pinned else {})
+        errors = [error.path for error in validate(SCHEMA, new, old)]
+        assert errors == (["spec.storage.uri"] if refused else [])
+
     @pytest.mark.parametrize("section", ["baseModel", "storage", "seedData"])
     @pytest.mark.parametrize("status", [None, {}, NOT_STARTED], ids=["none", "empty", "preflight"])
     def test_allowed_before(self, section: str, status: dict[str, Any] | None) -> None:

@@ -96,6 +96,12 @@ class TestNotes:
         report = validate_files([MANIFESTS / "valid" / "with-status.yaml"])
         assert "status is ignored" in report.notes[0]
 
+    @pytest.mark.parametrize("name", ["storage-left-out", "storage-without-uri", "storage-null"])
+    def test_storage_left_out_is_a_note(self, name: str) -> None:
+        report = validate_files([MANIFESTS / "valid" / f"{name}.yaml"])
+        [note] = report.notes
+        assert "the operator's default storage is used" in note
+
 
 class TestCommand:
     def test_valid_file(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,13 +109,13 @@ class TestCommand:
         assert capsys.readouterr().out == "1 run valid\n"
 
     def test_every_problem_is_a_line_of_path_and_message(self, capsys: pytest.CaptureFixture[str]) -> None:
-        names = ("unknown-field", "missing-storage", "top-p-above-one")
+        names = ("unknown-field", "missing-seed-data", "top-p-above-one")
         arguments = [part for name in names for part in ("-f", str(MANIFESTS / "invalid" / f"{name}.yaml"))]
         assert srlm(*arguments) == 1
         lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
         assert [line.partition(": ")[0] for line in lines] == [
             "spec.generaton",
-            "spec.storage",
+            "spec.seedData",
             "spec.generation.sampling.topP",
         ]
 
