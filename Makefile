@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test lint unit heavy bench crds locks clean
+.PHONY: help venv demo model test test-cluster lint unit heavy bench crds locks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +30,7 @@ VLLM_TESTS := tests/stages/test_vllm_engine.py
 PARALLEL := -m "not heavy and not vllm and not e2e and not bench" -n auto --dist worksteal -p no:cacheprovider
 
 help:  ## lists the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 venv:  ## sets up .venv for this machine
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found on PATH;" \
@@ -59,6 +59,11 @@ heavy: model  ## tests with torch, vLLM and whole runs, one at a time
 	@$(BIN)/python -m pytest $(SERIAL) --ignore=$(VLLM_TESTS)
 
 test: lint unit heavy  ## everything that CI checks
+
+test-cluster: venv  ## the operator's tests on the cluster of KUBECONFIG, with the chart's rights
+	@test -n "$${KUBECONFIG:-}" || { echo "error: KUBECONFIG must name the cluster to test on: an empty one, as the" \
+		"tests install and remove the definition of runs" >&2; exit 1; }
+	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster -p no:cacheprovider
 
 bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider

@@ -1,0 +1,60 @@
+"""The one-machine API server with its controllers, in a thread: what `make test` uses instead of a real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srlm_local import bootstrap, controllers
+from srlm_local.apiserver import ApiServer
+from srlm_local.cluster import Cluster
+from srlm_local.jobcontroller.controller import JobController
+
+
+@contextmanager
+def one_machine(folder: Path) -> Iterator[Path]:
+    """Path of the administrator's kubeconfig."""
+    kubeconfig = folder / "kubeconfig"
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ready = threading.Event()
+    problems: list[BaseException] = []
+
+    async def serve() -> None:
+        cluster = Cluster()
+        server = await ApiServer(cluster).start()
+        bootstrap.prepare(cluster, server.authority)
+        tasks = [*controllers.start(cluster, server.authority), asyncio.create_task(JobController(cluster).run())]
+        server.write_kubeconfig(kubeconfig)
+        ready.set()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        problems.extend(r for r in results if isinstance(r, Exception))
+        await server.stop()
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as problem:
+            problems.append(problem)
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=work, name="one-machine API server")
+    thread.start()
+    ready.wait(60)
+    try:
+        yield kubeconfig
+    finally:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        for problem in problems:
+            raise problem

@@ -1,0 +1,106 @@
+"""Stands in for kubelets: pods get statuses and results by script, through `pods/status`; nothing runs.
+
+The pods ask for a scheduler that does not exist, so a cluster's own scheduler and kubelets leave them alone: no
+node, no image and no GPU is needed, and none is used where there are some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from stage_script import Ending, FakeStages
+
+from cluster.view import View
+from srlm_contract.tasks import StageTask
+from srlm_operator.client import PODS
+from srlm_operator.errors import ApiError, Conflict, NotFound
+from srlm_operator.names import CONTAINER, LABEL_NODE
+
+Object = dict[str, Any]
+SCHEDULER = "scripted-pods"
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass
+class ScriptedPods:
+    """Starts and ends every pod of the view's namespace as `stages` says."""
+
+    view: View
+    stages: FakeStages = field(default_factory=FakeStages)
+    held: set[str] = field(default_factory=set)
+    """Nodes whose pods keep running."""
+    waiting: dict[str, Object] = field(default_factory=dict)
+    """Container state `waiting` of the pods of a node, instead of running."""
+    _done: dict[str, int] = field(default_factory=dict)
+    """How far each pod was taken, by UID: 0 waiting, 1 running, 2 ended."""
+
+    async def run(self) -> None:
+        while True:
+            moved = False
+            for pod in list(self.view.objects["pods"].values()):
+                moved |= await self._step(pod)
+            if not moved:
+                await self.view.change()
+
+    async def release(self, node: str) -> None:
+        """Let the pods of a node go on."""
+        self.held.discard(node)
+        self.waiting.pop(node, None)
+        await self.view.poke()
+
+    async def _step(self, pod: Object) -> bool:
+        """Take a pod one state further. False when there is nothing to do."""
+        meta = pod["metadata"]
+        node, uid = meta["labels"].get(LABEL_NODE, ""), meta["uid"]
+        reached = self._done.get(uid, -1)
+        if "deletionTimestamp" in meta or reached == 2:
+            return False
+        if node in self.waiting:
+            if reached == 0:
+                return False
+            self._done[uid] = 0
+            return await self._write(pod, "Pending", {"waiting": self.waiting[node]})
+        if reached < 1:
+            self._done[uid] = 1
+            return await self._write(pod, "Running", {"running": {"startedAt": _now()}})
+        if node in self.held:
+            return False
+        self._done[uid] = 2
+        env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+        task = StageTask.model_validate_json(env["SRLM_TASK"] or "")
+        return await self._end(pod, self.stages.run(task, int(meta["annotations"].get(INDEX, 0))))
+
+    async def _end(self, pod: Object, ending: Ending) -> bool:
+        ended = {
+            "exitCode": ending.exit_code,
+            "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"),
+            "message": ending.message,
+            "startedAt": pod["metadata"]["creationTimestamp"],
+            "finishedAt": _now(),
+        }
+        return await self._write(pod, "Failed" if ending.exit_code else "Succeeded", {"terminated": ended})
+
+    async def _write(self, pod: Object, phase: str, state: Object) -> bool:
+        meta = pod["metadata"]
+        container = {
+            "name": CONTAINER,
+            "image": pod["spec"]["containers"][0]["image"],
+            "imageID": "",
+            "ready": phase == "Running",
+            "restartCount": 0,
+            "state": state,
+        }
+        status = {"phase": phase, "containerStatuses": [container], "startTime": meta["creationTimestamp"]}
+        try:
+            await self.view.admin.merge(PODS, meta["namespace"], meta["name"], {"status": status}, sub="status")
+        except (NotFound, Conflict):
+            return False  # deleted meanwhile
+        except ApiError as problem:
+            raise RuntimeError(f"the status of pod {meta['name']} cannot be written: {problem}") from problem
+        return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
