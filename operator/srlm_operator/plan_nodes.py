@@ -15,7 +15,7 @@ from srlm_contract.status import StageStatus
 from srlm_contract.tasks import ArtifactRef
 
 from . import gates
-from .draft import Draft
+from .draft import PLAIN, Draft
 from .figures import iteration_metrics
 from .jobs import Work
 from .plan_stage import drive, new_record, stop
@@ -135,7 +135,7 @@ def _with_record(work: Work, record: StageStatus) -> Work:
 
 def _drop_strangers(draft: Draft, resolved: Resolved) -> None:
     """Records of nodes that the spec no longer has. Finished stages of cut iterations stay, for their return."""
-    wanted = {node.id for node in resolved.nodes} | {"0/preflight", "0/cleanup"}
+    wanted = {node.id for node in resolved.nodes} | set(PLAIN)
     for node_id, record in list(draft.records.items()):
         if node_id in wanted:
             continue
