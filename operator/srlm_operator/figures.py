@@ -15,10 +15,11 @@ def iteration_metrics(stages: Sequence[StageStatus], previous: Sequence[StageSta
     """Metrics of one iteration.
 
     stages, previous: records of this iteration and of the one before. Rounds are summed; rates are ratios of
-    sums, not means of rates.
+    sums, not means of rates. Judging is that of the candidates; M1 has none, so its judging of the held-out answers
+    stands there (`judge-ranked` is the work of the model before M1).
     """
     done = [s for s in stages if s.state == "Succeeded"]
-    asked = _of(done, "judge", but="judge-heldout")
+    asked = _of(done, "judge", but=("judge-heldout", "judge-ranked")) or _of(done, "judge", but=("judge-ranked",))
     verdicts, parsed = _sum(asked, "verdicts"), _sum(asked, "parsed")
     free, free_parsed = _sum(asked, "freeVerdicts"), _sum(asked, "freeParsed")
     judged = _sum(asked, "judged")
@@ -67,8 +68,8 @@ def length_growth(stages: Sequence[StageStatus], previous: Sequence[StageStatus]
     return None
 
 
-def _of(stages: Sequence[StageStatus], stage: str, but: str = "") -> list[Statistics]:
-    return [s.statistics for s in stages if s.stage == stage and s.name != but and s.state == "Succeeded"]
+def _of(stages: Sequence[StageStatus], stage: str, but: Sequence[str] = ()) -> list[Statistics]:
+    return [s.statistics for s in stages if s.stage == stage and s.name not in but and s.state == "Succeeded"]
 
 
 def _sum(rows: Sequence[Statistics], name: str) -> float | None:
