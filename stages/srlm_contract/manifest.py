@@ -20,7 +20,24 @@ from .keys import canonical_json, sha256
 from .tasks import ArtifactRef, RunIdentity, SourceRef
 
 Statistics = dict[str, Any]
-"""Plain JSON: counts, sums, histograms, nested by name."""
+"""Plain JSON: counts, sums, histograms, nested by name. Never part of the content digest.
+
+`sft` and `train` leave the figures of their training here: `rows` and `rowsDropped` (too long for maxLength), `steps`,
+`tokens`, `seconds`, `processes`, `changedWeights`; `loss`, `gradientNorm`, `rewardMargin` and `rewardAccuracy` as means
+of the last quarter of the steps; and `series`, a list with one map of numbers for each optimizer step, in order:
+
+| name | meaning |
+|---|---|
+| `step` | optimizer step, from 1 |
+| `loss`, `gradientNorm`, `learningRate` | of this step; the norm before clipping |
+| `tokens` | tokens through the model from the beginning of training, padding left out, also across resumes |
+| `seconds`, `tokensPerSecond` | wall time since the step before; absent for steps of an attempt that was cut off |
+| `tokenAccuracy` | `sft` and PositiveOnly: share of answer tokens that were the most probable |
+| `rewardMargin`, `rewardAccuracy`, `rewardChosen`, `rewardRejected` | DPO: implicit rewards of the step's pairs |
+| `logpsChosen`, `logpsRejected` | DPO: mean log-probability of whole answers |
+
+A figure that a trainer does not give is left out of the map. A reader of any other stage finds no `series`.
+"""
 
 
 def is_safe_path(path: str) -> bool:
