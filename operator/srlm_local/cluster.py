@@ -70,6 +70,8 @@ class Cluster(Reader):
         found = validate_metadata(obj, rt, strategy)
         self._refuse(rt, obj, found + strategy.problems(obj, None, found))
         pod_security.check(self, rt, obj, None, request)
+        for webhook in self.webhooks:
+            webhook(rt, obj, request)
         if existing is None:
             quota.admit(self, rt, obj, request)
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from srlm_local import errors
 from srlm_local.clock import Clock, SystemClock, to_seconds
 from srlm_local.jsontools import copy
+from srlm_local.request import Request
 from srlm_local.resources import Registry, ResourceType
 from srlm_local.selectors import Predicate, both, field_selector, label_selector
 from srlm_local.storage import Change, Object, Objects, Storage
@@ -26,6 +27,8 @@ class Reader:
         self.random = random.Random(seed)  # noqa: S311 - names and UIDs need not be secret
         self.log_reader: Callable[[Object, dict[str, str]], Any] | None = None
         """Set by the pod runner: (pod, query) -> text or an async iterator of bytes; serves pods/log."""
+        self.webhooks: list[Callable[[ResourceType, Object, Request], None]] = []
+        """Stand-ins for admission webhooks: called with every new object, they raise ApiError to refuse it."""
 
     def type_of(self, resource: str | ResourceType) -> ResourceType:
         return resource if isinstance(resource, ResourceType) else self.registry.named(resource)

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import kubelet
 import pytest
 from builders import manifest_spec
 from stage_script import Ending, FakeStages
 
 from srlm_contract.tasks import StageTask
-from srlm_local import bootstrap, provision
+from srlm_local import bootstrap, controllers, provision
 from srlm_local.apiserver import ApiServer
 from srlm_local.cluster import Cluster
 from srlm_local.errors import ApiError
+from srlm_local.jobcontroller import sync
 from srlm_local.jobcontroller.controller import JobController
 from srlm_local.podrunner.status import NODE
 from srlm_operator.handlers import Operator
@@ -48,6 +50,8 @@ class ScriptedPods:
     held: set[str] = field(default_factory=set)
     waiting: dict[str, Object] = field(default_factory=dict)
     """Container state `waiting` of the pods of a node, instead of running."""
+    folder: Path | None = None
+    """When given, pods start only once a real kubelet would start them: see `kubelet`."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -83,6 +87,8 @@ class ScriptedPods:
             return
         if node in self.waiting:
             self._write(pod, "Pending", {"waiting": self.waiting[node]})
+        elif self.folder is not None and phase == "Pending" and kubelet.blocked(self.cluster, pod, self.folder):
+            return
         elif not pod["spec"].get("nodeName"):
             self.cluster.bind(pod["metadata"]["name"], pod["metadata"]["namespace"], NODE)
         elif phase == "Pending":
@@ -197,8 +203,13 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Wire]:
-    """Cluster, API server and Job controller; start the operator yourself."""
+async def wire(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, strict: bool = False, **settings: Any
+) -> AsyncIterator[Wire]:
+    """Cluster, API server and Job controller; start the operator yourself.
+
+    strict: pods start only when what they name exists and a node has what they ask for.
+    """
     cluster = Cluster()
     server = ApiServer(cluster)
     await server.start()
@@ -208,8 +219,13 @@ async def wire(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -
     token, _ = server.tokens.issue(account, 3600)
     server.write_kubeconfig(folder / "kubeconfig", token, provision.SYSTEM_NAMESPACE)
     monkeypatch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
-    pods = ScriptedPods(cluster, FakeStages())
-    tasks = [asyncio.create_task(JobController(cluster).run()), asyncio.create_task(pods.run())]
+    pods = ScriptedPods(cluster, FakeStages(), folder=folder / "pods" if strict else None)
+    monkeypatch.setattr(sync, "RETRY_SECONDS", 0.2)  # of the Job controller, for pods it could not create
+    tasks = [
+        *controllers.start(cluster, server.authority),
+        asyncio.create_task(JobController(cluster).run()),
+        asyncio.create_task(pods.run()),
+    ]
     quick = {"health_port": 0, "progress_seconds": 3600, "local": True}
     found = Wire(cluster, server, pods, folder, Settings(**(quick | settings)))
     try:

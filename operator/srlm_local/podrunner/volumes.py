@@ -35,15 +35,13 @@ def prepare(pod: Object, pod_folder: Path, claims: Path, lookup: Lookup) -> dict
 def _make(pod: Object, volume: Object, folder: Path, claims: Path, lookup: Lookup) -> Path:
     if (claim := volume.get("persistentVolumeClaim")) is not None:
         return _claim(claims, pod["metadata"]["namespace"], claim["claimName"])
-    if volume.get("ephemeral") is not None:
-        return _claim(claims, pod["metadata"]["namespace"], f"{pod['metadata']['name']}-{volume['name']}")
     if (host := volume.get("hostPath")) is not None:
         path = Path(host["path"])
         if host.get("type", "") in ("DirectoryOrCreate", ""):
             path.mkdir(parents=True, exist_ok=True)
         return path
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if volume.get("emptyDir") is not None:
+    if volume.get("emptyDir") is not None or volume.get("ephemeral") is not None:  # both go with the pod
         return folder
     sources = [volume]
     if (projected := volume.get("projected")) is not None:
@@ -85,7 +83,9 @@ def _data(resource: str, name: str, source: Object, lookup: Lookup) -> dict[str,
         if item["key"] in data:
             chosen[item["path"]] = data[item["key"]]
         elif not optional:
-            raise ConfigError(f"references non-existent {resource.removesuffix('s')} key: {item['key']}")
+            kind = "config" if resource == "configmaps" else "secret"
+            name = f"{resource.removesuffix('s')} references" if kind == "config" else "references"
+            raise ConfigError(f"{name} non-existent {kind} key: {item['key']}")
     return chosen
 
 
