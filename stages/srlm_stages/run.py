@@ -101,6 +101,10 @@ def stage_function(stage: str) -> Run:
             from . import evaluate
 
             return evaluate.run
+        case "report":
+            from . import report
+
+            return report.run
         case "cleanup":
             from . import cleanup
 

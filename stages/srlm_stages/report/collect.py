@@ -1,0 +1,246 @@
+"""What there is of a run: its graph, what the operator noted in status, and the committed artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, get_args
+
+from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
+from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
+from srlm_contract.jsonl import RowT
+from srlm_contract.manifest import Manifest
+from srlm_contract.spec import RunSpec
+from srlm_contract.status import IterationStatus, RunStatus, StageStatus
+from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageName, StageTask
+
+from ..statistics import figures
+from .lenient import read_status
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the run: as planned, as the operator noted it, and as committed; each may be missing."""
+
+    iteration: int
+    name: str
+    stage: str
+    key: str = ""
+    node: Node | None = None
+    record: StageStatus | None = None
+    manifest: Manifest | None = None
+    damage: str = ""
+    """Why a manifest that exists cannot be used."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.iteration}/{self.name}"
+
+    @property
+    def state(self) -> str:
+        """State for people: what is committed counts, whatever an older status says."""
+        if self.manifest is not None:
+            return "Succeeded"
+        return self.record.state if self.record is not None else "Pending"
+
+    @property
+    def statistics(self) -> Mapping[str, Any]:
+        """All statistics of the manifest; the figures in status where there is none."""
+        if self.manifest is not None:
+            return self.manifest.statistics
+        return self.record.statistics if self.record is not None else {}
+
+    def figure(self, name: str) -> float | None:
+        """A plain number among the statistics."""
+        return figures(self.statistics).get(name)
+
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """From the first attempt to the end, as the operator saw it; as the pods saw it where it says nothing.
+
+        None for what was reused from another run: it took no time here.
+        """
+        record = self.record
+        if record is not None and record.started_at and record.finished_at and not record.reused:
+            return datetime.fromisoformat(record.started_at), datetime.fromisoformat(record.finished_at)
+        if record is None and self.manifest is not None:
+            return self.manifest.timings.started_at, self.manifest.timings.finished_at
+        return None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time."""
+        return None if self.span is None else (self.span[1] - self.span[0]).total_seconds()
+
+    @property
+    def reused(self) -> bool:
+        return self.record is not None and self.record.reused
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the run and where it lies."""
+
+    name: str
+    iteration: int
+    stage: Stage | None = None
+    """The stage of this run that made it; None for a base model or another run's."""
+    artifact: ArtifactRef | None = None
+    uri: str = ""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Everything the report is made from."""
+
+    artifacts: ArtifactStore
+    run: RunIdentity
+    task: StageTask
+    spec: RunSpec
+    status: RunStatus
+    pins: Pins | None
+    branch: ArtifactRef | None
+    stages: tuple[Stage, ...]
+    """In graph order."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be read, in words; grows while rows are read."""
+
+    @property
+    def committed(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self.stages if stage.manifest is not None)
+
+    @property
+    def iterations(self) -> range:
+        return range(max([self.spec.iterations, *(s.iteration for s in self.stages)]) + 1)
+
+    def of(self, iteration: int, stage: str, name: str = "") -> list[Stage]:
+        """Stages of that kind in an iteration, in graph order; `judge-heldout` only when asked by name."""
+        return [
+            s
+            for s in self.stages
+            if s.iteration == iteration
+            and s.stage == stage
+            and (s.name == name if name else s.name not in ("judge-heldout", "judge-ranked", "sft-ift"))
+        ]
+
+    def record(self, iteration: int) -> IterationStatus | None:
+        """The operator's record of an iteration."""
+        return next((i for i in self.status.iterations if i.name == model_name(iteration)), None)
+
+    def model(self, iteration: int) -> Model | None:
+        """The model an iteration gave, once it is there."""
+        name = model_name(iteration)
+        made = [s for kind in ("sft", "train", "choose") for s in self.of(iteration, kind) if s.manifest is not None]
+        if iteration and self.spec.training.choose.enabled:
+            made = [s for s in made if s.stage == "choose"]
+        if made:
+            manifest = made[-1].manifest
+            assert manifest is not None  # chosen so
+            return Model(
+                name, iteration, made[-1], manifest.ref, self.artifacts.manifest_uri(made[-1].stage, manifest.key)
+            )
+        if iteration == 0 and self.branch is not None:
+            return Model(name, 0, None, self.branch, self.artifacts.manifest_uri(self.branch.stage, self.branch.key))
+        if iteration == 0 and self.spec.bootstrap.strategy == "None":
+            return Model(name, 0, None, None, self.spec.base_model.uri)
+        return None
+
+    def rows(self, stage: Stage, pattern: str, model: type[RowT]) -> Iterator[RowT]:
+        """Rows of a committed artifact, one file at a time on disk; ends early, with a note, where it is damaged."""
+        if stage.manifest is None:
+            return
+        try:
+            yield from self.artifacts.read_rows(stage.manifest.ref, pattern, model)
+        except ArtifactDamaged as error:
+            self.problems.append(f"{stage.id}: {error}")
+
+
+def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> Collected:
+    """Look up every artifact of the run. Store errors pass through; damaged manifests become notes."""
+    status, problems = read_status(params.status)
+    pins = params.pins or status.preflight.pins
+    branch = params.branch or status.preflight.branch
+    records = {
+        f"{iteration}/{stage.name}": (iteration, stage)
+        for iteration, stage in _records(status)
+    }  # fmt: skip
+    lookup = _Lookup(artifacts, params.spec.seed)
+    stages = []
+    if pins is not None:
+        nodes = lookup.walk(params.spec, pins, branch, {node: record for node, (_, record) in records.items()})
+        stages = [lookup.stage(node, records.get(node.id, (0, None))[1]) for node in nodes]
+    known = {stage.id for stage in stages}
+    for node_id, (iteration, record) in records.items():
+        if node_id not in known and record.stage in get_args(StageName):
+            stages.append(lookup.recorded(iteration, record))
+    problems += [f"{s.id}: {s.damage}" for s in stages if s.damage]
+    return Collected(artifacts, task.run, task, params.spec, status, pins, branch, tuple(stages), problems)
+
+
+def _records(status: RunStatus) -> Iterator[tuple[int, StageStatus]]:
+    for iteration in status.iterations:
+        if iteration.name[:1] == "M" and iteration.name[1:].isdigit():
+            for stage in iteration.stages:
+                yield int(iteration.name[1:]) - 1, stage
+
+
+class _Lookup:
+    """Manifests by stage and key, each fetched once."""
+
+    def __init__(self, artifacts: ArtifactStore, seed: int) -> None:
+        self.artifacts, self.seed = artifacts, seed
+        self.outcomes: dict[str, Outcome] = {}
+        self._seen: dict[tuple[str, str], tuple[Manifest | None, str]] = {}
+
+    def walk(
+        self, spec: RunSpec, pins: Pins, branch: ArtifactRef | None, records: Mapping[str, StageStatus]
+    ) -> tuple[Node, ...]:
+        """All nodes; `outcomes` holds the committed ones. The graph grows with what is found (minimum yield)."""
+        while True:
+            nodes = graph(spec, pins, self.outcomes, branch)
+            before = len(self.outcomes)
+            for node in nodes:
+                if node.id not in self.outcomes:
+                    self._find(node, records.get(node.id))
+            if len(self.outcomes) == before:
+                return nodes
+
+    def _find(self, node: Node, record: StageStatus | None) -> None:
+        # The key in status first: it may have been made with an earlier revision of the stage.
+        for key in self._keys(node, record):
+            manifest, _ = self.get(node.stage, key)
+            if manifest is not None:
+                self.outcomes[node.id] = Outcome(key, manifest.content_digest, figures(manifest.statistics))
+                return
+
+    def _keys(self, node: Node, record: StageStatus | None) -> list[str]:
+        keys = [record.key] if record is not None and record.key else []
+        planned = node_key(node, self.outcomes, self.seed, record.revision if record is not None else None)
+        return keys + ([planned] if planned and planned not in keys else [])
+
+    def get(self, stage: str, key: str) -> tuple[Manifest | None, str]:
+        """(the manifest if it is there and whole, what is wrong with it)."""
+        if (stage, key) not in self._seen:
+            found: tuple[Manifest | None, str] = (None, "")
+            try:
+                found = self.artifacts.lookup(stage, key), ""
+            except (ArtifactDamaged, InvalidArtifact) as error:
+                found = None, str(error)
+            self._seen[stage, key] = found
+        return self._seen[stage, key]
+
+    def stage(self, node: Node, record: StageStatus | None) -> Stage:
+        keys = self._keys(node, record)
+        outcome = self.outcomes.get(node.id)
+        if outcome is not None:
+            manifest, _ = self.get(node.stage, outcome.key)
+            return Stage(node.iteration, node.name, node.stage, outcome.key, node, record, manifest)
+        damage = next((d for key in keys if (d := self.get(node.stage, key)[1])), "")
+        return Stage(node.iteration, node.name, node.stage, keys[0] if keys else "", node, record, None, damage)
+
+    def recorded(self, iteration: int, record: StageStatus) -> Stage:
+        """A stage that is known from status alone: before preflight, or of a spec that changed since."""
+        manifest, damage = self.get(record.stage, record.key) if record.key else (None, "")
+        return Stage(iteration, record.name, record.stage, record.key, None, record, manifest, damage)

@@ -1,0 +1,255 @@
+"""The figures of every model: from manifests and rows, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from srlm_contract.errors import ArtifactDamaged
+from srlm_contract.graph import model_name
+from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
+from srlm_contract.status import IterationMetrics
+
+from .collect import Collected, Stage
+from .distributions import Distribution
+
+#: The five judge measures (and ties counted half) as evaluate's metrics.json names them.
+MEASURES = {
+    "pairwise": "pairwise accuracy",
+    "pairwiseHalfTies": "pairwise accuracy, ties half",
+    "fiveBest": "5-best",
+    "exactMatch": "exact match",
+    "spearman": "Spearman",
+    "kendall": "Kendall tau-b",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure with its number of observations and 95% interval."""
+
+    value: float | None = None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+    excluded: int = 0
+
+
+@dataclass(frozen=True)
+class HeadToHead:
+    """How a model did against an earlier one."""
+
+    opponent: str
+    wins: int
+    ties: int
+    losses: int
+    unreadable: int
+    win_rate: float | None
+    same_letter: int = 0
+    """Comparisons in which the judge said the same letter in both orders: position, not quality."""
+
+    @property
+    def compared(self) -> int:
+        return self.wins + self.ties + self.losses
+
+
+@dataclass
+class ModelFigures:
+    """One model: how it judges and answers, and the preference data and training that led to it."""
+
+    name: str
+    iteration: int
+    metrics: IterationMetrics
+    """As in status where status has them; made from the manifests alike where not."""
+    judge: dict[str, Estimate] = field(default_factory=dict)
+    length_only: dict[str, Estimate] = field(default_factory=dict)
+    heldout: dict[str, int] = field(default_factory=dict)
+    """Answers, prompts and unscored answers behind the judge measures."""
+    against: dict[str, HeadToHead] = field(default_factory=dict)
+    verdicts: dict[str, int] = field(default_factory=dict)
+    """Verdicts about candidates by score, on the way to this model."""
+    scores: Distribution = field(default_factory=Distribution)
+    """Mean scores of the candidates on the way to this model."""
+    heldout_scores: Distribution = field(default_factory=Distribution)
+    """What this model gives the held-out human answers."""
+    lengths: Distribution = field(default_factory=Distribution)
+    """Its answers to the validation prompts, in characters."""
+    series: list[dict[str, float]] = field(default_factory=list)
+    """Training curves: one entry a logged step."""
+    training: Mapping[str, float] = field(default_factory=dict)
+    """Plain figures of the training."""
+
+
+@dataclass
+class Figures:
+    """All models in order."""
+
+    models: list[ModelFigures]
+    judge_name: str = ""
+    """Who compares head to head."""
+    disagreements: list[str] = field(default_factory=list)
+    """Figures that status and manifests state differently."""
+
+    def get(self, name: str) -> ModelFigures | None:
+        return next((m for m in self.models if m.name == name), None)
+
+
+def measure(found: Collected) -> Figures:
+    """Figures of every iteration that has something to show."""
+    models = []
+    disagreements: list[str] = []
+    for iteration in found.iterations:
+        stages = [s for s in found.stages if s.iteration == iteration]
+        if not any(s.manifest is not None or s.statistics for s in stages):
+            continue
+        made = from_manifests(found, iteration)
+        record = found.record(iteration)
+        told = record.metrics if record is not None else IterationMetrics()
+        metrics, differing = _merged(told, made)
+        disagreements += [f"{model_name(iteration)} {text}" for text in differing]
+        models.append(_model(found, iteration, metrics))
+    return Figures(models, _judge_name(found), disagreements)
+
+
+def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> ModelFigures:
+    figures = ModelFigures(model_name(iteration), iteration, metrics)
+    for stage in found.of(iteration, "evaluate"):
+        _evaluation(found, stage, figures)
+    for stage in found.of(iteration, "judge"):
+        for score, count in (stage.statistics.get("scores") or {}).items():
+            figures.verdicts[str(score)] = figures.verdicts.get(str(score), 0) + int(count)
+        for row in found.rows(stage, "judgements*.jsonl", Judgement):
+            figures.scores.add(row.score, len(row.answer))
+    for stage in found.of(iteration, "judge", "judge-heldout"):
+        for row in found.rows(stage, "judgements*.jsonl", Judgement):
+            figures.heldout_scores.add(row.score, len(row.answer))
+    trained = [s for kind in ("sft", "train") for s in found.of(iteration, kind) if s.manifest is not None]
+    if trained:
+        statistics = trained[-1].statistics
+        figures.series = [dict(step) for step in statistics.get("series") or [] if "step" in step]
+        figures.training = {k: float(v) for k, v in statistics.items() if isinstance(v, int | float)}
+    return figures
+
+
+def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
+    metrics = _metrics_file(found, stage)
+    judge = metrics.get("judge") or {}
+    figures.judge = {name: Estimate(**value) for name, value in (judge.get("scorer") or {}).items()}
+    figures.length_only = {name: Estimate(**value) for name, value in (judge.get("lengthOnly") or {}).items()}
+    figures.heldout = {name: int(judge[name]) for name in ("answers", "prompts", "unscored") if name in judge}
+    same: dict[str, int] = {}
+    if (metrics.get("headToHead") or {}).get("opponents"):
+        for row in found.rows(stage, "comparisons*.jsonl", Comparison):
+            same[row.opponent] = same.get(row.opponent, 0) + (row.first is not None and row.first == row.second)
+    for opponent, result in ((metrics.get("headToHead") or {}).get("opponents") or {}).items():
+        figures.against[opponent] = HeadToHead(
+            opponent,
+            *(int(result[name]) for name in ("wins", "ties", "losses", "unreadable")),
+            win_rate=result["winRate"],
+            same_letter=same.get(opponent, 0),
+        )
+    for answer in found.rows(stage, "answers*.jsonl", ValidationAnswer):
+        figures.lengths.add(None, len(answer.answer))
+
+
+def _metrics_file(found: Collected, stage: Stage) -> dict[str, Any]:
+    """metrics.json of an evaluation: exact, with counts and intervals, which statistics do not have."""
+    if stage.manifest is None:
+        return {}
+    try:
+        with found.artifacts.temporary_folder() as folder:
+            found.artifacts.fetch(stage.manifest.ref, folder, ["metrics.json"])
+            metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes())
+            return metrics
+    except (ArtifactDamaged, ValueError) as error:
+        found.problems.append(f"{stage.id}: {error}")
+        return {}
+
+
+def from_manifests(found: Collected, iteration: int) -> IterationMetrics:
+    """The same figures as in status, from the manifests: rounds summed, rates as ratios of sums."""
+    asked, generated = found.of(iteration, "judge"), found.of(iteration, "generate")
+    evaluated, pairs = found.of(iteration, "evaluate"), found.of(iteration, "pairs")
+    trained = [*found.of(iteration, "sft"), *found.of(iteration, "train")]
+    candidates = _sum(generated, "candidates")
+    length = _ratio(_weighted(generated, "meanLength", "candidates"), candidates)
+    return IterationMetrics(
+        prompts=_whole(_sum(found.of(iteration, "prompts"), "prompts")),
+        candidates=_whole(candidates),
+        judged=_whole(_sum(asked, "judged")),
+        parse_rate=_ratio(_sum(asked, "parsed"), _sum(asked, "verdicts")),
+        free_parse_rate=_ratio(_sum(asked, "freeParsed"), _sum(asked, "freeVerdicts")),
+        tie_rate=_last(pairs, "tieRate"),
+        pairs=_whole(_last(pairs, "pairs")),
+        mean_score=_ratio(_weighted(asked, "meanScore", "judged"), _sum(asked, "judged")),
+        mean_length=length if length is not None else _last(evaluated, "meanLength"),
+        length_growth=_growth(found, iteration),
+        judge_accuracy=_last(evaluated, "judgeAccuracy"),
+        judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
+        length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
+        win_rate=_last(evaluated, "winRate"),
+        loss=_last(trained, "loss"),
+        reward_accuracy=_last(trained, "rewardAccuracy"),
+        reward_margin=_last(trained, "rewardMargin"),
+        tokens=_whole(_sum([s for s in found.stages if s.iteration == iteration], "tokens")),
+    )
+
+
+def _growth(found: Collected, iteration: int) -> float | None:
+    for stage in ("evaluate", "generate"):
+        now, before = (_last(found.of(i, stage), "meanLength") for i in (iteration, iteration - 1))
+        if now is not None and before:
+            return _round(now / before)
+    return None
+
+
+def _merged(told: IterationMetrics, made: IterationMetrics) -> tuple[IterationMetrics, list[str]]:
+    """(figures of status, missing ones from the manifests; what both have and state differently)."""
+    ours = made.model_dump(exclude_none=True)
+    theirs = told.model_dump(exclude_none=True)
+    differing = [
+        f"{name}: status {theirs[name]:.6g}, manifests {value:.6g}"
+        for name, value in ours.items()
+        if name in theirs and abs(theirs[name] - value) > 1e-5 * max(abs(value), 1e-9)
+    ]
+    return IterationMetrics(**{**ours, **theirs}), differing
+
+
+def _judge_name(found: Collected) -> str:
+    source = found.spec.evaluation.win_rate.judge.source
+    uri = found.spec.evaluation.win_rate.judge.uri
+    return {
+        "Bootstrap": "M1",
+        "Current": "the newer of the two models itself",
+        "Fixed": f"the fixed model {uri}",
+        "External": f"the external judge {found.spec.judging.external.model or ''}".strip(),
+    }[source]
+
+
+def _sum(stages: Iterable[Stage], name: str) -> float | None:
+    values = [v for s in stages if (v := s.figure(name)) is not None]
+    return sum(values) if values else None
+
+
+def _weighted(stages: Iterable[Stage], name: str, weight: str) -> float | None:
+    values = [v * (s.figure(weight) or 0) for s in stages if (v := s.figure(name)) is not None]
+    return sum(values) if values else None
+
+
+def _last(stages: list[Stage], name: str) -> float | None:
+    return next((_round(v) for s in reversed(stages) if (v := s.figure(name)) is not None), None)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return _round(part / whole) if part is not None and whole else None
+
+
+def _round(value: float) -> float:
+    """Six digits, as in status."""
+    return float(f"{value:.6g}")
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,332 @@
+"""What a reader should know before believing the figures: findings in words, each with the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from srlm_contract.graph import model_name
+from srlm_contract.reasons import FAILURES, STALLED, WAITING
+
+from .collect import Collected
+from .figures import Figures, ModelFigures
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+
+#: Share of all verdicts with one score from which on the scores have collapsed.
+COLLAPSE_SHARE = 0.7
+#: Fewest verdicts or rows about which anything is said.
+MIN_ROWS = 16
+#: Length of answers relative to the model before (or M1) that is worth a word.
+GROWTH = 1.25
+SHRINKING = 0.7
+#: Judge measures over fewer human-ordered pairs than this are noise.
+FEW_PAIRS = 100
+MIN_PARSE_RATE = 0.9
+MAX_TIE_RATE = 0.3
+MAX_TRUNCATED = 0.2
+#: Share of comparisons decided by position (the same letter in both orders), and of unreadable ones.
+POSITION_SHARE = 0.5
+MAX_UNREADABLE = 0.1
+#: Pearson correlation of score and length.
+LENGTH_CORRELATION = 0.5
+#: DPO: all training pairs told apart at almost no loss.
+LEARNT_ACCURACY, LEARNT_LOSS = 0.99, 0.1
+#: Share of weights that change once cast to bfloat16.
+MIN_CHANGED = 0.01
+MAX_ROWS_DROPPED = 0.05
+MIN_SHADOW_AGREEMENT = 0.6
+#: Fall of judge accuracy that is told even inside the interval.
+ACCURACY_FALL = 0.05
+#: Preference pairs a prompt below which most generated data is thrown away.
+MIN_PAIR_YIELD = 0.25
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement, worst kind first."""
+
+    level: Level
+    title: str
+    figures: str
+    """The numbers behind it, and what to do."""
+
+
+def find(found: Collected, figures: Figures) -> list[Finding]:
+    """All findings: errors, then warnings, then notes; each kind in the order of the run."""
+    findings = [*_state(found), *_gates(found)]
+    for i, model in enumerate(figures.models):
+        before = figures.models[i - 1] if i else None
+        findings += [*_judge(model, before), *_scores(found, model), *_lengths(figures, model, before)]
+        findings += [*_comparisons(figures, model), *_data(found, model), *_training(model)]
+    findings += _method(found)
+    findings += [
+        Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
+        for text in figures.disagreements
+    ]
+    findings += [Finding("warning", "Something could not be read", text) for text in dict.fromkeys(found.problems)]
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _state(found: Collected) -> Iterator[Finding]:
+    """Conditions and failures, with what to do."""
+    status = found.status
+    for condition in status.conditions:
+        if condition.type == "Stalled" and condition.status == "True":
+            yield Finding(
+                "error", f"The run is stalled: {condition.reason}", _advice(condition.reason, condition.message)
+            )
+        elif condition.type == "Reconciling" and condition.status == "True" and condition.reason != "Progressing":
+            yield Finding("note", f"The run waits: {condition.reason}", _advice(condition.reason, condition.message))
+    singles = [("preflight", status.preflight_stage), ("report", status.report_stage)]
+    records = [(s.id, s.record) for s in found.stages if s.manifest is None] + singles
+    for name, record in records:
+        if record is None or record.last_failure is None or record.state not in ("Failed", "Retrying"):
+            continue
+        failure = record.last_failure
+        level: Level = "error" if record.state == "Failed" else "warning"
+        what = "failed" if record.state == "Failed" else "is tried again"
+        yield Finding(
+            level,
+            f"{name} {what}: {failure.reason}",
+            f"Attempt {record.attempt}. {_advice(failure.reason, failure.message)}",
+        )
+    for warning in status.preflight.warnings:
+        yield Finding("warning", "Preflight warns", warning)
+
+
+def _advice(reason: str, message: str) -> str:
+    known = STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
+    return " ".join(part for part in (message, known) if part)
+
+
+def _gates(found: Collected) -> Iterator[Finding]:
+    for record in found.status.iterations:
+        for gate in record.gates:
+            yield Finding("warning", f"{record.name} misses a gate", gate)
+
+
+def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding]:
+    """The judge against people, against 'longer is better', and against its predecessor."""
+    accuracy, length = model.judge.get("pairwise"), model.length_only.get("pairwise")
+    if accuracy is None or accuracy.value is None:
+        return
+    interval = "" if accuracy.low is None else f", 95% interval {accuracy.low:.1%} to {accuracy.high:.1%}"
+    stated = f"It orders {accuracy.value:.1%} of {accuracy.n} human-ordered pairs right{interval}"
+    if length is not None and length.value is not None:
+        if accuracy.value <= length.value:
+            yield Finding(
+                "warning",
+                f"{model.name}'s judge does no better than “longer wins”",
+                f"{stated}; taking the longer answer is right in {length.value:.1%}.",
+            )
+        elif accuracy.low is not None and accuracy.low <= length.value:
+            yield Finding(
+                "note",
+                f"{model.name}'s judge is not clearly better than “longer wins”",
+                f"{stated}; taking the longer answer is right in {length.value:.1%}.",
+            )
+    if accuracy.high is not None and accuracy.high < 0.5:
+        yield Finding("warning", f"{model.name}'s judge is worse than a coin", f"{stated}. Score ties count as wrong.")
+    if accuracy.n < FEW_PAIRS:
+        yield Finding(
+            "note",
+            f"Few human-ordered pairs stand behind {model.name}'s judge measures",
+            f"{accuracy.n} pairs{interval}; raise seedData.eft.heldOutExamples to say more.",
+        )
+    earlier = before.judge.get("pairwise") if before is not None else None
+    if before is not None and earlier is not None and earlier.value is not None:
+        fall = earlier.value - accuracy.value
+        if fall > ACCURACY_FALL:
+            yield Finding(
+                "warning",
+                f"{model.name} judges worse than {before.name}",
+                f"Pairwise accuracy fell from {earlier.value:.1%} to {accuracy.value:.1%} (n={accuracy.n}{interval}).",
+            )
+            scores = (before.heldout_scores.mean_score, model.heldout_scores.mean_score)
+            if scores[0] is not None and scores[1] is not None and scores[1] - scores[0] >= 0.3:
+                yield Finding(
+                    "warning",
+                    f"{model.name} gives better marks while it agrees less with people",
+                    f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
+                    f"and accuracy fell by {fall:.1%}.",
+                )
+
+
+def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
+    """The distribution of scores, and how many verdicts could be read."""
+    total = sum(model.verdicts.values())
+    if total >= MIN_ROWS:
+        score, count = max(model.verdicts.items(), key=lambda item: (item[1], item[0]))
+        if count / total >= COLLAPSE_SHARE:
+            yield Finding(
+                "warning",
+                f"Scores collapse to {score} on the way to {model.name}",
+                f"{count} of {total} verdicts about the candidates ({count / total:.0%}) are a {score}; "
+                "pairs then come from few prompts.",
+            )
+    metrics = model.metrics
+    if metrics.parse_rate is not None and metrics.parse_rate < MIN_PARSE_RATE:
+        yield Finding(
+            "warning",
+            f"Many verdicts on the way to {model.name} cannot be read",
+            f"{metrics.parse_rate:.1%} have a readable score; use judging.constrain or scorer ExpectedScore.",
+        )
+    if metrics.free_parse_rate is not None and metrics.free_parse_rate < 0.5 and found.spec.judging.constrain != "None":
+        yield Finding(
+            "note",
+            f"The judge on the way to {model.name} keeps the format only when it is forced to",
+            f"Without the constraint {metrics.free_parse_rate:.1%} of its verdicts have a readable score.",
+        )
+    correlation = model.scores.score_length_correlation
+    if model.scores.scored >= MIN_ROWS and correlation is not None and correlation >= LENGTH_CORRELATION:
+        yield Finding(
+            "warning",
+            f"Longer answers get higher scores on the way to {model.name}",
+            f"Score and length correlate by {correlation:.2f} over {model.scores.scored} candidates; "
+            "preferences.lengthPenalties counters that.",
+        )
+    if metrics.tie_rate is not None and metrics.tie_rate > MAX_TIE_RATE:
+        yield Finding(
+            "warning",
+            f"The judge cannot tell many answers apart on the way to {model.name}",
+            f"{metrics.tie_rate:.1%} of the prompts have equal best and worst scores and give no pair; "
+            "use more judging.samples or scorer ExpectedScore.",
+        )
+    for stage in found.of(model.iteration, "judge"):
+        agreement, rows = stage.figure("shadowAgreement"), stage.figure("shadowRows")
+        if agreement is not None and rows is not None and agreement < MIN_SHADOW_AGREEMENT:
+            yield Finding(
+                "warning",
+                f"The two scorers disagree in {stage.id}",
+                f"They are within half a point in {agreement:.0%} of {rows:.0f} answers.",
+            )
+
+
+def _lengths(figures: Figures, model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding]:
+    """Drift of answer lengths: over one iteration, and over all."""
+    growth = model.metrics.length_growth
+    if before is not None and growth is not None:
+        characters = _from_to(before, model)
+        if growth >= GROWTH:
+            yield Finding("warning", f"Answers grew {growth - 1:.0%} from {before.name} to {model.name}", characters)
+        elif growth <= SHRINKING:
+            yield Finding("warning", f"Answers shrank {1 - growth:.0%} from {before.name} to {model.name}", characters)
+    first = figures.models[0]
+    if before is None or before is first or model is not figures.models[-1]:
+        return
+    then, now = first.lengths.mean_length, model.lengths.mean_length
+    if then and now and now / then >= GROWTH and (growth is None or growth < GROWTH):
+        yield Finding(
+            "warning", f"Answers grew {now / then - 1:.0%} from {first.name} to {model.name}", _from_to(first, model)
+        )
+
+
+def _from_to(before: ModelFigures, model: ModelFigures) -> str:
+    then, now = before.lengths.mean_length, model.lengths.mean_length
+    if then is None or now is None:
+        then, now = before.metrics.mean_length, model.metrics.mean_length
+        what = "Mean length of the candidates"
+    else:
+        what = f"Mean length of the answers to {model.lengths.rows} validation prompts"
+    if then is None or now is None:
+        return "Mean answer length, as in status."
+    return f"{what}: {then:,.0f} characters, then {now:,.0f}."
+
+
+def _comparisons(figures: Figures, model: ModelFigures) -> Iterator[Finding]:
+    """Head-to-head: can the comparison judge tell answers apart, and who wins."""
+    for result in model.against.values():
+        where = f"{model.name} against {result.opponent}"
+        asked = result.compared + result.unreadable
+        if asked and result.unreadable / asked > MAX_UNREADABLE:
+            yield Finding(
+                "warning",
+                f"Many comparisons of {where} cannot be read",
+                f"{result.unreadable} of {asked} have no verdict.",
+            )
+        if result.compared >= MIN_ROWS // 2 and result.same_letter / result.compared >= POSITION_SHARE:
+            yield Finding(
+                "warning",
+                f"The comparison judge goes by position in {where}",
+                f"In {result.same_letter} of {result.compared} comparisons {figures.judge_name} says the same letter "
+                "in both orders, which counts as a tie: the win rate says little.",
+            )
+    headline = model.metrics.win_rate
+    if headline is not None and headline < 0.5:
+        yield Finding(
+            "warning",
+            f"{model.name} loses head to head",
+            f"Win rate {headline:.1%} with ties as half, judged by {figures.judge_name}.",
+        )
+
+
+def _data(found: Collected, model: ModelFigures) -> Iterator[Finding]:
+    """Candidates cut off, pairs too few."""
+    for stage in found.of(model.iteration, "generate"):
+        cut, answers = stage.figure("truncated"), stage.figure("candidates")
+        if cut and answers and cut / answers > MAX_TRUNCATED:
+            yield Finding(
+                "warning",
+                f"Many candidates are cut by the length limit in {stage.id}",
+                f"{cut:.0f} of {answers:.0f} ({cut / answers:.0%}); raise generation.sampling.maxTokens.",
+            )
+    pairs, prompts = model.metrics.pairs, model.metrics.prompts
+    paired = found.spec.preferences.strategy == "PreferencePairs"
+    if paired and pairs is not None and prompts and pairs / prompts < MIN_PAIR_YIELD:
+        yield Finding(
+            "warning",
+            f"Few prompts give a pair on the way to {model.name}",
+            f"{pairs} pairs from {prompts} prompts; the section on data counts the causes.",
+        )
+
+
+def _training(model: ModelFigures) -> Iterator[Finding]:
+    figures = model.training
+    accuracy, loss = figures.get("rewardAccuracy"), figures.get("loss")
+    if accuracy is not None and loss is not None and accuracy >= LEARNT_ACCURACY and loss <= LEARNT_LOSS:
+        yield Finding(
+            "note",
+            f"{model.name} has learnt its training pairs by heart",
+            f"Reward accuracy {accuracy:.1%} at a loss of {loss:.4f} in the last quarter of the steps: "
+            "fewer epochs or a lower learning rate leave more to generalise.",
+        )
+    changed = figures.get("changedWeights")
+    if changed is not None and changed < MIN_CHANGED:
+        yield Finding(
+            "warning",
+            f"{model.name} hardly differs from the model it was trained from",
+            f"{changed:.2%} of the weights differ once cast to bfloat16; raise the learning rate or train longer.",
+        )
+    rows, dropped = figures.get("rows"), figures.get("rowsDropped")
+    if rows and dropped and dropped / rows > MAX_ROWS_DROPPED:
+        yield Finding(
+            "warning",
+            f"Rows were too long for the training of {model.name}",
+            f"{dropped:.0f} of {rows:.0f}; raise maxLength.",
+        )
+
+
+def _method(found: Collected) -> Iterator[Finding]:
+    """Choices of the recipe that a reader must know to compare figures."""
+    spec = found.spec
+    if spec.judging.scorer == "ExpectedScore":
+        yield Finding(
+            "note",
+            "Scores are read from the digit's probabilities",
+            "judging.scorer ExpectedScore asks for no reasoning first, unlike the paper.",
+        )
+    if (
+        spec.evaluation.enabled
+        and spec.evaluation.win_rate.prompts
+        and spec.evaluation.win_rate.judge.source != "External"
+    ):
+        judge = spec.evaluation.win_rate.judge.source
+        name = {"Bootstrap": model_name(0), "Current": "each model itself", "Fixed": "a fixed model"}[judge]
+        yield Finding(
+            "note",
+            f"Win rates are judged by {name}, not by people",
+            "They compare models of this run with each other, in both orders, and nothing else.",
+        )

@@ -1,0 +1,117 @@
+"""The HTML page: what the template is given, and the policy that lets nothing run but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from srlm_contract.graph import model_name
+
+from . import plots
+from .collect import Collected, Stage
+from .examples import Examples
+from .figures import MEASURES, Figures
+from .findings import Finding
+from .tables import cost_table, glance_table, head_to_head_table, judge_table, loop_table, win_matrix, yield_table
+from .text import finalize
+
+TEMPLATES = files(__package__) / "templates"
+
+
+def page(
+    found: Collected, figures: Figures, examples: Examples, findings: Sequence[Finding], now: datetime | None = None
+) -> str:
+    """The whole page. `now`: the time it says it was made at."""
+    style, script = _asset("style.css"), _asset("search.js")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": plots.duration, "digest": digest}
+    template = environment.from_string(_asset("page.html.j2"))
+    return template.render(
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        policy=policy(style, script),
+        found=found,
+        status=found.status,
+        spec=found.spec,
+        run=found.run,
+        now=f"{now or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        figures=figures,
+        findings=findings,
+        examples=examples,
+        measures=MEASURES,
+        model_name=model_name,
+        glance=glance_table(found, figures),
+        times=loop_table(found),
+        judge=judge_table(figures),
+        met=head_to_head_table(figures),
+        matrix=win_matrix(figures),
+        yields=yield_table(found),
+        cost=cost_table(found),
+        timelines=[plot for t in _timelines(found) if (plot := plots.timeline(found, t)) is not None],
+        judge_plots=_drawn(plots.judge_shares(figures), plots.judge_correlations(figures)),
+        win_plots=_drawn(plots.win_rates(figures)),
+        score_plots=_drawn(plots.verdict_scores(figures), plots.heldout_scores(figures), plots.lengths(figures)),
+        training_plots=plots.training_curves(figures),
+        models=[m for t in found.iterations if (m := found.model(t)) is not None],
+        inputs=inputs,
+        configuration=json.dumps(found.spec.wire(), indent=2, ensure_ascii=False),
+        changed=json.dumps(found.spec.wire(defaults=False), indent=2, ensure_ascii=False),
+        pins=json.dumps(found.pins.wire(), indent=2, ensure_ascii=False) if found.pins else "",
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """Content-Security-Policy: this style and this script by their hash, and nothing from anywhere."""
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def digest(text: str) -> str:
+    """A digest short enough for a table."""
+    return text.removeprefix("sha256:")[:12]
+
+
+def inputs(stage: Stage) -> list[tuple[str, str]]:
+    """(input name, where it comes from) of a committed stage."""
+    if stage.manifest is None:
+        return []
+    found: list[tuple[str, str]] = []
+    for name, ref in sorted(stage.manifest.inputs.items()):
+        data: dict[str, Any] = ref.wire()
+        if "contentDigest" in data:
+            node = stage.node.inputs.get(name) if stage.node is not None else None
+            found.append((name, f"{node or data['stage']} {digest(data['contentDigest'])}"))
+        else:
+            place = f"{data['uri']}#{data['file']}" if data.get("file") else data["uri"]
+            found.append((name, f"{place} @ {data.get('revision', '')[:19] or 'unpinned'}"))
+    return found
+
+
+def _timelines(found: Collected) -> list[int]:
+    """At most twelve iterations: the first and the last ones."""
+    ran = sorted({s.iteration for s in found.stages if s.span is not None})
+    return ran if len(ran) <= plots.MAX_SHOWN else [*ran[: plots.MAX_SHOWN // 2], *ran[-plots.MAX_SHOWN // 2 :]]
+
+
+def _drawn(*drawings: Markup | None) -> list[Markup]:
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,370 @@
+"""The plots of the report. Each answers None when there is nothing to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from .collect import Collected
+from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
+from .figures import Estimate, Figures, ModelFigures
+from .svg import COLOURS, GRID, INK, MUTED, SERIES, draw
+
+#: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
+WIDTH, HEIGHT = 5.2, 3.0
+#: Models in one drawing; of more, the first and the last ones are shown.
+MAX_SHOWN = 12
+
+
+def colour(iteration: int) -> str:
+    """The colour of a model, the same in all plots."""
+    return SERIES[iteration % COLOURS]
+
+
+def shown(models: Sequence[ModelFigures], most: int = MAX_SHOWN) -> list[ModelFigures]:
+    """At most `most` of them: the first and the last ones."""
+    return list(models) if len(models) <= most else [*models[: most // 2], *models[-most // 2 :]]
+
+
+def timeline(found: Collected, iteration: int) -> Markup | None:
+    """When each stage of an iteration ran."""
+    ran = [(s, span) for s in found.stages if s.iteration == iteration and (span := s.span) is not None]
+    if not ran:
+        return None
+    start = min(span[0] for _, span in ran)
+    total = max((span[1] - start).total_seconds() for _, span in ran) or 1.0
+    unit, factor = ("h", 3600) if total > 3 * 3600 else ("min", 60) if total > 180 else ("s", 1)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(axis="x")
+        axes.grid(visible=False, axis="y")
+        for row, (_, (begin, end)) in enumerate(ran):
+            left, width = (begin - start).total_seconds(), (end - begin).total_seconds()
+            bar = max(width, total / 250)
+            axes.barh(row, bar / factor, left=left / factor, height=0.62, color=colour(iteration))
+            inside = left + bar > 0.8 * total
+            axes.text(
+                (left - 0.012 * total if inside else left + bar + 0.012 * total) / factor, row, duration(width),
+                va="center", ha="right" if inside else "left", fontsize=9, color=MUTED,
+            )  # fmt: skip
+        axes.set_yticks(range(len(ran)), [s.name for s, _ in ran], color=INK)
+        axes.set_ylim(len(ran) - 0.4, -0.6)
+        axes.set_xlim(0, total * 1.02 / factor)
+        axes.set_xlabel(unit)
+        axes.spines["left"].set_visible(False)
+
+    size = (WIDTH, 0.75 + 0.27 * len(ran))
+    return draw(f"time{iteration}", f"When each stage of iteration {iteration} ran", size, paint)
+
+
+def judge_shares(figures: Figures) -> Markup | None:
+    """Pairwise accuracy with its interval beside 'longer is better', and the two other shares."""
+    models = [m for m in shown(figures.models) if _value(m.judge.get("pairwise")) is not None]
+    if not models:
+        return None
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_title("Judge against people")
+        _estimates(
+            axes,
+            models,
+            [
+                ("pairwise", "pairwise", SERIES[0]),
+                ("fiveBest", "5-best", SERIES[1]),
+                ("exactMatch", "exact match", SERIES[2]),
+            ],
+        )
+        lengths = [_value(m.length_only.get("pairwise")) for m in models]
+        axes.plot(
+            range(len(models)),
+            _numbers(lengths),
+            color=MUTED,
+            linestyle="--",
+            marker="_",
+            label="“longer wins”, pairwise",
+        )
+        axes.axhline(0.5, color=GRID, linewidth=1.2)
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        _legend(axes)
+
+    return draw("judge-shares", "Agreement of each model's judgements with people", (WIDTH, HEIGHT), paint)
+
+
+def judge_correlations(figures: Figures) -> Markup | None:
+    """Rank correlations with people."""
+    models = [m for m in shown(figures.models) if _value(m.judge.get("kendall")) is not None]
+    if not models:
+        return None
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_title("Rank correlation with people")
+        _estimates(axes, models, [("spearman", "Spearman", SERIES[3]), ("kendall", "Kendall tau-b", SERIES[4])])
+        lengths = [_value(m.length_only.get("kendall")) for m in models]
+        axes.plot(
+            range(len(models)),
+            _numbers(lengths),
+            color=MUTED,
+            linestyle="--",
+            marker="_",
+            label="“longer wins”, Kendall",
+        )
+        axes.axhline(0, color=GRID, linewidth=1.2)
+        axes.set_ylim(-1.02, 1.02)
+        _legend(axes)
+
+    return draw("judge-ranks", "Rank correlation of each model's judgements with people", (WIDTH, HEIGHT), paint)
+
+
+def win_rates(figures: Figures) -> Markup | None:
+    """Win, tie and loss of each model against the one before and against the first."""
+    met = [(m, r) for m in shown(figures.models) for r in _headlines(figures, m) if r.compared]
+    if not met:
+        return None
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_title("Head to head")
+        axes.grid(visible=False)
+        for row, (model, result) in enumerate(met):
+            left = 0.0
+            parts = (
+                (result.wins, colour(model.iteration), 1.0),
+                (result.ties, MUTED, 0.35),
+                (result.losses, INK, 0.75),
+            )
+            for count, fill, alpha in parts:
+                share = count / result.compared
+                axes.barh(row, share, left=left, height=0.6, color=fill, alpha=alpha, linewidth=0)
+                left += share
+            axes.text(1.02, row, f"{result.win_rate:.1%}", va="center", fontsize=9.5, color=INK, fontweight="bold")
+        axes.set_yticks(range(len(met)), [f"{m.name} against {r.opponent}" for m, r in met], color=INK)
+        axes.set_ylim(len(met) - 0.4, -0.6)
+        axes.set_xlim(0, 1.16)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
+        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+        axes.spines["left"].set_visible(False)
+
+    size = (WIDTH, 1.0 + 0.34 * len(met))
+    return draw("head-to-head", "Wins, ties and losses of each model", size, paint)
+
+
+def _headlines(figures: Figures, model: ModelFigures) -> list[Any]:
+    """Against the model before, and against the first where that is another one."""
+    names = [m.name for m in figures.models if m.name in model.against]
+    return [model.against[name] for name in dict.fromkeys([*names[-1:], *names[:1]])]
+
+
+def verdict_scores(figures: Figures) -> Markup | None:
+    """Mean scores of the candidates of each iteration."""
+    models = [m for m in shown(figures.models) if m.scores.scored]
+    return _ridges(
+        "scores", "Scores of the candidates", models, lambda m: m.scores,
+        lambda m: f"to {m.name}",
+    ) if models else None  # fmt: skip
+
+
+def heldout_scores(figures: Figures) -> Markup | None:
+    """What each model gives the same human answers."""
+    models = [m for m in shown(figures.models) if m.heldout_scores.scored]
+    return _ridges(
+        "heldout", "Scores of the same human answers", models, lambda m: m.heldout_scores, lambda m: f"by {m.name}"
+    ) if models else None  # fmt: skip
+
+
+def _ridges(
+    name: str,
+    title: str,
+    models: Sequence[ModelFigures],
+    of: Callable[[ModelFigures], Distribution],
+    label: Callable[[ModelFigures], str],
+) -> Markup:
+    """Score histograms one above the other."""
+
+    def paint(figure: Figure) -> None:
+        rows = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+        for axes, model in zip(rows, models, strict=True):
+            distribution = of(model)
+            bins = sorted(distribution.scores)
+            shares = [distribution.scores[b] / distribution.scored for b in bins]
+            axes.bar(bins, shares, width=0.86 / SCORE_BINS, color=colour(model.iteration))
+            axes.set_ylim(0, max(shares) * 1.15)
+            axes.grid(visible=False)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(label(model), rotation=0, ha="right", va="center", color=INK)
+            mean = distribution.mean_score
+            assert mean is not None  # only models with scores are drawn
+            axes.axvline(mean, color=INK, linewidth=1, linestyle=":")
+            axes.set_title(
+                f"mean {mean:.2f}, n={distribution.scored:,}",
+                loc="right",
+                fontsize=9,
+                fontweight="normal",
+                color=MUTED,
+                pad=2,
+            )
+        rows[-1].set_xticks(range(6))
+        rows[-1].set_xlim(-0.4, 5.4)
+
+    return draw(name, title, (WIDTH, 0.7 + 0.72 * len(models)), paint)
+
+
+def lengths(figures: Figures) -> Markup | None:
+    """Lengths of the models' answers to the same prompts, on a logarithmic axis."""
+    models = [m for m in shown(figures.models) if m.lengths.rows]
+    if not models:
+        return None
+    bins = [b for m in models for b in m.lengths.lengths]
+    first, last = min(bins), max(bins) + 1
+
+    def paint(figure: Figure) -> None:
+        rows = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
+        figure.suptitle("Length of answers, characters", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+        for axes, model in zip(rows, models, strict=True):
+            counts = [model.lengths.lengths.get(b, 0) / model.lengths.rows for b in range(first, last)]
+            axes.bar(range(first, last), counts, width=0.92, align="edge", color=colour(model.iteration))
+            axes.set_ylim(0, max(counts) * 1.15)
+            axes.grid(visible=False)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(model.name, rotation=0, ha="right", va="center", color=INK)
+            mean = model.lengths.mean_length or 0
+            axes.set_title(
+                f"mean {mean:,.0f}, n={model.lengths.rows:,}",
+                loc="right",
+                fontsize=9,
+                fontweight="normal",
+                color=MUTED,
+                pad=2,
+            )
+        ticks = [b for b in range(first, last + 1) if b % LENGTH_BINS == 0]
+        ticks = ticks[:: max(1, len(ticks) // 6)]
+        rows[-1].set_xticks(ticks, [f"{2 ** (b // LENGTH_BINS):,}" for b in ticks])
+        rows[-1].set_xlim(first - 0.3, last + 0.3)
+
+    return draw("lengths", "Lengths of the models' answers", (WIDTH, 0.7 + 0.72 * len(models)), paint)
+
+
+#: Training curves: (name in the series, title, format of the axis).
+CURVES = (
+    ("loss", "Loss", "plain"),
+    ("rewardMargin", "Reward margin", "plain"),
+    ("rewardAccuracy", "Reward accuracy", "percent"),
+    ("gradientNorm", "Gradient norm", "plain"),
+    ("learningRate", "Learning rate", "science"),
+    ("tokensPerSecond", "Tokens per second", "thousands"),
+)
+
+
+def training_curves(figures: Figures) -> list[Markup]:
+    """One plot a figure, one line a model, by optimizer step."""
+    return [plot for name, title, form in CURVES if (plot := _curve(figures, name, title, form)) is not None]
+
+
+def _curve(figures: Figures, name: str, title: str, form: str) -> Markup | None:
+    lines = [(m, [(s["step"], s[name]) for s in m.series if name in s]) for m in figures.models]
+    lines = [(m, points) for m, points in lines if points]
+    if not lines:
+        return None
+    chosen = {m.name for m in shown([m for m, _ in lines])}
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_title(title)
+        for model, points in lines:
+            if model.name in chosen:
+                few = thin(points)
+                marker = "o" if len(few) <= 40 else ""
+                axes.plot(
+                    [p[0] for p in few],
+                    [p[1] for p in few],
+                    color=colour(model.iteration),
+                    label=model.name,
+                    marker=marker,
+                    markersize=3.5,
+                )
+        if form == "percent":
+            axes.set_ylim(-0.02, 1.02)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        elif form == "thousands":
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        elif form == "science":
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}"))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.set_xlabel("step")
+        _legend(axes)
+
+    return draw(f"curve-{name.lower()}", f"{title} by training step", (WIDTH, HEIGHT), paint)
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
+    """Every n-th point, the last one always."""
+    every = -(-len(points) // most)
+    few = list(points[::every])
+    return few if few[-1] == points[-1] else [*few, points[-1]]
+
+
+def duration(seconds: float) -> str:
+    """`1h 02m`, `3m 05s`, `42s` or `0.4s`."""
+    if 0 < seconds < 9.95 and seconds != int(seconds):
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def _estimates(axes: Axes, models: Sequence[ModelFigures], measures: Sequence[tuple[str, str, str]]) -> None:
+    """Lines with intervals, moved aside a little so that intervals do not hide each other."""
+    for i, (name, label, fill) in enumerate(measures):
+        places, values, below, above = [], [], [], []
+        for x, model in enumerate(models):
+            estimate = model.judge.get(name)
+            if estimate is None or estimate.value is None:
+                continue
+            places.append(x + 0.07 * (i - (len(measures) - 1) / 2))
+            values.append(estimate.value)
+            below.append(max(0.0, estimate.value - (estimate.low if estimate.low is not None else estimate.value)))
+            above.append(max(0.0, (estimate.high if estimate.high is not None else estimate.value) - estimate.value))
+        if values:
+            axes.errorbar(
+                places, values, yerr=[below, above], color=fill, label=label, marker="o", elinewidth=1.1, capsize=2.5
+            )
+    axes.set_xticks(range(len(models)), [m.name for m in models], color=INK)
+    axes.set_xlim(-0.4, len(models) - 0.6)
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure = axes.get_figure()
+        assert isinstance(figure, Figure)  # never inside a subfigure
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower left",
+            ncols=min(len(labels), 3),
+            labelcolor=INK,
+            handlelength=1.4,
+            columnspacing=1.2,
+        )
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]

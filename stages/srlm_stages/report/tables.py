@@ -1,0 +1,206 @@
+"""The tables of the report: rows of formatted cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from srlm_contract.graph import model_name
+from srlm_contract.status import IterationMetrics
+
+from ..pairs import CAUSES
+from .collect import Collected, Stage
+from .figures import MEASURES, Estimate, Figures
+from .plots import duration
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a heading for each column; the first column names the row."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+
+def number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
+
+
+def percent(value: float | None) -> str:
+    return number(value, ".1%")
+
+
+#: Rows of the overview: as the command line shows them.
+GLANCE: tuple[tuple[str, Callable[[IterationMetrics], str]], ...] = (
+    ("prompts", lambda m: number(m.prompts, ",d")),
+    ("candidates", lambda m: number(m.candidates, ",d")),
+    ("pairs", lambda m: number(m.pairs, ",d")),
+    ("parse rate", lambda m: percent(m.parse_rate)),
+    ("parse rate, unconstrained sample", lambda m: percent(m.free_parse_rate)),
+    ("tie rate", lambda m: percent(m.tie_rate)),
+    ("mean score (0–5)", lambda m: number(m.mean_score, ".2f")),
+    ("mean length (characters)", lambda m: number(m.mean_length, ",.0f")),
+    ("length growth", lambda m: number(m.length_growth, ".2f")),
+    ("judge agrees with people", lambda m: percent(m.judge_accuracy)),
+    ("… human-ordered pairs", lambda m: number(m.judge_accuracy_pairs, ",d")),
+    ("… “longer wins” agrees", lambda m: percent(m.length_only_accuracy)),
+    ("win rate", lambda m: percent(m.win_rate)),
+    ("training loss", lambda m: number(m.loss, ".4f")),
+    ("DPO reward accuracy", lambda m: percent(m.reward_accuracy)),
+    ("DPO reward margin", lambda m: number(m.reward_margin, ".4f")),
+    ("tokens", lambda m: number(m.tokens, ",d")),
+    ("GPU-seconds", lambda m: number(m.gpu_seconds, ",.0f")),
+    ("time", lambda m: NOTHING if m.seconds is None else duration(m.seconds)),
+)
+
+
+def glance_table(found: Collected, figures: Figures) -> Table:
+    """One column a model; rows nobody measured are left out."""
+    rows = []
+    for label, cell in GLANCE:
+        cells = tuple(cell(m.metrics) for m in figures.models)
+        if any(c != NOTHING for c in cells):
+            rows.append((label, *cells))
+    return Table(("", *(m.name for m in figures.models)), tuple(rows))
+
+
+def loop_table(found: Collected) -> Table:
+    """Time of every stage, one row an iteration."""
+    names = list(dict.fromkeys(s.name for s in found.stages))
+    rows = []
+    for t in found.iterations:
+        stages = {s.name: s for s in found.stages if s.iteration == t}
+        if stages:
+            rows.append((model_name(t), *(_time(stages.get(name)) for name in names)))
+    return Table(("", *names), tuple(rows))
+
+
+def _time(stage: Stage | None) -> str:
+    if stage is None:
+        return ""
+    if stage.reused:
+        return "reused"
+    return stage.state.lower() if stage.seconds is None else duration(stage.seconds)
+
+
+def judge_table(figures: Figures) -> Table:
+    """The five measures of every model with n and interval, and the same for 'longer wins'."""
+    rows = []
+    for model in figures.models:
+        for kind, estimates in ((model.name, model.judge), ("“longer wins”", model.length_only)):
+            if estimates:
+                rows.append((kind, *(_estimate(estimates.get(name)) for name in MEASURES)))
+    return Table(("", *MEASURES.values()), tuple(rows))
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.value is None:
+        return NOTHING
+    interval = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    excluded = f", {estimate.excluded} excluded" if estimate.excluded else ""
+    return f"{estimate.value:.3f}{interval} n={estimate.n}{excluded}"
+
+
+def head_to_head_table(figures: Figures) -> Table:
+    """Every meeting with its counts."""
+    rows = [
+        (
+            f"{model.name} against {result.opponent}", str(result.wins), str(result.ties), str(result.losses),
+            str(result.unreadable), str(result.same_letter), percent(result.win_rate),
+        )
+        for model in figures.models
+        for result in model.against.values()
+    ]  # fmt: skip
+    return Table(("", "wins", "ties", "losses", "unreadable", "same letter twice", "win rate"), tuple(rows))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A win rate and its shade 0 .. 10."""
+
+    text: str
+    shade: str
+
+
+def win_matrix(figures: Figures) -> list[tuple[str, list[Cell]]]:
+    """Row against column: measured for the newer model; the other half is its complement, since ties count half."""
+    names = [m.name for m in figures.models]
+    rates = {(m.name, o): r.win_rate for m in figures.models for o, r in m.against.items() if r.win_rate is not None}
+    if not rates:
+        return []
+    rates |= {(b, a): 1 - rate for (a, b), rate in rates.items()}
+    return [(row, [_cell(rates.get((row, column)), row == column) for column in names]) for row in names]
+
+
+def _cell(rate: float | None, same: bool) -> Cell:
+    if rate is None:
+        return Cell("" if same else NOTHING, "none")
+    return Cell(f"{rate:.1%}", f"h{round(rate * 10)}")
+
+
+def yield_table(found: Collected) -> Table:
+    """From prompts to pairs, with what was dropped and why; one column an iteration with pairs."""
+    iterations = [t for t in found.iterations if found.of(t, "prompts") or found.of(t, "pairs")]
+    iterations = [t for t in iterations if any(s.statistics for s in found.stages if s.iteration == t)]
+    labels: dict[str, Callable[[int], float | None]] = {}
+
+    def add(label: str, stage: str, name: str) -> None:
+        labels[label] = lambda t: _total(found.of(t, stage)[-1:] if stage == "pairs" else found.of(t, stage), name)
+
+    add("prompts asked for", "prompts", "asked")
+    dropped = {n for t in iterations for s in found.of(t, "prompts") for n in s.statistics if n.startswith("dropped")}
+    for name in sorted(dropped):
+        add(f"… dropped: {_words(name)}", "prompts", name)
+    add("prompts accepted", "prompts", "prompts")
+    add("candidates", "generate", "candidates")
+    add("… cut by the length limit", "generate", "truncated")
+    add("… empty", "generate", "empty")
+    add("answers judged", "judge", "judged")
+    for name, text in CAUSES.items():
+        add(f"… {text}", "pairs", name)
+    add("pairs or positives", "pairs", "pairs")
+    rows = []
+    for label, value in labels.items():
+        values = [value(t) for t in iterations]
+        if any(v is not None for v in values) and (any(values) or not label.startswith("…")):
+            rows.append((label, *(number(v, ",.0f") for v in values)))
+    return Table(("", *(f"to {model_name(t)}" for t in iterations)), tuple(rows))
+
+
+def _words(name: str) -> str:
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name.removeprefix("dropped")).strip()
+
+
+def _total(stages: list[Stage], name: str) -> float | None:
+    values = [v for s in stages if (v := s.figure(name)) is not None]
+    return sum(values) if values else None
+
+
+def cost_table(found: Collected) -> Table:
+    """Seconds, work, GPU-seconds and tokens by stage, over all iterations, with a sum."""
+    rows = []
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for name in dict.fromkeys(s.stage for s in found.stages):
+        stages = [s for s in found.stages if s.stage == name and (s.record is not None or s.manifest is not None)]
+        figures = [
+            sum(s.seconds or 0 for s in stages),
+            sum(s.manifest.timings.seconds for s in stages if s.manifest is not None and not s.reused),
+            sum(s.record.gpu_seconds for s in stages if s.record is not None),
+            sum(s.figure("tokens") or 0 for s in stages if not s.reused),
+        ]
+        if any(figures):
+            sums = [a + b for a, b in zip(sums, figures, strict=True)]
+            rows.append((name, str(len(stages)), *_cost(figures)))
+    if rows:
+        rows.append(("all", "", *_cost(sums)))
+    return Table(("stage", "times", "wall time", "work of pods", "GPU-seconds", "tokens"), tuple(rows))
+
+
+def _cost(figures: list[float]) -> tuple[str, str, str, str]:
+    wall, work, gpu, tokens = figures
+    return duration(wall), duration(work), f"{gpu:,.0f}", f"{tokens:,.0f}"
