@@ -167,6 +167,22 @@ def _volume(volume: Object, path: str, seen: set[str]) -> list[FieldError]:
         source = volume.get(kind)
         if isinstance(source, dict) and not source.get(key):
             found.append(required(f"{path}.{kind}.{key}"))
+    if isinstance(source := volume.get("ephemeral"), dict):
+        found += _ephemeral(source, f"{path}.ephemeral.volumeClaimTemplate")
+    return found
+
+
+def _ephemeral(source: Object, path: str) -> list[FieldError]:
+    """The claim that is made for a pod."""
+    template = source.get("volumeClaimTemplate")
+    if not isinstance(template, dict):
+        return [required(path)]
+    claim = template.get("spec") or {}
+    found = []
+    if not claim.get("accessModes"):
+        found.append(required(f"{path}.spec.accessModes", "at least 1 access mode is required"))
+    if not ((claim.get("resources") or {}).get("requests") or {}).get("storage"):
+        found.append(required(f"{path}.spec.resources[storage]"))
     return found
 
 

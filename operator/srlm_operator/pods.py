@@ -41,14 +41,13 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> di
     }
     if settings.image_pull_policy:
         container["imagePullPolicy"] = settings.image_pull_policy
-    work = {"sizeLimit": settings.work_volume_size} if settings.work_volume_size else {}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": dict(POD_SECURITY),
         "containers": [container],
-        "volumes": [{"name": "work", "emptyDir": work}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "work", **_work_volume(settings)}, {"name": "tmp", "emptyDir": {}}],
     }
     if stage in TRAINERS:
         _mount(pod, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory"}})  # noqa: S108 - the same
@@ -61,6 +60,19 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> di
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return pod
+
+
+def _work_volume(settings: Settings) -> Mapping[str, Any]:
+    """Scratch space: of the node, or a volume made for the pod."""
+    if not settings.work_claim_size:
+        return {"emptyDir": {"sizeLimit": settings.work_volume_size} if settings.work_volume_size else {}}
+    claim: dict[str, Any] = {
+        "accessModes": list(settings.work_claim_modes),
+        "resources": {"requests": {"storage": settings.work_claim_size}},
+    }
+    if settings.work_claim_class:
+        claim["storageClassName"] = settings.work_claim_class
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
 
 
 def task_text(task: StageTask) -> str:

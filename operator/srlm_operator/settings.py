@@ -68,6 +68,11 @@ class Settings:
     ca_bundle_key: str = "ca.crt"
     work_volume_size: str = ""
     """Size limit of a stage pod's scratch volume; empty for none."""
+    work_claim_size: str = ""
+    """Size of a generic ephemeral volume, made for each stage pod and gone with it; empty for an emptyDir."""
+    work_claim_class: str = ""
+    """Its storage class; empty for the cluster's default."""
+    work_claim_modes: tuple[str, ...] = ("ReadWriteOnce",)
     cache_claim: str = ""
     """PersistentVolumeClaim for the model cache, in the run's namespace; empty for none."""
     cache_host_path: str = ""

@@ -11,6 +11,7 @@ import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
+from srlm_contract.spec import ConfigMapKeyRef, SecretRef, Storage
 from srlm_operator.settings import Settings, from_environment
 
 SHA = "sha256:" + "0123456789abcdef" * 4
@@ -26,7 +27,7 @@ SHA = "sha256:" + "0123456789abcdef" * 4
         ("image.tag", "a tag"),
         ("image.pullPolicy", "Sometimes"),
         ("stageImages.gpu", {"repository": "x"}),
-        ("stageImages.cpu.repository", "ghcr.io/x@sha256:1"),
+        ("stageImages.cpu.repository", "x@sha256:1"),
         ("watchNamespaces", "team-a"),
         ("watchNamespaces", ["Team A"]),
         ("watchNamespaces", ["a", "a"]),
@@ -40,7 +41,21 @@ SHA = "sha256:" + "0123456789abcdef" * 4
         ("stagePods.imagePullSecrets", [{"name": "registry"}]),
         ("stagePods.modelCache.hostPath", "var/cache"),
         ("stagePods.modelCache", {"claimName": "models", "hostPath": "/var/cache"}),
-        ("stagePods.workVolumeSize", "much"),
+        ("stagePods.workVolume.sizeLimit", "much"),
+        ("stagePods.workVolume", {"sizeLimit": "1Gi", "ephemeral": {"size": "1Gi"}}),
+        ("stagePods.workVolume.ephemeral.storageClassName", "fast"),
+        ("stagePods.workVolume.ephemeral.accessModes", ["ReadOnlyMany"]),
+        ("registry", "https://registry.example.com"),
+        ("storage.uri", "s3://bucket/shared"),
+        ("storage.uri", "s3://bucket-{namespace}/shared"),
+        ("storage.uri", "s3://bucket/team-{namespace}"),
+        ("storage.uri", "https://bucket/{namespace}"),
+        ("storage.endpointUrl", "https://minio.example.com"),
+        ("storage.credentialsSecretName", "s3"),
+        ("storage", {"uri": "s3://bucket/{namespace}", "addressingStyle": "path"}),
+        ("storage", {"uri": "s3://bucket/{namespace}", "endpointUrl": "minio:9000"}),
+        ("caBundle.configMapName", "Corp CA"),
+        ("proxy.httpsProxy", "http://user:secret@proxy.example.com:3128"),
         ("stagePods.env", {"A-B": "1"}),
         ("stagePods.env", {"PORT": 1}),
         ("stagePods.env", {"SRLM_TASK": "{}"}),
@@ -125,7 +140,7 @@ def test_every_variable_is_one_the_operator_reads() -> None:
     known = {f"SRLM_{field.name.upper()}" for field in fields(Settings)}
     for name in kit.VALUES_FILES:
         for variable in kit.environment(kit.manifests(kit.values_of(name))):
-            assert variable in known or variable.startswith("SRLM_STAGE_ENV_"), variable
+            assert variable in known or variable.startswith("SRLM_STAGE_ENV_") or variable.endswith("_PROXY"), variable
 
 
 def test_settings_arrive() -> None:
@@ -133,7 +148,19 @@ def test_settings_arrive() -> None:
     assert found.image_inference == "registry.example.com/srlm/inference@sha256:" + "fedcba9876543210" * 4
     assert found.image_train == "registry.example.com/srlm/train:0.1.0-cu129"
     assert (found.image_pull_policy, found.image_pull_secrets) == ("IfNotPresent", ("registry",))
-    assert (found.work_volume_size, found.cache_claim, found.workers) == ("200Gi", "model-cache", 32)
+    assert (found.work_claim_size, found.work_claim_class, found.work_claim_modes) == (
+        "500Gi", "fast", ("ReadWriteOnce",),
+    )  # fmt: skip
+    assert (found.cache_claim, found.workers) == ("model-cache", 32)
+    assert found.storage_defaults("team").storage == Storage(
+        uri="s3://models/self-rewarding/team",
+        endpoint_url="https://minio.example.com:9000",
+        region="eu-central-1",
+        addressing_style="Path",
+        credentials_secret_ref=SecretRef(name="s3-credentials"),
+        ca_bundle_ref=ConfigMapKeyRef(name="corp-ca", key="ca.crt"),
+        retention="DeleteIntermediate",
+    )
     assert found.extra_env == {
         "HTTP_PROXY": "http://proxy.example.com:3128",
         "HTTPS_PROXY": "http://proxy.example.com:3128",
@@ -145,6 +172,37 @@ def test_settings_arrive() -> None:
         "team-a",
         "team-b",
     )
+
+
+def test_one_registry_for_all_images() -> None:
+    objects = kit.manifests({"registry": "registry.example.com/ml/"})
+    found = from_environment(kit.environment(objects))
+    images = (found.image_inference, found.image_train, found.image_cpu, kit.pod_of(objects)["containers"][0]["image"])
+    for image, name in zip(images, ("inference", "train", "cpu", "operator"), strict=True):
+        assert image == f"registry.example.com/ml/self-rewarding-operator/{name}:0.1.0"
+    assert "registry is empty" in kit.render()["NOTES.txt"]
+    assert "registry is empty" not in kit.render({"registry": "r.example.com"})["NOTES.txt"]
+
+
+def test_the_operator_never_goes_to_the_api_server_through_a_proxy() -> None:
+    proxy = {"httpsProxy": "http://proxy.example.com:3128", "noProxy": ".svc"}
+    found = kit.environment(kit.manifests({"proxy": proxy}))
+    assert found["HTTPS_PROXY"] == "http://proxy.example.com:3128"
+    # Kubernetes puts the address in.
+    assert found["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST),kubernetes.default.svc,.svc"
+    assert found["SRLM_STAGE_ENV_NO_PROXY"] == ".svc"
+    assert not {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} & kit.environment(kit.manifests()).keys()
+
+
+def test_the_default_place_is_one_the_operator_takes() -> None:
+    """Schema and operator agree on what a default location looks like."""
+    for uri in ("s3://bucket/{namespace}", "s3://bucket/a/{namespace}/b", "s3://a.b-c/{namespace}/"):
+        found = from_environment(kit.environment(kit.manifests({"storage": {"uri": uri}})))
+        storage = found.storage_defaults("team-a").storage
+        assert storage is not None
+        assert storage.uri == uri.replace("{namespace}", "team-a")
+    notes = kit.render({"storage": {"uri": "s3://bucket/{namespace}"}, "watchNamespaces": ["team-a"]})["NOTES.txt"]
+    assert "at s3://bucket/team-a." in notes
 
 
 def test_large_numbers_stay_readable() -> None:

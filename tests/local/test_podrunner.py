@@ -289,6 +289,35 @@ async def test_memory_above_the_limit_is_an_oom_kill(tmp_path: Path) -> None:
         assert terminated(found)["exitCode"] == 137
 
 
+async def test_ephemeral_volume_is_a_folder_that_goes_with_the_pod(tmp_path: Path) -> None:
+    cluster = new_cluster()
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volumes = [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}]
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/scratch"}], "env": [{"name": "D", "value": "/scratch"}]}
+    script = "import os, pathlib; (pathlib.Path(os.environ['D']) / 'row').write_text('x')"
+    async with node(cluster, tmp_path):
+        cluster.create("pods", pod(script=script, container=container, volumes=volumes), "default")
+        found = await until(cluster, lambda: ended(cluster))
+        assert found["status"]["phase"] == "Succeeded"
+        assert len(list(tmp_path.rglob("row"))) == 1
+        cluster.delete("pods", found["metadata"]["name"], "default")
+        await until(cluster, lambda: not list(tmp_path.rglob("row")))
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ({}, "volumeClaimTemplate"),
+        ({"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}}, "spec.accessModes"),
+        ({"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}, "spec.resources[storage]"),
+    ],
+)
+def test_ephemeral_volume_needs_modes_and_size(source: dict[str, object], path: str) -> None:
+    with pytest.raises(ApiError, match=r"ephemeral\.volumeClaimTemplate") as refused:
+        new_cluster().create("pods", pod(volumes=[{"name": "v", "ephemeral": source}]), "default")
+    assert path in str(refused.value)
+
+
 async def test_missing_claim_is_unschedulable_until_it_is_there(tmp_path: Path) -> None:
     cluster = new_cluster()
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]

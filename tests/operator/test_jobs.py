@@ -103,6 +103,9 @@ CASES = {
     "generate-missing-shards": lambda: make(generate(), missing=(1, 3), attempt=2),
     "train-default": lambda: make(train()),
     "train-two-nodes-everything": lambda: make(train(), spec_of(**FULL)),
+    "generate-ephemeral-volume": lambda: render(
+        run(), spec_of(), generate(), 1, (), settings(work_claim_size="500Gi", work_claim_class="fast")
+    ),
     "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
 }
 

@@ -49,10 +49,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "sro.image" -}}
 {{- $image := index . 0 -}}
 {{- $root := index . 1 -}}
+{{- $name := $image.repository -}}
+{{- if $root.Values.registry -}}
+{{- $name = printf "%s/%s" (trimSuffix "/" $root.Values.registry) $name -}}
+{{- end -}}
 {{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $name (default $root.Chart.AppVersion $image.tag) -}}
 {{- end -}}
 {{- end -}}
 
@@ -85,6 +89,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "sro.environment" -}}
 {{- $op := .Values.operator -}}
 {{- $pods := .Values.stagePods -}}
+{{- $scratch := $pods.workVolume -}}
+{{- $storage := .Values.storage -}}
+{{- $proxy := .Values.proxy -}}
 {{- $env := dict
   "SRLM_NAMESPACES" (join "," .Values.watchNamespaces)
   "SRLM_IMAGE_INFERENCE" (include "sro.image" (list .Values.stageImages.inference .))
@@ -93,12 +100,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "SRLM_IMAGE_PULL_POLICY" $pods.imagePullPolicy
   "SRLM_IMAGE_PULL_SECRETS" (join "," $pods.imagePullSecrets)
   "SRLM_GPU_RESOURCE" $pods.gpuResource
-  "SRLM_WORK_VOLUME_SIZE" $pods.workVolumeSize
+  "SRLM_STORAGE_URI" $storage.uri
+  "SRLM_STORAGE_ENDPOINT_URL" $storage.endpointUrl
+  "SRLM_STORAGE_REGION" $storage.region
+  "SRLM_STORAGE_ADDRESSING_STYLE" $storage.addressingStyle
+  "SRLM_STORAGE_CREDENTIALS_SECRET" $storage.credentialsSecretName
+  "SRLM_STORAGE_RETENTION" $storage.retention
+  "SRLM_CA_BUNDLE_CONFIG_MAP" .Values.caBundle.configMapName
+  "SRLM_CA_BUNDLE_KEY" .Values.caBundle.key
+  "SRLM_WORK_VOLUME_SIZE" $scratch.sizeLimit
+  "SRLM_WORK_CLAIM_SIZE" $scratch.ephemeral.size
+  "SRLM_WORK_CLAIM_CLASS" $scratch.ephemeral.storageClassName
+  "SRLM_WORK_CLAIM_MODES" (join "," $scratch.ephemeral.accessModes)
   "SRLM_CACHE_CLAIM" $pods.modelCache.claimName
   "SRLM_CACHE_HOST_PATH" $pods.modelCache.hostPath
-  "SRLM_STAGE_ENV_HTTP_PROXY" $pods.proxy.httpProxy
-  "SRLM_STAGE_ENV_HTTPS_PROXY" $pods.proxy.httpsProxy
-  "SRLM_STAGE_ENV_NO_PROXY" $pods.proxy.noProxy
+  "HTTP_PROXY" $proxy.httpProxy
+  "HTTPS_PROXY" $proxy.httpsProxy
+  "SRLM_STAGE_ENV_HTTP_PROXY" $proxy.httpProxy
+  "SRLM_STAGE_ENV_HTTPS_PROXY" $proxy.httpsProxy
+  "SRLM_STAGE_ENV_NO_PROXY" $proxy.noProxy
   "SRLM_WORKERS" ($op.workers | int64 | toString)
   "SRLM_RESYNC_SECONDS" (printf "%v" $op.resyncSeconds)
   "SRLM_PROGRESS_SECONDS" (printf "%v" $op.progressSeconds)
@@ -115,6 +135,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $env "SRLM_LEADER_ELECT" "true" -}}
 {{- $_ := set $env "SRLM_LEASE_NAME" (include "sro.fullname" .) -}}
 {{- $_ := set $env "SRLM_LEASE_SECONDS" (.Values.leaderElection.leaseSeconds | int64 | toString) -}}
+{{- end -}}
+{{- if or $proxy.httpProxy $proxy.httpsProxy -}}
+{{- /* Python compares addresses letter by letter: a network such as 10.0.0.0/8 would not cover the API server. */ -}}
+{{- $_ := set $env "NO_PROXY" (join "," (compact (list "$(KUBERNETES_SERVICE_HOST)" "kubernetes.default.svc" $proxy.noProxy))) -}}
 {{- end -}}
 {{- range $name, $value := $pods.env -}}
 {{- $_ := set $env (printf "SRLM_STAGE_ENV_%s" $name) $value -}}
