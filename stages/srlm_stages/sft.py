@@ -17,20 +17,7 @@ from .training.entry import run_training
 def run(ctx: StageContext) -> Statistics | StageResult:
     """Writes the model."""
     params = ctx.params(SftParams)
-    sft = params.sft
-    return run_training(
-        ctx,
-        params,
-        seed_rows(ctx, params.system_prompt),
-        kind="sft",
-        learning_rate=sft.learning_rate,
-        min_learning_rate=sft.min_learning_rate,
-        batch_size=sft.batch_size,
-        epochs=sft.epochs,
-        max_length=sft.max_length,
-        dropout=sft.dropout,
-        warmup_ratio=sft.warmup_ratio,
-    )
+    return run_training(ctx, params, seed_rows(ctx, params.system_prompt), sft=params.sft)
 
 
 def seed_rows(ctx: StageContext, system_prompt: str) -> Iterator[SupervisedRow]:

@@ -19,41 +19,14 @@ def run(ctx: StageContext) -> Statistics | StageResult:
     """Writes the model."""
     params = ctx.params(TrainParams)
     if params.strategy == "PositiveOnly":
-        sft = params.sft
         return run_training(
-            ctx,
-            params,
-            _positive_rows(ctx, params),
-            kind="sft",
-            learning_rate=sft.learning_rate,
-            min_learning_rate=sft.min_learning_rate,
-            batch_size=sft.batch_size,
-            epochs=sft.epochs,
-            max_length=sft.max_length,
-            dropout=sft.dropout,
-            warmup_ratio=sft.warmup_ratio,
-            lora=params.lora,
-            keep_every=params.keep_checkpoints_every,
-        )
-    dpo = params.dpo
+            ctx, params, _positive_rows(ctx, params),
+            sft=params.sft, lora=params.lora, keep_every=params.keep_checkpoints_every,
+        )  # fmt: skip
     return run_training(
-        ctx,
-        params,
-        read_rows(ctx.input("pairs") / "pairs.jsonl", PreferencePair),
-        kind="dpo",
-        learning_rate=dpo.learning_rate,
-        min_learning_rate=dpo.min_learning_rate,
-        batch_size=dpo.batch_size,
-        epochs=dpo.epochs,
-        max_length=dpo.max_length,
-        dropout=dpo.dropout,
-        warmup_ratio=dpo.warmup_ratio,
-        beta=dpo.beta,
-        loss_type=dpo.loss_type,
-        label_smoothing=dpo.label_smoothing,
-        lora=params.lora,
-        keep_every=params.keep_checkpoints_every,
-    )
+        ctx, params, read_rows(ctx.input("pairs") / "pairs.jsonl", PreferencePair),
+        dpo=params.dpo, lora=params.lora, keep_every=params.keep_checkpoints_every,
+    )  # fmt: skip
 
 
 def _positive_rows(ctx: StageContext, params: TrainParams) -> Iterator[SupervisedRow]:

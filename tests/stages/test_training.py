@@ -228,10 +228,12 @@ def start(task: StageTask, folder: Path, pod: str, **environ: str) -> subprocess
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
     assert process.stdout is not None
+    said = []
     for line in process.stdout:
         if text in line:
             return
-    raise AssertionError(f"the stage ended without saying {text!r}")
+        said.append(line)
+    raise AssertionError(f"the stage ended without saying {text!r}: {''.join(said[-40:])}")
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -260,7 +262,8 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
 ) -> None:
     world, there = shared
     pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(64)]})
-    task = there(train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, checkpoint_every_steps=3))
+    params = TrainParams(dpo=DPO, keep_checkpoints_every=3)
+    task = there(train_task(world, model, params, {"pairs": pairs}, checkpoint_every_steps=3))
 
     for attempt, killer in enumerate((signal.SIGKILL, signal.SIGTERM)):
         process = start(task, tmp_path, f"pod-{attempt}")
@@ -278,7 +281,11 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
     result = StageResult.model_validate_json((tmp_path / "last.json").read_bytes())
     assert result.statistics["steps"] == 16
     manifest = world.manifest(result)
-    assert [row["step"] for row in manifest.statistics["series"]] == list(range(1, 17))
+    series = manifest.statistics["series"]
+    assert [row["step"] for row in series] == list(range(1, 17))
+    assert [row["tokens"] for row in series] == sorted({row["tokens"] for row in series}), "tokens add up"
+    kept = {path.split("/")[1] for path in (f.path for f in manifest.files) if path.startswith("steps/")}
+    assert kept == {"3", "6", "9", "12", "15"}, "models to choose from survive the attempt that made them"
     keys = [info.key for info in world.store.list_objects(f"artifacts/train/{task.key}/")]
     assert not [key for key in keys if "/checkpoints/" in key], "resume points go once the model is there"
     folder = tmp_path / "fetched"

@@ -31,24 +31,25 @@ def micro_batches(batch_size: int, micro_batch_size: int, processes: int) -> tup
 
 def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
     """What SFTConfig and DPOConfig have in common."""
-    micro, accumulate = micro_batches(config.batch_size, config.micro_batch_size, processes)
+    recipe = config.recipe
+    micro, accumulate = micro_batches(recipe.batch_size, config.micro_batch_size, processes)
     cuda = torch.cuda.is_available()
     fsdp = config.parallelism == "FSDP" and cuda and processes > 1
     settings: dict[str, Any] = {
         "output_dir": config.checkpoints,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulate,
-        "num_train_epochs": config.epochs,
-        "learning_rate": config.learning_rate,
+        "num_train_epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr_rate": config.min_learning_rate / config.learning_rate},
-        "warmup_steps": config.warmup_ratio,
+        "lr_scheduler_kwargs": {"min_lr_rate": recipe.min_learning_rate / recipe.learning_rate},
+        "warmup_steps": recipe.warmup_ratio,
         "optim": "adamw_torch",
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "seed": config.seed,
         "data_seed": config.seed,
-        "max_length": config.max_length,
+        "max_length": recipe.max_length,
         "bf16": config.precision == "BF16Mixed",
         "fp16": False,
         "gradient_checkpointing": config.gradient_checkpointing,
@@ -90,18 +91,20 @@ def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
 
 def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
     """Settings of preference training. Raises InvalidTask for a loss that needs label smoothing and gets none."""
-    if "exo_pair" in config.loss_type and config.label_smoothing == 0:
+    dpo = config.dpo
+    assert dpo is not None  # the caller's choice of trainer
+    if "exo_pair" in dpo.loss_type and dpo.label_smoothing == 0:
         raise InvalidTask(
             "InvalidTask", "training.dpo.lossType exo_pair needs training.dpo.labelSmoothing above 0, such as 1e-3"
         )
     return DPOConfig(
         **trainer_settings(config, processes),
-        beta=config.beta,
-        loss_type=list(config.loss_type),
-        label_smoothing=config.label_smoothing,
-        disable_dropout=config.dropout == 0,
+        beta=dpo.beta,
+        loss_type=list(dpo.loss_type),
+        label_smoothing=dpo.label_smoothing,
+        disable_dropout=dpo.dropout == 0,
         # One pass of the reference over the rows, then its memory is free. With less than one epoch it would be
         # a pass over rows that training never sees.
-        precompute_ref_log_probs=config.epochs >= 1,
+        precompute_ref_log_probs=dpo.epochs >= 1,
         precompute_ref_batch_size=max(4, config.micro_batch_size),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..progress import ProgressReporter
-from .checkpoints import MARK
+from .checkpoints import KEPT, MARK
 
 #: Figures of a step worth keeping, by the trainers' name.
 FIGURES = {
@@ -34,15 +37,15 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
     def __init__(self, stage: str) -> None:
         self.progress = ProgressReporter(stage)
         self.series: list[dict[str, float]] = []
-        self._time, self._tokens = time.monotonic(), 0.0
+        self._time, self._tokens, self._earlier = time.monotonic(), 0.0, 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
             self.progress.update(state.global_step, state.max_steps, unit="steps")
-            # After a resume: what earlier attempts logged.
-            self.series = [{**_figures(e), "step": float(e["step"])} for e in state.log_history if "loss" in e]
+            self.series = earlier_steps(state.log_history)
+            self._earlier = self._tokens = max((row.get("tokens", 0.0) for row in self.series), default=0.0)
         self._time = time.monotonic()
 
     def on_log(
@@ -52,7 +55,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         figures = _figures(logs)
-        now, tokens = time.monotonic(), figures.get("tokens", 0.0)
+        now, tokens = time.monotonic(), self._tokens
+        if "tokens" in figures:
+            tokens = figures["tokens"] = figures["tokens"] + self._earlier
         seconds = now - self._time
         figures |= {"step": float(state.global_step), "seconds": round(seconds, 3)}
         if tokens > self._tokens and seconds > 0:
@@ -60,6 +65,21 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._time, self._tokens = now, tokens
         self.series.append(figures)
         self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"])
+
+
+def earlier_steps(log_history: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The series of the attempts before a resume. Every attempt counts its tokens from 0; here they add up."""
+    series, earlier, last = [], 0.0, 0.0
+    for entry in log_history:
+        if "loss" not in entry:
+            continue
+        row = {**_figures(entry), "step": float(entry["step"])}
+        if "tokens" in row:
+            earlier += last if row["tokens"] < last else 0.0
+            last = row["tokens"]
+            row["tokens"] += earlier
+        series.append(row)
+    return series
 
 
 def last_steps(series: list[dict[str, float]], name: str) -> float | None:
@@ -77,8 +97,15 @@ def _figures(logs: Mapping[str, float]) -> dict[str, float]:
 class ResumePoints(TrainerCallback):  # type: ignore[misc]
     """Announces a resume point once every process has written its part."""
 
+    def __init__(self, output: Path) -> None:
+        """output: where the finished model goes, with models kept on the way below `steps/`."""
+        self._kept = output / KEPT
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         if state.is_world_process_zero:
+            if self._kept.is_dir():  # an attempt that goes on from here has to have them too
+                point = Path(args.output_dir) / f"checkpoint-{state.global_step}" / KEPT
+                shutil.copytree(self._kept, point, copy_function=os.link)
             print(f"{MARK}{state.global_step}", flush=True)  # noqa: T201 - read by the entry

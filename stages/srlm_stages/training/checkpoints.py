@@ -10,6 +10,8 @@ from pathlib import Path
 
 #: Line of rank 0 when all processes have written a resume point.
 MARK = "CHECKPOINT step="
+#: Folder of models kept on the way, one a step: beside the finished model, and in resume points.
+KEPT = "steps"
 #: Pickles with code in them that resuming does not need.
 UNWANTED = ("training_args.bin",)
 

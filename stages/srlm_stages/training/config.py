@@ -7,19 +7,22 @@ from typing import Literal
 from pydantic import Field
 
 from srlm_contract.base import Contract
-from srlm_contract.spec import LoraSpec
+from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
 
 
 class WorkerConfig(Contract):
     """One training: paths are absolute, on a disk all workers of a node share."""
 
-    kind: Literal["sft", "dpo"]
+    sft: SftSpec | None = None
+    """Supervised training; exactly one of these two is set."""
+    dpo: DpoSpec | None = None
+    """Preference training."""
     model: str
     """Folder of the model training starts from."""
     reference: str | None = None
     """Folder of the reference model; None for the start model."""
     rows: str
-    """JSON lines: SupervisedRow for sft, PreferencePair for dpo."""
+    """JSON lines: SupervisedRow for supervised, PreferencePair for preference training."""
     output: str
     """Where the finished model goes."""
     result: str
@@ -37,16 +40,6 @@ class WorkerConfig(Contract):
     """System prompt of preference pairs."""
     chat_template: str | None = None
     seed: int = 0
-    learning_rate: float
-    min_learning_rate: float
-    batch_size: int
-    epochs: float
-    max_length: int
-    dropout: float
-    warmup_ratio: float = 0
-    beta: float = 0.1
-    loss_type: tuple[str, ...] = ("sigmoid",)
-    label_smoothing: float = 0
     lora: LoraSpec = LoraSpec()
     precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
@@ -58,6 +51,14 @@ class WorkerConfig(Contract):
     """Steps between resume points; 0 for none."""
     keep_every: int = 0
     """Steps between models kept in the artifact; 0 for none."""
+
+    @property
+    def recipe(self) -> SftSpec | DpoSpec:
+        """What both kinds of training have in common. Raises ValueError when there is none."""
+        recipe = self.dpo or self.sft
+        if recipe is None:
+            raise ValueError("WorkerConfig needs sft or dpo")
+        return recipe
 
 
 class SupervisedRow(Contract):

@@ -5,27 +5,34 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from srlm_contract.base import Contract
+from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
 from ..errors import BadInput
 from ..rowfiles import write_rows
 from ..statistics import Statistics
-from .checkpoints import Uploader, step_of
+from .checkpoints import KEPT, Uploader, step_of
 from .config import TrainingResult, WorkerConfig
 from .torchrun import Place, run_workers
 
 
 def run_training(
-    ctx: StageContext, params: TrainerParams, rows: Iterable[Contract], **settings: Any
+    ctx: StageContext,
+    params: TrainerParams,
+    rows: Iterable[Contract],
+    *,
+    sft: SftSpec | None = None,
+    dpo: DpoSpec | None = None,
+    lora: LoraSpec | None = None,
+    keep_every: int = 0,
 ) -> Statistics | StageResult:
-    """Train on `rows` and leave the model in `ctx.output`.
+    """Train on `rows` and leave the model in `ctx.output`: supervised as `sft` says, or on preferences as `dpo` says.
 
-    settings: fields of WorkerConfig that belong to this kind of training. Only node 0 answers statistics and thereby
-    commits; other nodes answer a plain result.
+    keep_every: steps between models kept beside the finished one; 0 for none. Only node 0 answers statistics and
+    thereby commits; other nodes answer a plain result.
     """
     task, folder = ctx.task, ctx.work / "training"
     folder.mkdir()
@@ -52,10 +59,13 @@ def run_training(
         parallelism=task.process.parallelism,
         gradient_checkpointing=task.process.gradient_checkpointing,
         checkpoint_every=task.process.checkpoint_every_steps,
-        **settings,
+        sft=sft,
+        dpo=dpo,
+        lora=lora or LoraSpec(),
+        keep_every=keep_every,
     )
     ctx.progress.say(
-        f"{task.stage}: {count} rows, batch {config.batch_size}, "
+        f"{task.stage}: {count} rows, batch {config.recipe.batch_size}, "
         f"{task.process.nodes} x {task.process.processes_per_node} processes"
     )
 
@@ -91,4 +101,6 @@ def _resume_point(ctx: StageContext, folder: Path) -> str | None:
     if step is None:
         return None
     ctx.progress.say(f"resuming after step {step}")
+    if (folder / KEPT).is_dir():
+        (folder / KEPT).rename(ctx.output / KEPT)
     return str(folder)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..sources import TOKENIZER_FILES
+from .checkpoints import KEPT
 from .config import WorkerConfig
 
 DTYPES = {"Float32": torch.float32, "BFloat16": torch.bfloat16}
@@ -42,7 +43,7 @@ class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
         if step % self._config.keep_every == 0 and step < state.max_steps:
-            save_model(self._trainer, Path(self._config.output) / "steps" / str(step), self._config)
+            save_model(self._trainer, Path(self._config.output) / KEPT / str(step), self._config)
 
 
 def describe(start: Path, folder: Path, config: WorkerConfig) -> None:

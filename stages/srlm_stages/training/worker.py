@@ -37,10 +37,9 @@ def train(config: WorkerConfig) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tokenizer = load_tokenizer(Path(config.model), config.chat_template)
     own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
-    config = config.model_copy(update={"max_length": longest(config, own)})
-    rows, lengths, rows_in = encoded_rows(config, tokenizer)
+    rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, own))
     model = AutoModelForCausalLM.from_pretrained(
-        config.model, dtype=torch.float32, trust_remote_code=False, **dropout_fields(own, config.dropout)
+        config.model, dtype=torch.float32, trust_remote_code=False, **dropout_fields(own, config.recipe.dropout)
     )
     model.config.use_cache = False
     reporter = Reporter(config.stage)
@@ -64,33 +63,35 @@ def train(config: WorkerConfig) -> None:
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
 
 
-def encoded_rows(config: WorkerConfig, tokenizer: Any) -> tuple[list[dict[str, list[int]]], list[int], int]:
+def encoded_rows(
+    config: WorkerConfig, tokenizer: Any, max_length: int
+) -> tuple[list[dict[str, list[int]]], list[int], int]:
     """(rows as token ids, their lengths in tokens, number of rows before long ones were dropped)."""
     from srlm_contract.rows import PreferencePair
 
     from ..rowfiles import read_rows
 
-    if config.kind == "dpo":
+    if config.dpo is not None:
         from .dpo_data import encode_pairs
 
         rows, dropped = encode_pairs(
             tokenizer,
             read_rows(Path(config.rows), PreferencePair),
             system_prompt=config.system_prompt,
-            max_length=config.max_length,
+            max_length=max_length,
         )
         lengths = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
     else:
         from .sft_data import encode_rows
 
         rows, dropped = encode_rows(
-            tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=config.max_length
+            tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=max_length
         )
         lengths = [len(r["input_ids"]) for r in rows]
     if not rows:
         raise BadInput(
             "InputTooLong",
-            f"none of {dropped} rows fits {config.max_length} tokens (maxLength, or the model's context); raise "
+            f"none of {dropped} rows fits {max_length} tokens (maxLength, or the model's context); raise "
             "maxLength, or shorten prompts and answers (sampling.maxTokens, prompts.filters.maxWords)",
         )
     return rows, lengths, len(rows) + dropped
@@ -99,7 +100,8 @@ def encoded_rows(config: WorkerConfig, tokenizer: Any) -> tuple[list[dict[str, l
 def longest(config: WorkerConfig, own: Any) -> int:
     """Longest row in tokens: maxLength, or the model's context where that is shorter."""
     context = getattr(own, "max_position_embeddings", None)
-    return min(config.max_length, context) if isinstance(context, int) else config.max_length
+    wanted = config.recipe.max_length
+    return min(wanted, context) if isinstance(context, int) else wanted
 
 
 def build_trainer(
@@ -123,14 +125,14 @@ def build_trainer(
         "model": model,
         "train_dataset": Dataset.from_list(rows),
         "processing_class": tokenizer,
-        "callbacks": [reporter, ResumePoints()],
+        "callbacks": [reporter, ResumePoints(Path(config.output))],
         "peft_config": lora_config(config.lora) if config.lora.rank is not None else None,
     }
     from . import arguments, cpu_head, trainers
 
     if not torch.cuda.is_available():
         cpu_head.install()
-    if config.kind == "sft":
+    if config.sft is not None:
         trainers.SupervisedTrainer.row_lengths = lengths
         trainer = trainers.SupervisedTrainer(args=arguments.sft_arguments(config, processes), **common)
         return _lean(trainer)
