@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from .keys import artifact_key
 from .rows import ROW_SCHEMA
-from .spec import RunSpec
+from .spec import ExternalJudgeSpec, RunSpec, ShadowScorerSpec
 from .tasks import (
     ArtifactRef,
     ChooseParams,
@@ -202,7 +202,9 @@ class _Builder:
         data = {"data": "0/data"}
         if self.spec.seed_data.eft.enabled:
             ift = self.add(0, "sft-ift", "sft", self.sft_params(), data, {"model": base})
-            params = self.judge_params("ranked-train").model_copy(update={"scorer": "Sampled"})
+            # The model's own verdict texts are what it learns from, whoever judges and compares later.
+            own = {"scorer": "Sampled", "external": ExternalJudgeSpec(), "shadow_scorer": ShadowScorerSpec()}
+            params = self.judge_params("ranked-train").model_copy(update=own)
             ranked = self.add(
                 0, "judge-ranked", "judge", params, data,
                 {"model": Handle(node=ift)}, shards=self.spec.judging.shards,
@@ -239,7 +241,7 @@ class _Builder:
                 t, f"judge{suffix}", "judge", self.judge_params("candidates"),
                 {"candidates": generate}, judge_model, shards=spec.judging.shards, round=r,
             )  # fmt: skip
-            pairs = self.add(t, f"pairs{suffix}", "pairs", self.pairs_params(t), dict(judgements), round=r)
+            pairs = self.add(t, f"pairs{suffix}", "pairs", self.pairs_params(t, r), dict(judgements), round=r)
         trained = self.train(t, pairs)
         self.models.append(Handle(node=trained))
         self.evaluation(t)
@@ -386,7 +388,7 @@ class _Builder:
             engine=self.spec.stages.generate.engine,
         )
 
-    def pairs_params(self, t: int) -> PairsParams:
+    def pairs_params(self, t: int, r: int) -> PairsParams:
         p = self.spec.preferences
         penalties = p.length_penalties
         return PairsParams(
@@ -395,4 +397,5 @@ class _Builder:
             length_penalty=penalties[min(t, len(penalties)) - 1],
             truncated=p.truncated,
             min_score=p.positives.min_score,
+            may_be_empty=p.min_yield.pairs > 0 and r < p.min_yield.max_rounds,
         )

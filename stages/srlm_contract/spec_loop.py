@@ -149,6 +149,17 @@ class JudgingSpec(Contract):
             "self.scorer == 'ExpectedScore' || self.minValidSamples <= self.samples",
             "minValidSamples must not be above samples: no answer could ever be used",
         ),
+        (
+            ".external",
+            "!has(self.external.url)"
+            " || (self.scorer == 'Sampled' && self.shadowScorer.scorer != 'ExpectedScore')",
+            "an external judge gives no logits: use scorer Sampled, and no shadowScorer ExpectedScore",
+        ),
+        (
+            ".shadowScorer.scorer",
+            "self.shadowScorer.scorer != self.scorer",
+            "shadowScorer must be another scorer than judging.scorer: with itself it always agrees",
+        ),
     )
 
     scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"

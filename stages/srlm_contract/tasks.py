@@ -175,6 +175,8 @@ class PairsParams(Contract):
     length_penalty: float = 0
     truncated: Literal["Drop", "Keep"] = "Drop"
     min_score: float = 5
+    may_be_empty: bool = False
+    """Whether a further round may follow (minimum yield): then no pair at all is no error yet."""
 
 
 class ChooseParams(Contract):
@@ -342,4 +344,6 @@ class StageResult(Contract):
     more: bool = False
     """`preflight` only: the list was cut to fit; ask again with these known."""
     warnings: tuple[str, ...] = ()
+    storage_errors: int = 0
+    """Requests of this pod that the object store failed or refused, those that a retry mended included."""
     error: StageError | None = None

@@ -41,14 +41,18 @@ def run(ctx: StageContext) -> Statistics:
     else:
         found, counts = positives(_judgements(ctx), min_score=params.min_score, truncated=params.truncated)
         rows = write_rows(ctx.output / "positives.jsonl", found)
-    if not rows:
+    if not rows and not params.may_be_empty:
         raise BadInput("NoPairs", no_pairs_message(params.strategy, counts))
+    if not rows:
+        ctx.warn(f"{no_pairs_message(params.strategy, counts)}; another round of prompts follows")
     ctx.progress.update(counts["rows"], counts["rows"], unit="judgements")
     statistics: Statistics = {name: counts[name] for name in ("rows", "prompts", "pairs")}
     statistics |= {name: counts[name] for name in CAUSES if counts[name] or name == "ties"}
     if params.strategy == "PreferencePairs":
         statistics["comparable"] = counts["comparable"]
-        statistics["tieRate"] = counts["ties"] / counts["comparable"]
+        if counts["comparable"]:
+            statistics["tieRate"] = counts["ties"] / counts["comparable"]
+    if params.strategy == "PreferencePairs" and rows:
         statistics["chosenTokens"] = sum(p.chosen_tokens for p in pairs) / rows
         statistics["rejectedTokens"] = sum(p.rejected_tokens for p in pairs) / rows
         statistics["margin"] = sum(p.chosen_score - p.rejected_score for p in pairs) / rows

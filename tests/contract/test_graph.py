@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from srlm_contract.graph import Node, Outcome, graph, node_key
 from srlm_contract.spec import RunSpec
-from srlm_contract.tasks import ArtifactRef, PairsParams, Pins, SourceRef, TrainParams
+from srlm_contract.tasks import (
+    ArtifactRef,
+    EvaluateParams,
+    JudgeParams,
+    PairsParams,
+    Pins,
+    SourceRef,
+    TrainParams,
+)
 
 PINS = Pins(
     base_model=SourceRef(uri="hf://owner/model", revision="abc"),
@@ -81,6 +89,39 @@ def test_prompts_know_all_earlier_prompts() -> None:
 def test_without_eft_m1_learns_from_answers_alone() -> None:
     nodes, _ = walk(spec(seedData={"uri": "s3://seed/t", "eft": {"enabled": False, "heldOutExamples": 0}}))
     assert [n.id for n in nodes if n.iteration == 0] == ["0/data", "0/sft", "0/evaluate"]
+
+
+def test_the_verdicts_that_m1_learns_from_are_the_models_own() -> None:
+    judging = {"external": {"url": "https://judge.example/v1", "model": "big"}, "samples": 2}
+    nodes = {n.id: n for n in walk(spec(judging=judging))[0]}
+    assert "model" not in nodes["1/judge"].inputs
+    assert nodes["0/judge-ranked"].inputs["model"] == "0/sft-ift"
+    own, outside = nodes["0/judge-ranked"].params, nodes["1/judge"].params
+    assert isinstance(own, JudgeParams)
+    assert isinstance(outside, JudgeParams)
+    assert (own.external.url, own.samples) == (None, 2)
+    assert outside.external.url == "https://judge.example/v1"
+    digits = spec(judging={"scorer": "ExpectedScore", "shadowScorer": {"scorer": "Sampled"}})
+    expected = {n.id: n for n in walk(digits)[0]}
+    own = expected["0/judge-ranked"].params
+    assert isinstance(own, JudgeParams)
+    assert (own.scorer, own.shadow_scorer.scorer) == ("Sampled", "None")
+
+
+def test_an_external_judge_judges_everything_but_writes_nothing() -> None:
+    run = spec(
+        judging={"external": {"url": "https://judge.example/v1", "model": "big"}},
+        evaluation={"winRate": {"judge": {"source": "External"}}},
+        seedData={"uri": "s3://seed/t", "eft": {"enabled": False}},
+    )
+    nodes = {n.id: n for n in walk(run)[0]}
+    assert all("model" not in n.inputs for n in nodes.values() if n.stage == "judge")
+    assert "judge" not in nodes["1/evaluate"].inputs
+    params = nodes["1/evaluate"].params
+    assert isinstance(params, EvaluateParams)
+    assert params.external.model == "big"
+    assert "0/select" not in nodes
+    assert nodes["1/generate"].inputs["model"] == "0/sft"
 
 
 def test_without_bootstrap_the_base_model_is_m1() -> None:
@@ -161,6 +202,15 @@ def test_more_rounds_while_pairs_fall_short() -> None:
     assert by_id["1/pairs-r2"].inputs == {"judgements-1": "1/judge", "judgements-2": "1/judge-r2"}
     assert "1/pairs-r3" not in by_id
     assert outcomes["1/prompts"].key != outcomes["1/prompts-r2"].key
+
+
+def test_a_round_without_any_pair_is_an_error_only_when_no_other_may_follow() -> None:
+    run = spec(iterations=1, preferences={"minYield": {"pairs": 10, "maxRounds": 2}})
+    nodes, _ = walk(run, n1_pairs={"pairs": 0})
+    rounds = {n.id: n.params.may_be_empty for n in nodes if isinstance(n.params, PairsParams)}
+    assert rounds == {"1/pairs": True, "1/pairs-r2": False}
+    for usual in (spec(), spec(preferences={"minYield": {"maxRounds": 5}})):
+        assert not any(n.params.may_be_empty for n in walk(usual)[0] if isinstance(n.params, PairsParams))
 
 
 def test_length_penalties_run_by_iteration_and_the_last_repeats() -> None:

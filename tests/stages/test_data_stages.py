@@ -166,3 +166,13 @@ def test_no_pair_left_says_why(world: World, rows: list[Judgement], params: dict
     with pytest.raises(BadInput, match=says) as error:
         world.run(world.task(PairsParams(**params), inputs=inputs))
     assert error.value.reason == "NoPairs"
+
+
+def test_no_pair_before_another_round_is_a_warning(world: World) -> None:
+    """Minimum yield asks for more prompts; only a last round without any pair is an error."""
+    rows = [judged("A", "x", 3), judged("A", "y", 3)]
+    inputs = {"judgements-1": world.put("judge", {"judgements.jsonl": rows})}
+    result = world.run(world.task(PairsParams(may_be_empty=True), inputs=inputs))
+    assert (result.statistics["pairs"], result.statistics["ties"]) == (0, 1)
+    assert "another round of prompts follows" in result.warnings[0]
+    assert world.rows(result, "pairs.jsonl", PreferencePair) == []
