@@ -1,14 +1,16 @@
 # Every stage on machines without a GPU, vLLM's CPU build included: for trying and for clusters of CPUs.
 #
 #   docker build -f images/cpu.Dockerfile -t self-rewarding-cpu .
-ARG BASE=docker.io/library/python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
+ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
 
 FROM ${BASE} AS build
+# Where PyTorch publishes its CPU builds; name a mirror where there is one.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/cpu.txt images/requirements/
 # torch first and from PyTorch's own CPU index: the build of the default index brings gigabytes of CUDA.
 RUN python -m venv /opt/srlm \
- && /opt/srlm/bin/pip install --no-cache-dir --no-deps --index-url https://download.pytorch.org/whl/cpu \
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX}" \
     "torch==2.13.0+cpu" \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps -r images/requirements/cpu.txt \
  && python -m pip install --no-cache-dir --no-deps -r images/requirements/build.txt

@@ -5,7 +5,7 @@
 #   digest=$(docker buildx imagetools inspect vllm/vllm-openai:v0.32.0 --format '{{.Manifest.Digest}}')
 #   docker build -f images/inference.Dockerfile --build-arg BASE_DIGEST=$digest -t self-rewarding-inference .
 ARG BASE_DIGEST
-ARG BASE=docker.io/vllm/vllm-openai:v0.32.0@${BASE_DIGEST}
+ARG BASE=vllm/vllm-openai:v0.32.0@${BASE_DIGEST}
 
 FROM ${BASE} AS build
 WORKDIR /src
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="Self-Rewarding inference" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/vllm/vllm-openai:v0.32.0" \
+      org.opencontainers.image.base.name="vllm/vllm-openai:v0.32.0" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /opt/srlm /opt/srlm
 # Jobs run `python`; some CUDA images only have python3.

@@ -1,7 +1,7 @@
 # The operator: Kopf, the Kubernetes client and the srlm command. No machine learning, no S3, no compiler.
 #
 #   docker build -f images/operator.Dockerfile -t self-rewarding-operator .
-ARG BASE=docker.io/library/python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
+ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
 
 FROM ${BASE} AS build
 WORKDIR /src

@@ -5,7 +5,7 @@
 #   digest=$(docker buildx imagetools inspect pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime --format '{{.Manifest.Digest}}')
 #   docker build -f images/train.Dockerfile --build-arg BASE_DIGEST=$digest -t self-rewarding-train .
 ARG BASE_DIGEST
-ARG BASE=docker.io/pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime@${BASE_DIGEST}
+ARG BASE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime@${BASE_DIGEST}
 
 FROM ${BASE} AS build
 WORKDIR /src
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="Self-Rewarding train" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime" \
+      org.opencontainers.image.base.name="pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /opt/srlm /opt/srlm
 # Jobs run `python`; some CUDA images only have python3.

