@@ -245,9 +245,9 @@ def fit(status: RunStatus, kept: tuple[str, ...] = _KEPT) -> RunStatus:
 
 
 def _with_main_figures(status: RunStatus) -> RunStatus:
-    """Last resort, from some 40 iterations on: the oldest keep their main figures only."""
+    """Last resort, from some 40 iterations on: the older keep their main figures only."""
     iterations = list(status.iterations)
-    for t in range(len(iterations) - DETAILED_ITERATIONS):
+    for t in range(len(iterations) - 1):
         excess = size(status) - MAX_STATUS_BYTES if t % 8 == 0 else 1  # measuring costs more than shortening
         if excess <= 0:
             break

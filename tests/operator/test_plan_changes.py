@@ -167,7 +167,8 @@ def test_gpu_budget_stops_a_running_job() -> None:
     assert world.reconcile().requeue_after == pytest.approx(12.5, abs=1)
     world.advance(13)
     world.reconcile()
-    assert (world.active(), world.condition("Stalled")) == ([], "BudgetExceeded")
+    assert [world.node_of(name) for name in world.active()] == ["0/report"]
+    assert world.condition("Stalled") == "BudgetExceeded"
     assert world.status.gpu_seconds == 104
 
 

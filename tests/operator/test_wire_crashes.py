@@ -49,7 +49,7 @@ async def test_death_between_any_two_writes(tmp_path: Path, monkeypatch: pytest.
             await live_for(w, writes)
         created = [c.name for c in watcher.poll() if c.resource == JOBS and c.type == "ADDED"]
         watcher.close()
-        assert len(created) == len(set(created)) == 8
+        assert len(created) == len(set(created)) == 9
         assert w.status()["phase"] == "Succeeded"
         assert sorted(w.pods.stages.ran) == sorted(
             ["0/data", "0/sft", "1/prompts", "1/generate", "1/generate", "1/judge", "1/pairs", "1/train"]
@@ -60,7 +60,7 @@ async def test_an_old_view_repeats_nothing(tmp_path: Path, monkeypatch: pytest.M
     async with wire(tmp_path, monkeypatch) as w:
         old = w.apply(**SHORT)
         await w.start_operator()
-        await w.until(lambda: w.condition("Ready"))
+        await w.until(w.reported)
         await w.stop_operator()
         for job in w.jobs():
             w.cluster.delete(JOBS, job["metadata"]["name"], "default", propagation="Background")

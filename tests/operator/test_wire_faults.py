@@ -42,7 +42,7 @@ async def test_killed_operator_goes_on_where_it_was(folder: Any) -> None:
             if change.resource == JOBS and change.type == "ADDED":
                 created.append(change.name)
         watcher.close()
-        assert len(created) == len(set(created)) == 8
+        assert len(created) == len(set(created)) == 9
         assert w.pods.stages.ran.count("0/sft") == 1
 
 
@@ -186,9 +186,10 @@ async def test_an_idle_operator_writes_nothing(folder: Any) -> None:
     async with wire(*folder, resync_seconds=0.05) as w:
         await w.start_operator()
         w.apply(**SHORT)
-        await w.until(lambda: w.condition("Ready"))
+        await w.until(w.reported)
         await w.until(lambda: all(j["spec"].get("ttlSecondsAfterFinished") for j in w.jobs()))
-        await w.until(lambda: any(e["reason"] == "Succeeded" for e in w.cluster.list("events")))  # the last write
+        done = "report is done"  # the last write
+        await w.until(lambda: any(done in e["message"] for e in w.cluster.list("events")))
         assert w.operator is not None
         version = w.cluster.version
         for _ in range(5):

@@ -17,4 +17,4 @@ async def test_a_run_reaches_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert status["phase"] == "Succeeded"
         assert [m["name"] for m in status["models"]] == ["M1", "M2"]
         assert w.pods.stages.ran.count("1/generate") == 2  # two shards
-        assert len(w.nodes()) == len(set(w.nodes())) == 15
+        assert len(w.nodes()) == len(set(w.nodes())) == 16
