@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from srlm_contract.spec import RunSpec
@@ -59,25 +60,30 @@ def shortened(status: RunStatus, room: int) -> Json:
     return body
 
 
-def _cuts(body: Json) -> Iterator[Callable[[], object]]:
+def _cuts(body: Json) -> Iterator[Callable[[], None]]:
     iterations: list[Json] = body.get("iterations", [])
-    models: list[Json] = body.get("models", [])
     stages = [stage for iteration in iterations for stage in iteration.get("stages", [])]
-    yield lambda: [stage.pop("statistics", None) for stage in stages]
-    yield lambda: [_short(failure) for stage in stages if (failure := stage.get("lastFailure"))]
-    yield lambda: [_short(condition) for condition in body.get("conditions", [])]
+    yield partial(_drop, stages, "statistics")
+    yield partial(_shorten, [stage["lastFailure"] for stage in stages if "lastFailure" in stage])
+    yield partial(_shorten, body.get("conditions", []))
     for iteration in iterations[:-1]:
-        yield lambda iteration=iteration: iteration.pop("stages", None)
-    yield lambda: [model.pop("uri", None) for model in models]
-    yield lambda: [iteration.pop("stages", None) for iteration in iterations]
+        yield partial(_drop, [iteration], "stages")
+    yield partial(_drop, body.get("models", []), "uri")
+    yield partial(_drop, iterations, "stages")
     for iteration in iterations:
-        yield lambda iteration=iteration: iteration.pop("metrics", None)
+        yield partial(_drop, [iteration], "metrics")
     for name in ("models", "iterations", "preflight", "preflightStage"):
-        yield lambda name=name: body.pop(name, None)
+        yield partial(_drop, [body], name)
 
 
-def _short(item: Json) -> None:
-    item["message"] = item.get("message", "")[:_SHORT_MESSAGE]
+def _drop(items: Iterable[Json], name: str) -> None:
+    for item in items:
+        item.pop(name, None)
+
+
+def _shorten(items: Iterable[Json]) -> None:
+    for item in items:
+        item["message"] = item.get("message", "")[:_SHORT_MESSAGE]
 
 
 def _size(body: Json) -> int:

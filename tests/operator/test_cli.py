@@ -23,7 +23,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(command in text for command in ("operator", "plan", "status", "validate", "local", "demo"))
+    assert all(command in text for command in ("operator", "plan", "status", "report", "validate", "local", "demo"))
 
 
 def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ COMMANDS = {
     "operator": "run the operator against the current cluster",
     "plan": "show what a run would do, without a cluster",
     "status": "one screen about a run",
+    "report": "ask for a fresh report of a run and fetch it",
     "validate": "check manifests offline",
     "local": "one-machine cluster",
     "demo": "a whole run on this machine",

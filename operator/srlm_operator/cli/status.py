@@ -92,6 +92,7 @@ def screen(run: Run, now: datetime) -> RenderableType:
     if any(iteration.stages for iteration in status.iterations):
         constrained = run.spec is not None and run.spec.judging.constrain != "None"
         parts.append(results_table(status, title="Figures", constrained=constrained))
+    parts += _report(run)
     spent = [f"{status.gpu_seconds:,.0f} GPU-seconds"] if status.gpu_seconds else []
     spent += [f"{status.tokens:,} tokens"] if status.tokens else []
     if spent:
@@ -107,6 +108,17 @@ def _conditions(run: Run) -> list[Text]:
         style = {"Stalled": "red", "Reconciling": "yellow", "Ready": "green"}.get(condition.type, "yellow")
         found.append(Text(f"{condition.type}: {condition.reason}: {condition.message}", style=style))
     found += [Text(f"warning: {text}", style="yellow") for text in run.status.preflight.warnings]
+    return found
+
+
+def _report(run: Run) -> list[Text]:
+    """Where the report lies, and what a new one waits for."""
+    report, stage = run.status.report, run.status.report_stage
+    found = [Text(f"report: {report.uri} of {report.made_at}", style="dim")] if report.uri else []
+    if report.message:
+        found.append(Text(f"report: {report.message}", style="yellow"))
+    elif stage is not None and stage.state != "Succeeded":
+        found.append(Text("report: a new one is being made", style="cyan"))
     return found
 
 
