@@ -14,6 +14,7 @@ from .answering import answer_prompts
 from .comparing import Pairing, choices_by_model
 from .context import StageContext
 from .metrics import outcome
+from .model_card import write_card
 from .rowfiles import read_rows
 from .statistics import Statistics
 
@@ -38,13 +39,15 @@ def run(ctx: StageContext) -> Statistics:
             shutil.copyfile(path, ctx.output / path.name)
     ctx.details["winRates"] = rates
     ctx.details["chosen"] = best
-    return {
+    statistics: Statistics = {
         "checkpoints": len(models),
         "chosenStep": -1 if best == FINAL else int(best),
         "winRate": rates.get(best, 0.5),
         "comparisons": len(models) * (len(models) - 1) // 2 * len(prompts),
         "tokens": tokens + read,
     }
+    write_card(ctx, statistics)
+    return statistics
 
 
 def checkpoints(folder: Path) -> dict[str, Path]:

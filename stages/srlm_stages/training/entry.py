@@ -12,6 +12,7 @@ from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
 from ..errors import BadInput
+from ..model_card import write_card
 from ..rowfiles import write_rows
 from ..statistics import Statistics
 from .checkpoints import KEPT, Uploader, step_of
@@ -92,6 +93,7 @@ def run_training(
     ctx.versions.update(result.versions)
     if result.statistics["rowsDropped"]:
         ctx.warn(f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out")
+    write_card(ctx, result.statistics)
     return result.statistics
 
 
