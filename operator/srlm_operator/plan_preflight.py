@@ -13,7 +13,7 @@ from srlm_contract.graph import Outcome
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec import RunSpec
 from srlm_contract.status import PreflightStatus, StageStatus
-from srlm_contract.tasks import ArtifactRef, Committed, PreflightParams, StageName
+from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef, StageName
 
 from .draft import PREFLIGHT, Draft
 from .jobs import Work
@@ -119,6 +119,36 @@ def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
     return grown
 
 
+def pinned(spec: RunSpec, pins: Pins | None) -> RunSpec:
+    """The spec with the revisions that an earlier preflight found for hub URIs without one.
+
+    A repository moves on while a run lasts: asked again, the same URI would name another model and re-key everything.
+    """
+    if pins is None:
+        return spec
+    base, seed = spec.base_model, spec.seed_data
+    generator, win_rate = spec.prompts.generator, spec.evaluation.win_rate
+    judge = win_rate.judge.model_copy(update={"uri": _pinned_uri(win_rate.judge.uri, pins.judge_source)})
+    writer = generator.model_copy(update={"uri": _pinned_uri(generator.uri, pins.prompt_source)})
+    return spec.model_copy(
+        update={
+            "base_model": base.model_copy(update={"uri": _pinned_uri(base.uri, pins.base_model)}),
+            "seed_data": seed.model_copy(update={"uri": _pinned_uri(seed.uri, pins.seed_data)}),
+            "prompts": spec.prompts.model_copy(update={"generator": writer}),
+            "evaluation": spec.evaluation.model_copy(
+                update={"win_rate": win_rate.model_copy(update={"judge": judge})}
+            ),
+        }
+    )
+
+
+def _pinned_uri(uri: str | None, found: SourceRef | None) -> str | None:
+    """Files and objects have no revisions to go back to: they are looked at again."""
+    if uri is None or found is None or not uri.startswith("hf://") or found.uri != uri:
+        return uri  # also a URI with a revision: pins keep it without
+    return f"{uri}@{found.revision}"
+
+
 def _job_key(key: str, known: Mapping[str, str]) -> str:
     return sha256(canonical_json([key, known]))[7:31]
 
@@ -142,7 +172,7 @@ def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
         name="preflight",
         stage="preflight",
         key=_job_key(key, digests),
-        params=PreflightParams(spec=draft.spec, branch=draft.preflight.branch, known=digests),
+        params=PreflightParams(spec=pinned(draft.spec, pins), branch=draft.preflight.branch, known=digests),
         conditional_puts=pins.conditional_puts if pins else True,
     )
     record = draft.records.get(PREFLIGHT)

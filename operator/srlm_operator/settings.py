@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
-from srlm_contract.spec import ConfigMapKeyRef, SecretRef, Storage
+from srlm_contract.spec import ConfigMapKeyRef, Storage
 from srlm_contract.spec_storage import StorageDefaults
 
 from .errors import ConfigurationError
@@ -95,12 +95,10 @@ class Settings:
     """Environment of every stage pod (proxies, say), from variables SRLM_STAGE_ENV_<NAME>."""
 
     def __post_init__(self) -> None:
-        if not self.storage_uri:
-            given = [n for n in _STORAGE_FIELDS if getattr(self, n)]
-            if given:
-                raise ConfigurationError(f"SRLM_{given[0].upper()} needs SRLM_STORAGE_URI")
-            return
-        if not _STORAGE_URI.fullmatch(self.storage_uri):
+        given = [name for name in _STORAGE_FIELDS if getattr(self, name)]
+        if given and not self.storage_uri:
+            raise ConfigurationError(f"SRLM_{given[0].upper()} needs SRLM_STORAGE_URI")
+        if self.storage_uri and not _STORAGE_URI.fullmatch(self.storage_uri):
             raise ConfigurationError(
                 f"SRLM_STORAGE_URI={self.storage_uri!r} must be s3://bucket/prefix with {NAMESPACE_PLACEHOLDER} as a"
                 " whole part of the prefix, such as s3://bucket/{namespace}"
@@ -111,7 +109,8 @@ class Settings:
             self.storage_defaults("namespace")
         except ValidationError as problem:
             found = problem.errors()[0]
-            raise ConfigurationError(f"SRLM_STORAGE_{found['loc'][0]}: {found['msg']}") from None
+            where = ".".join(str(part) for part in found["loc"])
+            raise ConfigurationError(f"default storage (SRLM_STORAGE_*, SRLM_CA_*): {where}: {found['msg']}") from None
 
     def storage_defaults(self, namespace: str) -> StorageDefaults:
         """What the runs of a namespace may leave out of `spec.storage`."""
@@ -123,15 +122,14 @@ class Settings:
         secret = self.storage_credentials_secret
         given = {
             "uri": self.storage_uri.replace(NAMESPACE_PLACEHOLDER, namespace),
-            "endpoint_url": self.storage_endpoint_url,
+            "endpointUrl": self.storage_endpoint_url,
             "region": self.storage_region,
-            "addressing_style": self.storage_addressing_style,
-            "credentials_secret_ref": SecretRef(name=secret) if secret else None,
-            "ca_bundle_ref": bundle,
+            "addressingStyle": self.storage_addressing_style,
+            "credentialsSecretRef": {"name": secret} if secret else None,
+            "caBundleRef": bundle.wire() if bundle else None,
             "retention": self.storage_retention,
         }
-        storage = Storage.model_validate({name: value for name, value in given.items() if value})
-        return StorageDefaults(storage, bundle)
+        return StorageDefaults(Storage.parse({name: value for name, value in given.items() if value}), bundle)
 
     def override(self, **changes: Any) -> Settings:
         """A copy with the given values; None leaves a field as it is."""

@@ -21,7 +21,7 @@ from srlm_operator.names import ANNOTATION_SETTINGS, FINALIZER
 from srlm_operator.plan import plan
 from srlm_operator.settings import Settings
 from srlm_operator.values import CreateJob, DeleteJob, JobView, Observed, Plan, PodView, Refusal, Run, SetFinalizer
-from srlm_operator.views import job_view
+from srlm_operator.views import job_view, with_storage
 
 
 @dataclass
@@ -40,6 +40,8 @@ class FakeCluster:
     gone: bool = False
     jobs: dict[str, JobView] = field(default_factory=dict)
     tasks: dict[str, StageTask] = field(default_factory=dict)
+    manifests: dict[str, Any] = field(default_factory=dict)
+    """Of all Jobs ever created, by name."""
     pods: dict[str, list[PodView]] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
     """Names of all Jobs ever created, in order."""
@@ -49,9 +51,11 @@ class FakeCluster:
     uid: str = UID
 
     def run(self) -> Run:
+        spec, basis = with_storage(self.spec, self.status, "team", self.settings)
         return Run(
             namespace="team", name="run", uid=self.uid, generation=self.generation, resource_version="1",
-            spec=self.spec, spec_error="", status=self.status, stored_status=self.status.wire(defaults=False),
+            spec=spec, storage_basis=basis, spec_error="",
+            status=self.status, stored_status=self.status.wire(defaults=False),
             finalizers=self.finalizers, annotations=self.annotations, deleted_at=self.deleted_at,
         )  # fmt: skip
 
@@ -103,6 +107,7 @@ class FakeCluster:
                 if name in self.jobs:
                     return
                 self.created.append(name)
+                self.manifests[name] = manifest
                 body = {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{name}"}}
                 view = job_view(body, self.uid)
                 assert view.settings_digest == manifest["metadata"]["annotations"][ANNOTATION_SETTINGS]

@@ -67,8 +67,14 @@ class FakeStages:
     """Endings to come, by node name: each is used once."""
     statistics: dict[str, dict[str, float]] = field(default_factory=dict)
     """By node id or name, instead of STATISTICS."""
+    pins: Pins = PINS
+    """What every preflight finds outside."""
     portion: int = 100
     """Committed artifacts that one answer of preflight holds."""
+    storage_errors: int = 0
+    """What every pod of a stage says of failed requests to the object store."""
+    reports: list[StageTask] = field(default_factory=list)
+    """Tasks of all reports made."""
     ran: list[str] = field(default_factory=list)
     """`<iteration>/<node>` of every pod that really computed something."""
 
@@ -85,8 +91,14 @@ class FakeStages:
                 return _success(self._preflight(task))
             case "cleanup":
                 return _success(StageResult(stage="cleanup"))
+            case "report":
+                self.reports.append(task)
+                run = task.run
+                uri = f"{task.storage.uri}/runs/{run.namespace}/{run.name}/report.html"
+                return _success(StageResult(stage="report", manifest_uri=uri))
             case _:
-                return _success(self._stage(task, index))
+                answer = self._stage(task, index)
+                return _success(answer.model_copy(update={"storage_errors": self.storage_errors}))
 
     def _stage(self, task: StageTask, index: int) -> StageResult:
         known = self.committed.get(task.key)
@@ -120,7 +132,7 @@ class FakeStages:
         assert isinstance(params, PreflightParams)
         outcomes: dict[str, Outcome] = {n: Outcome("", digest) for n, digest in params.known.items()}
         found: list[Committed] = []
-        for node in graph(params.spec, PINS, outcomes, params.branch):
+        for node in graph(params.spec, self.pins, outcomes, params.branch):
             if node.id in outcomes:
                 continue
             key = node_key(node, outcomes, params.spec.seed)
@@ -135,7 +147,7 @@ class FakeStages:
                 )
             )  # fmt: skip
         more = len(found) > self.portion
-        return StageResult(stage="preflight", pins=PINS, committed=tuple(found[: self.portion]), more=more)
+        return StageResult(stage="preflight", pins=self.pins, committed=tuple(found[: self.portion]), more=more)
 
 
 def _success(result: StageResult) -> Ending:
