@@ -80,6 +80,8 @@ class ScriptedPods:
         labels = pod["metadata"]["labels"]
         node = labels.get("selfrewarding.dev/node", "")
         if "deletionTimestamp" in pod["metadata"]:
+            if pod.get("status", {}).get("phase") == "Running":
+                self._end(pod, Ending(143))  # as a kubelet does before it lets the pod go
             self.cluster.delete("pods", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_period=0)
             return
         phase = pod.get("status", {}).get("phase", "Pending")
@@ -157,15 +159,15 @@ class Wire:
             await self._task
         self.operator = self._task = None
 
-    def apply(self, name: str = "run", **changes: Any) -> Object:
+    def apply(self, name: str = "run", namespace: str = "default", **changes: Any) -> Object:
         """Create a run."""
         body = {
             "apiVersion": "selfrewarding.dev/v1alpha1",
             "kind": "SelfRewardingRun",
-            "metadata": {"name": name, "namespace": "default"},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": manifest_spec(**changes),
         }
-        return self.cluster.create(RUNS, body, "default")
+        return self.cluster.create(RUNS, body, namespace)
 
     def edit(self, changes: Mapping[str, Any], name: str = "run") -> None:
         self.cluster.patch(RUNS, name, {"spec": dict(changes)}, "default")
@@ -177,6 +179,11 @@ class Wire:
     def condition(self, kind: str, name: str = "run") -> Object:
         conditions = self.status(name).get("conditions", [])
         return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), {})
+
+    def reported(self, name: str = "run") -> bool:
+        """Whether the run has ended and its report is there."""
+        status = self.status(name)
+        return bool(status.get("report", {}).get("end")) and status["reportStage"]["state"] == "Succeeded"
 
     def jobs(self) -> list[Object]:
         return self.cluster.list(JOBS)
