@@ -65,7 +65,8 @@ def end_of(draft: Draft, resolved: Resolved, status: RunStatus) -> str:
     # Of older iterations status forgets all stages but these.
     lasting = {n.id for n in resolved.nodes if n.stage == "evaluate" or n.iteration == status.iteration}
     outcomes = [[i, o.key, o.content_digest] for i, o in sorted((resolved.outcomes or {}).items()) if i in lasting]
-    models = [[model.name, model.key, model.content_digest] for model in status.models]
+    wanted = status.models[: draft.spec.iterations + 1]  # those of iterations that were cut off stay in status
+    models = [[model.name, model.key, model.content_digest] for model in wanted]
     return sha256(canonical_json([status.phase, reasons, models, outcomes]))[7:31]
 
 
