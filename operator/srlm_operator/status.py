@@ -194,7 +194,10 @@ def _iterations(
 
 def _kept(draft: Draft) -> tuple[str, ...]:
     """Stages whose records a closed iteration keeps; with several rounds their number depends on the pairs."""
-    return (*_KEPT, "pairs") if draft.spec.preferences.min_yield.max_rounds > 1 else _KEPT
+    rounds = ("pairs",) if draft.spec.preferences.min_yield.max_rounds > 1 else ()
+    # Lengths are compared with the model before: without an evaluation it is the candidates' that count.
+    lengths = () if draft.spec.evaluation.enabled else ("generate",)
+    return (*_KEPT, *rounds, *lengths)
 
 
 def _closed(stages: Iterable[StageStatus], kept: tuple[str, ...]) -> tuple[StageStatus, ...]:
