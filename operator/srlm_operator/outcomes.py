@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import ValidationError
@@ -88,7 +89,7 @@ def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
     # The Job controller deletes the peers of a pod that failed: being deleted explains nothing beside a crash.
     crashed = [p for p in failed if p.exit_code != EXIT_TEMPORARY and not p.deleting]
     if crashed:
-        return _crash(crashed[0], stage)
+        return _crash(min(crashed, key=_telling), stage)
     temporary = [p for p in failed if p.exit_code == EXIT_TEMPORARY]
     if temporary:
         error = parse_error(temporary[0])
@@ -98,6 +99,12 @@ def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
         if pod.deleting:
             return _disrupted(pod)
     return Failed("free", "Disrupted", f"Job {job.name} failed and its pods are gone: {job.failure_message}")
+
+
+def _telling(pod: PodView) -> tuple[bool, datetime]:
+    """Sorts the pod first that explains the others: a kill for memory, else the one that ended first."""
+    memory = pod.terminated_reason == "OOMKilled" or parse_error(pod).reason == "OutOfMemory"
+    return not memory, pod.finished_at or datetime.max.replace(tzinfo=UTC)
 
 
 def _disrupted(pod: PodView) -> Failed:
@@ -155,6 +162,12 @@ def parse_result(message: str) -> StageResult | None:
         return StageResult.parse(body)
     except ValidationError:
         return None
+
+
+def storage_errors(pods: Sequence[PodView]) -> int:
+    """Failed requests to the object store that the pods speak of; those that were killed say nothing."""
+    results = (parse_result(pod.message) for pod in pods if pod.message)
+    return sum(max(0, result.storage_errors) for result in results if result is not None)
 
 
 def _usable(statistics: Mapping[str, object]) -> dict[str, float]:

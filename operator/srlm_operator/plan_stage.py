@@ -7,6 +7,7 @@ crash between two writes, arrives at the same record.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from srlm_contract.reasons import STALLED
@@ -14,7 +15,7 @@ from srlm_contract.status import Failure, StageStatus
 
 from . import outcomes
 from .attempts import account, gpu_seconds, missing_shards, note_shards
-from .draft import CLEANUP, Draft, title
+from .draft import CLEANUP, REPORT, Draft, title
 from .errors import InvalidPodTemplate
 from .jobs import Work, render
 from .names import ANNOTATION_SETTINGS
@@ -65,7 +66,10 @@ def _settle(draft: Draft, node_id: str, record: StageStatus) -> StageStatus:
     pods = draft.pods(job.name)
     spent = gpu_seconds(pods, job.finished_at or draft.now)
     draft.gpu_seconds += spent
-    record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent})
+    failed_requests = record.storage_errors + outcomes.storage_errors(pods)
+    record = record.model_copy(
+        update={"gpu_seconds": record.gpu_seconds + spent, "storage_errors": failed_requests}
+    )
     if job.state == "Complete":
         plain = record.stage in ("cleanup", "report")
         outcome = outcomes.committed(job, pods, needs_answer=not plain)
@@ -99,6 +103,9 @@ def _succeeded(draft: Draft, node_id: str, record: StageStatus, outcome: Committ
 
 
 def _failed(draft: Draft, node_id: str, record: StageStatus, failed: Failed) -> StageStatus:
+    if node_id == REPORT and failed.kind in ("damaged", "person"):
+        # Nothing waits for a report: it repairs nothing and is not checked again, it is asked for again.
+        failed = replace(failed, kind="hopeless")
     if failed.kind == "damaged":
         failed = _order_repair(draft, failed)
     after = account(record, failed, draft.spec.failure_policy, draft.now, draft.settings)
@@ -234,6 +241,8 @@ def _outdated(draft: Draft, work: Work, record: StageStatus, job: JobView) -> bo
 
 def _watch(draft: Draft, record: StageStatus, job: JobView, work: Work) -> None:
     """A running attempt: what does it wait for?"""
+    if look_at_pods(draft, job, title(work.id)):
+        return  # it does not even start, and says why
     failure = record.last_failure
     if failure is not None and failure.reason in STALLED:
         # A re-check of something only a person can fix: stalled until the attempt has shown that it works.
@@ -243,8 +252,6 @@ def _watch(draft: Draft, record: StageStatus, job: JobView, work: Work) -> None:
         if draft.now < until and not shown:
             draft.stall(failure.reason, f"{title(work.id)}: {failure.message}")
             draft.wake(until)
-            return
-    look_at_pods(draft, job, title(work.id))
 
 
 def _begin(draft: Draft, work: Work, record: StageStatus) -> None:
@@ -265,7 +272,8 @@ def _begin(draft: Draft, work: Work, record: StageStatus) -> None:
         return
     draft.actions.append(create)
     if not any(w.reason != "Progressing" for w in draft.waits):
-        draft.wait("Progressing", f"{title(work.id)} is being started")
+        # As its next look will say: another wording would cost another write of the status.
+        draft.wait("Progressing", f"{title(work.id)} runs")
     if work.id != CLEANUP:
         again = f", attempt {attempt}" if record.last_failure else ""
         draft.normal("StageStarted", f"{title(work.id)} started{again}")

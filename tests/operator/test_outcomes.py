@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ def cause(*pods: PodView, **job: Any) -> tuple[str, str]:
         ([pod(143, deleting=True), pod(1)], ("counted", "Crashed")),
         ([pod(143, deleting=True), pod(75)], ("temporary", "Temporary")),
         ([pod(137, terminated_reason="OOMKilled")], ("counted", "OutOfMemory")),
+        ([pod(1), pod(137, terminated_reason="OOMKilled")], ("counted", "OutOfMemory")),
         ([pod(None, pod_reason="Evicted", pod_message="The node was low on resource: memory")], ("free", "Disrupted")),
         (
             [pod(None, pod_reason="Evicted", disrupted=True, pod_message="Pod ephemeral local storage usage exceeds")],
@@ -48,6 +50,12 @@ def cause(*pods: PodView, **job: Any) -> tuple[str, str]:
 )
 def test_causes(pods: list[PodView], expected: tuple[str, str]) -> None:
     assert cause(*pods) == expected
+
+
+def test_the_pod_that_ended_first_explains_its_peers() -> None:
+    late = pod(1, index=0, message="connection reset by peer", finished_at=datetime(2026, 1, 1, 12, 0, 9, tzinfo=UTC))
+    early = pod(1, index=1, message="IndexError", finished_at=datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC))
+    assert "IndexError" in failure(JOB, [late, early], "train").message
 
 
 def test_deadline_outweighs_the_kill_it_causes() -> None:

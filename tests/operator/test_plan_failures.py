@@ -144,6 +144,27 @@ def test_not_permitted_stalls_is_checked_slowly_and_recovers() -> None:
     assert world.status.phase == "Succeeded"
 
 
+def test_a_recheck_that_does_not_start_says_why_and_not_what_was_wrong_before() -> None:
+    world = FakeCluster()
+    world.stages.fail("preflight", error(77, "StorageNotPermitted", "403"))
+    world.reconcile()
+    world.finish(world.active()[0])
+    world.reconcile()
+    world.advance(61)
+    world.reconcile()
+    (name,) = world.active()
+    waiting = {"waiting_reason": "CreateContainerConfigError", "waiting_message": 'secret "s3" not found'}
+    _set(world, name, replace, **waiting)
+    world.reconcile()
+    assert world.condition("Stalled") == "SecretNotFound"
+    _set(world, name, replace, waiting_reason="", waiting_message="", phase="Running")
+    world.reconcile()
+    assert world.condition("Stalled") == "StorageNotPermitted"
+    world.finish(name)
+    world.reconcile()
+    assert world.condition("Stalled") == ""
+
+
 @pytest.mark.parametrize(
     ("node", "ending", "reason"),
     [
