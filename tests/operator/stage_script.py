@@ -6,6 +6,7 @@ Real keys and the real search of `preflight` over what was committed, digests ma
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from srlm_contract.graph import Outcome, graph, node_key
@@ -75,6 +76,8 @@ class FakeStages:
     """What every pod of a stage says of failed requests to the object store."""
     reports: list[StageTask] = field(default_factory=list)
     """Tasks of all reports made."""
+    on_report: Callable[[StageTask], object] = lambda task: None
+    """Writes the report."""
     ran: list[str] = field(default_factory=list)
     """`<iteration>/<node>` of every pod that really computed something."""
 
@@ -93,6 +96,7 @@ class FakeStages:
                 return _success(StageResult(stage="cleanup"))
             case "report":
                 self.reports.append(task)
+                self.on_report(task)
                 run = task.run
                 uri = f"{task.storage.uri}/runs/{run.namespace}/{run.name}/report.html"
                 return _success(StageResult(stage="report", manifest_uri=uri))
