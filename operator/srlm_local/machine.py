@@ -194,6 +194,11 @@ async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack
     cache.mkdir(exist_ok=True)
     env = {
         "KUBECONFIG": str(kubeconfig),
+        # Runs may leave storage out, in namespaces that have the Secret: `default` has it.
+        "SRLM_STORAGE_URI": f"s3://{BUCKET}/{{namespace}}",
+        "SRLM_STORAGE_ENDPOINT_URL": machine.storage["endpointUrl"],
+        "SRLM_STORAGE_ADDRESSING_STYLE": machine.storage["addressingStyle"],
+        "SRLM_STORAGE_CREDENTIALS_SECRET": provision.SECRET,
         "SRLM_LOCAL": "true",
         "SRLM_CACHE_HOST_PATH": os.environ.get("SRLM_CACHE_HOST_PATH", str(cache)),
         "SRLM_HEALTH_PORT": os.environ.get("SRLM_HEALTH_PORT", "0"),

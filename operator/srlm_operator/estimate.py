@@ -23,6 +23,7 @@ from .jobs import Work, render
 from .resources import gpus_of
 from .settings import Settings
 from .values import Manifest, Run
+from .views import with_storage
 
 UNKNOWN = "unknown"
 
@@ -45,9 +46,13 @@ class PlannedStage:
 def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings) -> list[PlannedStage]:
     """Every Job of the run in order, each with its manifest.
 
-    Keys and digests are those of a preflight that has not run: shown as `unknown`. Rounds for a minimum yield are
-    counted once. Raises InvalidPodTemplate.
+    Keys and digests are those of a preflight that has not run: shown as `unknown`, as is the storage of a run that
+    names none where `settings` have no default. Rounds for a minimum yield are counted once. Raises
+    InvalidPodTemplate.
     """
+    spec, basis = with_storage(spec, RunStatus(), namespace, settings)
+    if basis is None:
+        spec = spec.model_copy(update={"storage": spec.storage.model_copy(update={"uri": UNKNOWN})})
     pins = Pins(base_model=_source(spec.base_model.uri), seed_data=_source(spec.seed_data.uri, spec.seed_data.file))
     if spec.prompts.generator.uri:
         pins = pins.model_copy(update={"prompt_source": _source(spec.prompts.generator.uri)})

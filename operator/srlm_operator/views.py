@@ -27,7 +27,7 @@ _STARTING = ("", "ContainerCreating", "PodInitializing")
 def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
     """A SelfRewardingRun. A spec that does not fit gives `spec_error`; an unreadable status counts as lost.
 
-    settings: of the operator, for its default storage; without them only what status keeps of it is known.
+    settings: of the operator, for its default storage; without them what status keeps of it counts.
     """
     meta = obj["metadata"]
     spec, error = None, ""
@@ -42,7 +42,7 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
         status = RunStatus()
     basis = None
     if spec is not None:
-        spec, basis = with_storage(spec, status, meta["namespace"], settings or Settings())
+        spec, basis = with_storage(spec, status, meta["namespace"], settings)
     return Run(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -61,10 +61,12 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
 
 
 def with_storage(
-    spec: RunSpec, status: RunStatus, namespace: str, settings: Settings
+    spec: RunSpec, status: RunStatus, namespace: str, settings: Settings | None
 ) -> tuple[RunSpec, Storage | None]:
     """The spec with its effective storage, and what that rests on; both as they were where no place is known."""
-    basis = storage_basis(spec.storage, status.storage, status.started, settings.storage_defaults(namespace))
+    kept = status.started or settings is None
+    defaults = (settings or Settings()).storage_defaults(namespace)
+    basis = storage_basis(spec.storage, status.storage, kept, defaults)
     if basis is None:
         return spec, None
     return spec.model_copy(update={"storage": effective_storage(spec.storage, basis).as_spec()}), basis

@@ -42,6 +42,33 @@ def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert jobs[1]["metadata"]["labels"]["selfrewarding.dev/key"] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ((), "storage: the operator's default, not known here"),
+        (("--default-storage", "s3://shared/{namespace}"), "storage: s3://shared/team"),
+    ],
+)
+def test_plan_of_a_run_without_storage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], answer: str
+) -> None:
+    run = YAML(typ="safe").load((SAMPLES / "minimal.yaml").read_text())
+    del run["spec"]["storage"]
+    run["metadata"]["namespace"] = "team"
+    file = tmp_path / "run.yaml"
+    YAML().dump(run, file)
+    assert main(["plan", "-f", str(file), *arguments]) == 0
+    assert answer in capsys.readouterr().out
+    assert main(["validate", "-f", str(file)]) == 0
+    assert "the operator's default storage is used" in capsys.readouterr().err
+
+
+def test_plan_refuses_a_default_that_the_operator_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(SAMPLES / "minimal.yaml")
+    assert main(["plan", "-f", file, "--default-storage", "s3://shared/all"]) == 1
+    assert "{namespace}" in capsys.readouterr().err
+
+
 def test_plan_of_an_invalid_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.yaml"
     text = (SAMPLES / "minimal.yaml").read_text()

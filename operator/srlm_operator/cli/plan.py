@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from srlm_contract.spec import RunSpec
 from srlm_contract.validate import validate_text
 from srlm_contract.yaml12 import load_documents
 from srlm_operator.errors import ConfigurationError
-from srlm_operator.estimate import PlannedStage, planned_stages
+from srlm_operator.estimate import UNKNOWN, PlannedStage, planned_stages
 from srlm_operator.settings import from_environment
 
 
@@ -30,6 +31,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
     parser.add_argument("-o", "--output", choices=("table", "yaml"), default="table")
+    parser.add_argument(
+        "--default-storage",
+        metavar="URI",
+        help="what a run uses that names no storage, as the operator's setting: s3://bucket/{namespace}",
+    )
     parser.set_defaults(func=run)
 
 
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         for found in report.problems:
             print(found, file=sys.stderr)
         return 1
-    settings = from_environment()
+    settings = from_environment().override(storage_uri=args.default_storage)
     for body in load_documents(text):
         metadata = body["metadata"]
         spec = RunSpec.parse(body["spec"])
@@ -53,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
             _print_yaml(stages)
         else:
             _print_table(metadata["name"], stages)
+            _print_storage(stages[0])
     return 0
 
 
@@ -89,3 +96,14 @@ def _print_table(name: str, stages: list[PlannedStage]) -> None:
     pods, tokens = sum(s.pods for s in stages), sum(s.tokens for s in stages)
     table.add_row("all", "", "", str(pods), f"{most:g} at once", f"{tokens:,}")
     Console().print(table)
+
+
+def _print_storage(stage: PlannedStage) -> None:
+    """Where artifacts would go; the operator's settings are not known here unless somebody says so."""
+    env = stage.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    task = json.loads(next(item["value"] for item in env if item["name"] == "SRLM_TASK"))
+    uri = task["storage"]["uri"]
+    if uri == UNKNOWN:
+        print("storage: the operator's default, not known here (--default-storage); without one the run waits")
+    else:
+        print(f"storage: {uri}")

@@ -93,6 +93,8 @@ def screen(run: Run, now: datetime) -> RenderableType:
         constrained = run.spec is not None and run.spec.judging.constrain != "None"
         parts.append(results_table(status, title="Figures", constrained=constrained))
     parts += _report(run)
+    if status.storage is not None:
+        parts.append(Text(f"storage: {status.storage.uri}", style="dim"))
     spent = [f"{status.gpu_seconds:,.0f} GPU-seconds"] if status.gpu_seconds else []
     spent += [f"{status.tokens:,} tokens"] if status.tokens else []
     if spent:
