@@ -19,7 +19,6 @@ from srlm_contract.rows import (
     Comparison,
     EftExample,
     Judgement,
-    PreferencePair,
     PromptRow,
     RankedAnswer,
     SeedExample,
@@ -73,30 +72,35 @@ class MadeRun:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     pins: Pins | None = PINS
 
-    def report(self, **overrides: Any) -> StageResult:
-        """Run the report stage."""
+    def report(self, name: str = "world", **overrides: Any) -> StageResult:
+        """Run the report stage; `name` is that of the run it is written for."""
         params = {"spec": self.spec, "status": self.status.wire(defaults=False), "pins": self.pins, **overrides}
-        return self.world.run(report_task(ReportParams(**params)))
+        return self.world.run(report_task(ReportParams(**params), name))
 
-    def page(self) -> str:
-        return self.world.store.get("runs/default/world/report.html").data.decode()
+    def page(self, name: str = "world") -> str:
+        return self.world.store.get(f"runs/default/{name}/report.html").data.decode()
 
-    def lineage(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.world.store.get("runs/default/world/lineage.json").data)
+    def lineage(self, name: str = "world") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.world.store.get(f"runs/default/{name}/lineage.json").data)
         return found
 
 
-def report_task(params: ReportParams) -> StageTask:
+def report_task(params: ReportParams, name: str = "world") -> StageTask:
     return StageTask(
         stage="report",
-        run=RunIdentity(namespace="default", name="world", uid="11111111-2222-3333-4444-555555555555"),
+        run=RunIdentity(namespace="default", name=name, uid="11111111-2222-3333-4444-555555555555"),
         params=params,
         storage=StorageLocation(uri="s3://world/runs"),
     )
 
 
 def make_run(
-    world: World, run_spec: RunSpec, *, until: str = "", texts: Mapping[str, str] | None = None, phase: str = "Succeeded"
+    world: World,
+    run_spec: RunSpec,
+    *,
+    until: str = "",
+    texts: Mapping[str, str] | None = None,
+    phase: str = "Succeeded",
 ) -> MadeRun:
     """Commit every node of the graph up to `until` (a node id), which stays undone.
 
@@ -167,14 +171,18 @@ class _Maker:
         manifest = (
             self.world.artifacts()
             .commit(
-                node.stage, key, folder, inputs={**inputs, **node.artifacts, **node.sources},
-                parameters=node.params.wire(defaults=False), statistics=with_ratios(statistics),
+                node.stage,
+                key,
+                folder,
+                inputs={**inputs, **node.artifacts, **node.sources},
+                parameters=node.params.wire(defaults=False),
+                statistics=with_ratios(statistics),
                 rows=int(statistics["rows"]) if "rows" in statistics else None,
                 versions={"vllm": "0.32.0"} if node.stage in ("judge", "generate") else {},
                 model=node.stage in ("sft", "train"),
             )
             .manifest
-        )  # fmt: skip
+        )
         self.manifests[node.id] = manifest
         self.outcomes[node.id] = Outcome(key, manifest.content_digest, figures(manifest.statistics))
         return manifest
@@ -206,20 +214,35 @@ class _Maker:
 
     def make_sft(self, node: Node, folder: Path) -> dict[str, Any]:
         self.model(node, folder)
-        series = [{"step": float(s), "loss": 3 - 0.3 * s, "gradientNorm": 2.0, "tokensPerSecond": 900.0} for s in range(1, 6)]
+        series = [
+            {"step": float(s), "loss": 3 - 0.3 * s, "gradientNorm": 2.0, "tokensPerSecond": 900.0} for s in range(1, 6)
+        ]
         return {"rows": 40, "rowsDropped": 0, "loss": 1.5, "tokens": 5000, "changedWeights": 0.2, "series": series}
 
     def make_train(self, node: Node, folder: Path) -> dict[str, Any]:
         self.model(node, folder)
         series = [
-            {"step": float(s), "loss": 0.69 / s, "rewardMargin": 0.2 * s, "rewardAccuracy": min(1.0, 0.5 + 0.1 * s),
-             "gradientNorm": 4.0 / s, "tokensPerSecond": 700.0 + s, "learningRate": 1e-6 / s}
+            {
+                "step": float(s),
+                "loss": 0.69 / s,
+                "rewardMargin": 0.2 * s,
+                "rewardAccuracy": min(1.0, 0.5 + 0.1 * s),
+                "gradientNorm": 4.0 / s,
+                "tokensPerSecond": 700.0 + s,
+                "learningRate": 1e-6 / s,
+            }
             for s in range(1, 9)
-        ]  # fmt: skip
+        ]
         return {
-            "rows": 3, "rowsDropped": 0, "loss": 0.25, "rewardAccuracy": 0.9, "rewardMargin": 1.5, "tokens": 9000,
-            "changedWeights": 0.21, "series": series,
-        }  # fmt: skip
+            "rows": 3,
+            "rowsDropped": 0,
+            "loss": 0.25,
+            "rewardAccuracy": 0.9,
+            "rewardMargin": 1.5,
+            "tokens": 9000,
+            "changedWeights": 0.21,
+            "series": series,
+        }
 
     def verdicts(self, score: float) -> tuple[Verdict, ...]:
         text = self.texts.get("verdict") or f"The answer is relevant.\nScore: {score:g}"
@@ -235,10 +258,16 @@ class _Maker:
                     score = 4.0 if (i + s) % 4 else 2.0
                     rows.append(
                         Judgement(
-                            id=row_id(prompt, answer, str(s), str(i)), prompt_id=row_id(prompt, str(i)), prompt=prompt,
-                            answer=answer, verdicts=self.verdicts(score), score=score, variance=0.0, tokens=len(answer) // 4,
+                            id=row_id(prompt, answer, str(s), str(i)),
+                            prompt_id=row_id(prompt, str(i)),
+                            prompt=prompt,
+                            answer=answer,
+                            verdicts=self.verdicts(score),
+                            score=score,
+                            variance=0.0,
+                            tokens=len(answer) // 4,
                         )
-                    )  # fmt: skip
+                    )
             self.judged[node.iteration] = rows
         else:
             for q in QUESTIONS[4:]:
@@ -246,51 +275,81 @@ class _Maker:
                     score = float((r + node.iteration) % 3 + 2)
                     rows.append(
                         Judgement(
-                            id=row_id(q, str(r)), prompt_id=row_id(q), prompt=q, answer=ANSWERS[r],
-                            verdicts=self.verdicts(score), score=score, variance=0.25, rank=r,
+                            id=row_id(q, str(r)),
+                            prompt_id=row_id(q),
+                            prompt=q,
+                            answer=ANSWERS[r],
+                            verdicts=self.verdicts(score),
+                            score=score,
+                            variance=0.25,
+                            rank=r,
                         )
-                    )  # fmt: skip
+                    )
             self.heldout[node.iteration] = rows
         # Two shards, as generation has them.
         write_rows(folder / "judgements-00000-of-00002.jsonl", rows[: len(rows) // 2])
         write_rows(folder / "judgements-00001-of-00002.jsonl", rows[len(rows) // 2 :])
         scores = [r.score for r in rows if r.score is not None]
         return {
-            "rows": len(rows), "judged": len(rows), "verdicts": 2 * len(rows), "parsed": 2 * len(rows),
-            "scoreSum": sum(scores), "tokens": 640, "freeVerdicts": 0, "freeParsed": 0,
+            "rows": len(rows),
+            "judged": len(rows),
+            "verdicts": 2 * len(rows),
+            "parsed": 2 * len(rows),
+            "scoreSum": sum(scores),
+            "tokens": 640,
+            "freeVerdicts": 0,
+            "freeParsed": 0,
             "scores": {f"{s:g}": 2 * scores.count(s) for s in sorted(set(scores))},
-        }  # fmt: skip
+        }
 
     def make_select(self, node: Node, folder: Path) -> dict[str, Any]:
         write_rows(folder / "eft.jsonl", [EftExample(id="0" * 16, prompt="Judge.", answer="Score: 4", score=4)])
         return {"eft": 1, "verdictsAgreeing": 1}
 
     def make_prompts(self, node: Node, folder: Path) -> dict[str, Any]:
-        write_rows(folder / "prompts.jsonl", [PromptRow(id=row_id(self.prompt(i), str(i)), prompt=self.prompt(i)) for i in range(4)])
+        write_rows(
+            folder / "prompts.jsonl",
+            [PromptRow(id=row_id(self.prompt(i), str(i)), prompt=self.prompt(i)) for i in range(4)],
+        )
         return {"rows": 4, "prompts": 4, "asked": 9, "tokens": 100, "droppedSimilar": 3, "droppedKeyword": 2}
 
     def make_generate(self, node: Node, folder: Path) -> dict[str, Any]:
         rows = [
             Candidate(
-                id=row_id(self.prompt(i), self.answer(s, node.iteration), str(s), str(i)), prompt_id=row_id(self.prompt(i), str(i)),
-                prompt=self.prompt(i), answer=self.answer(s, node.iteration), sample=s, tokens=20,
+                id=row_id(self.prompt(i), self.answer(s, node.iteration), str(s), str(i)),
+                prompt_id=row_id(self.prompt(i), str(i)),
+                prompt=self.prompt(i),
+                answer=self.answer(s, node.iteration),
+                sample=s,
+                tokens=20,
             )
             for i in range(4)
             for s in range(4)
-        ]  # fmt: skip
+        ]
         write_rows(folder / "candidates.jsonl", rows)
         return {
-            "rows": 16, "candidates": 16, "prompts": 4, "truncated": 1, "empty": 0, "tokens": 320, "answers": 16,
-            "characters": sum(len(r.answer) for r in rows), "answerTokens": 320,
-        }  # fmt: skip
+            "rows": 16,
+            "candidates": 16,
+            "prompts": 4,
+            "truncated": 1,
+            "empty": 0,
+            "tokens": 320,
+            "answers": 16,
+            "characters": sum(len(r.answer) for r in rows),
+            "answerTokens": 320,
+        }
 
     def make_pairs(self, node: Node, folder: Path) -> dict[str, Any]:
         pairs, counts = preference_pairs(self.judged[node.iteration], min_margin=0, length_penalty=0, truncated="Drop")
         write_rows(folder / "pairs.jsonl", pairs)
         return {
-            "rows": 16, "prompts": 4, "pairs": len(pairs), "ties": counts["ties"], "comparable": 4,
+            "rows": 16,
+            "prompts": 4,
+            "pairs": len(pairs),
+            "ties": counts["ties"],
+            "comparable": 4,
             "tieRate": counts["ties"] / 4,
-        }  # fmt: skip
+        }
 
     def make_evaluate(self, node: Node, folder: Path) -> dict[str, Any]:
         params: Any = node.params
@@ -306,10 +365,15 @@ class _Maker:
                 first, second = (("A", "B"), ("A", "A"), ("B", "A"))[(i + node.iteration) % 3]
                 comparisons.append(
                     Comparison(
-                        id=answer.id, prompt=answer.prompt, model=params.model, opponent=opponent,
-                        first=first, second=second, outcome=outcome(first, second),
+                        id=answer.id,
+                        prompt=answer.prompt,
+                        model=params.model,
+                        opponent=opponent,
+                        first=first,
+                        second=second,
+                        outcome=outcome(first, second),
                     )  # type: ignore[arg-type]  # its values
-                )  # fmt: skip
+                )
         write_rows(folder / "comparisons.jsonl", comparisons)
         groups, unscored = group_by_prompt(self.heldout[node.iteration])
         judge = judge_metrics(groups, 5)
@@ -318,25 +382,31 @@ class _Maker:
         metrics = {
             "model": params.model,
             "judge": {
-                "answers": 6, "unscored": unscored, "prompts": len(groups), "perfectScore": 5,
+                "answers": 6,
+                "unscored": unscored,
+                "prompts": len(groups),
+                "perfectScore": 5,
                 "scorer": {n: asdict(e) for n, e in judge.items()},
                 "lengthOnly": {n: asdict(e) for n, e in length.items()},
             },
-            "headToHead": {"judge": "Bootstrap", "opponents": {o: {**asdict(r), "winRate": r.win_rate} for o, r in met.items()}},
-        }  # fmt: skip
+            "headToHead": {
+                "judge": "Bootstrap",
+                "opponents": {o: {**asdict(r), "winRate": r.win_rate} for o, r in met.items()},
+            },
+        }
         (folder / "metrics.json").write_text(json.dumps(metrics))
         statistics: dict[str, Any] = {f"winRate{o}": r.win_rate for o, r in met.items()}
         if met:
             statistics["winRate"] = met[params.headline].win_rate
         return statistics | {
-            "answers": len(answers), "characters": sum(len(a.answer) for a in answers), "answerTokens": 72, "tokens": 500,
-            "judgeAccuracy": judge["pairwise"].value, "judgeAccuracyPairs": judge["pairwise"].n,
+            "answers": len(answers),
+            "characters": sum(len(a.answer) for a in answers),
+            "answerTokens": 72,
+            "tokens": 500,
+            "judgeAccuracy": judge["pairwise"].value,
+            "judgeAccuracyPairs": judge["pairwise"].n,
             "lengthOnlyAccuracy": length["pairwise"].value,
-        }  # fmt: skip
-
-
-def made_pair(manifest: Manifest) -> type[PreferencePair]:
-    return PreferencePair
+        }
 
 
 def _time(moment: datetime) -> str:

@@ -170,7 +170,9 @@ def _metrics_file(found: Collected, stage: Stage) -> dict[str, Any]:
 
 def from_manifests(found: Collected, iteration: int) -> IterationMetrics:
     """The same figures as in status, from the manifests: rounds summed, rates as ratios of sums."""
-    asked, generated = found.of(iteration, "judge"), found.of(iteration, "generate")
+    # M1 has no candidates of its own: its judging of the held-out answers stands there.
+    asked = found.of(iteration, "judge") or found.of(iteration, "judge", "judge-heldout")
+    generated = found.of(iteration, "generate")
     evaluated, pairs = found.of(iteration, "evaluate"), found.of(iteration, "pairs")
     trained = [*found.of(iteration, "sft"), *found.of(iteration, "train")]
     candidates = _sum(generated, "candidates")

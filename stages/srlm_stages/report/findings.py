@@ -61,7 +61,7 @@ def find(found: Collected, figures: Figures) -> list[Finding]:
         before = figures.models[i - 1] if i else None
         findings += [*_judge(model, before), *_scores(found, model), *_lengths(figures, model, before)]
         findings += [*_comparisons(figures, model), *_data(found, model), *_training(model)]
-    findings += _method(found)
+    findings += [*_few_pairs(figures), *_method(found)]
     findings += [
         Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
         for text in figures.disagreements
@@ -130,12 +130,6 @@ def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding
             )
     if accuracy.high is not None and accuracy.high < 0.5:
         yield Finding("warning", f"{model.name}'s judge is worse than a coin", f"{stated}. Score ties count as wrong.")
-    if accuracy.n < FEW_PAIRS:
-        yield Finding(
-            "note",
-            f"Few human-ordered pairs stand behind {model.name}'s judge measures",
-            f"{accuracy.n} pairs{interval}; raise seedData.eft.heldOutExamples to say more.",
-        )
     earlier = before.judge.get("pairwise") if before is not None else None
     if before is not None and earlier is not None and earlier.value is not None:
         fall = earlier.value - accuracy.value
@@ -153,6 +147,18 @@ def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding
                     f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
                     f"and accuracy fell by {fall:.1%}.",
                 )
+
+
+def _few_pairs(figures: Figures) -> Iterator[Finding]:
+    """One note for all models whose judge measures stand on little."""
+    few = {m.name: m.judge["pairwise"].n for m in figures.models if m.judge and m.judge["pairwise"].n < FEW_PAIRS}
+    if few:
+        stated = ", ".join(f"{name} {n}" for name, n in few.items())
+        yield Finding(
+            "note",
+            "Few human-ordered pairs stand behind the judge measures",
+            f"{stated}; look at the intervals, and raise seedData.eft.heldOutExamples to say more.",
+        )
 
 
 def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ def read_status(status: Mapping[str, Any]) -> tuple[RunStatus, list[str]]:
         try:
             found = RunStatus.parse(data)
         except ValidationError as error:
+            places = {e["loc"] if e["type"] != "missing" else e["loc"][:-1] for e in error.errors(include_url=False)}
             # From the end, so that positions in lists stay right.
-            for problem in sorted(error.errors(include_url=False), key=lambda e: _order(e["loc"]), reverse=True):
-                place = problem["loc"] if problem["type"] != "missing" else problem["loc"][:-1]
+            for place in sorted(places, key=_order, reverse=True):
                 if _remove(data, place):
                     left_out.append(".".join(map(str, place)))
             continue

@@ -10,13 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from srlm_contract.graph import model_name
+
 from .collect import Collected
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Estimate, Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, SERIES, draw
 
 #: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
-WIDTH, HEIGHT = 5.2, 3.0
+WIDTH, HEIGHT = 4.5, 2.75
 #: Models in one drawing; of more, the first and the last ones are shown.
 MAX_SHOWN = 12
 
@@ -42,6 +44,7 @@ def timeline(found: Collected, iteration: int) -> Markup | None:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
+        axes.set_title(f"to {model_name(iteration)}")
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         for row, (_, (begin, end)) in enumerate(ran):
@@ -59,7 +62,7 @@ def timeline(found: Collected, iteration: int) -> Markup | None:
         axes.set_xlabel(unit)
         axes.spines["left"].set_visible(False)
 
-    size = (WIDTH, 0.75 + 0.27 * len(ran))
+    size = (WIDTH, 1.0 + 0.26 * len(ran))
     return draw(f"time{iteration}", f"When each stage of iteration {iteration} ran", size, paint)
 
 
@@ -91,7 +94,7 @@ def judge_shares(figures: Figures) -> Markup | None:
             label="“longer wins”, pairwise",
         )
         axes.axhline(0.5, color=GRID, linewidth=1.2)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         _legend(axes)
 
@@ -118,7 +121,7 @@ def judge_correlations(figures: Figures) -> Markup | None:
             label="“longer wins”, Kendall",
         )
         axes.axhline(0, color=GRID, linewidth=1.2)
-        axes.set_ylim(-1.02, 1.02)
+        axes.set_ylim(-1.06, 1.06)
         _legend(axes)
 
     return draw("judge-ranks", "Rank correlation of each model's judgements with people", (WIDTH, HEIGHT), paint)

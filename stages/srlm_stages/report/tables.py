@@ -70,14 +70,12 @@ def glance_table(found: Collected, figures: Figures) -> Table:
 
 
 def loop_table(found: Collected) -> Table:
-    """Time of every stage, one row an iteration."""
-    names = list(dict.fromkeys(s.name for s in found.stages))
-    rows = []
-    for t in found.iterations:
-        stages = {s.name: s for s in found.stages if s.iteration == t}
-        if stages:
-            rows.append((model_name(t), *(_time(stages.get(name)) for name in names)))
-    return Table(("", *names), tuple(rows))
+    """Time of every stage, one column a model."""
+    iterations = [t for t in found.iterations if any(s.iteration == t for s in found.stages)]
+    stages = {(s.iteration, s.name): s for s in found.stages}
+    names = dict.fromkeys(s.name for s in found.stages)
+    rows = tuple((name, *(_time(stages.get((t, name))) for t in iterations)) for name in names)
+    return Table(("", *(model_name(t) for t in iterations)), rows)
 
 
 def _time(stage: Stage | None) -> str:
