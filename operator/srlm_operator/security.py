@@ -30,6 +30,11 @@ def check_security(pod: Mapping[str, Any]) -> None:
             _refuse(f"spec.{field}", "must stay unset")
     if pod.get("automountServiceAccountToken") is not False:
         _refuse("spec.automountServiceAccountToken", "must stay false: stage pods get no API token")
+    for volume in pod.get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            # With an audience it is for somebody else than the API server: workload identity is welcome.
+            if "serviceAccountToken" in source and not (source["serviceAccountToken"] or {}).get("audience"):
+                _refuse(f"spec.volumes[{volume.get('name')}]", "must not hold a token for the API server")
     _check_user("spec.securityContext", pod.get("securityContext") or {})
     for path, container in _containers(pod):
         security = container.get("securityContext") or {}

@@ -60,6 +60,16 @@ def test_the_template_is_not_touched() -> None:
     assert before == template()
 
 
+def token(**fields: str) -> dict[str, Any]:
+    source = {"serviceAccountToken": {"path": "token", **fields}}
+    return {"name": "token", "projected": {"sources": [source]}}
+
+
+def test_a_token_for_somebody_else_is_welcome() -> None:
+    result = merged({"spec": {"volumes": [token(audience="sts.example.com")]}})
+    assert token(audience="sts.example.com") in result["spec"]["volumes"]
+
+
 @pytest.mark.parametrize(
     ("patch", "named"),
     [
@@ -70,6 +80,7 @@ def test_the_template_is_not_touched() -> None:
         ({"spec": {"containers": [{"name": "stage", "$patch": "delete"}]}}, "stage"),
         ({"spec": {"restartPolicy": "OnFailure"}}, "restartPolicy"),
         ({"spec": {"automountServiceAccountToken": True}}, "automountServiceAccountToken"),
+        ({"spec": {"volumes": [token()]}}, "spec.volumes.token. must not hold a token for the API server"),
         ({"spec": {"hostNetwork": True}}, "hostNetwork"),
         ({"spec": {"securityContext": {"runAsNonRoot": False}}}, "runAsNonRoot"),
         ({"spec": {"securityContext": {"runAsUser": 0}}}, "runAsUser"),
