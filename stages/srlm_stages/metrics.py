@@ -5,9 +5,10 @@ Definitions follow Self-Rewarding Language Models (Yuan et al. 2024, section 3.2
 
 from __future__ import annotations
 
-from collections import defaultdict
+import random
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 from srlm_contract.rows import Comparison, Judgement
@@ -15,6 +16,9 @@ from srlm_contract.rows import Comparison, Judgement
 from .agreement import concordance, tau_b
 
 BOOTSTRAP_SAMPLES = 1000
+
+Share = tuple[float, float]
+"""(what counts, of how many) of one prompt; (0, 0) where a measure is not defined. A measure is sum over sum."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,12 @@ class Ranked:
     ranks: tuple[int, ...]
     scores: tuple[float, ...]
     lengths: tuple[int, ...] = ()
+    complete: bool = True
+    """Whether every ranked answer of the prompt has a score."""
 
     def by_length(self) -> Ranked:
         """The same answers scored by 'longer is better'."""
-        return Ranked(self.ranks, tuple(float(n) for n in self.lengths), self.lengths)
+        return replace(self, scores=tuple(float(n) for n in self.lengths))
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,12 @@ class Estimate:
 def group_by_prompt(judgements: Iterable[Judgement]) -> tuple[list[Ranked], int]:
     """(prompts with at least one scored, ranked answer; number of answers without a score)."""
     prompts: dict[str, list[Judgement]] = defaultdict(list)
-    unscored = 0
+    unscored: Counter[str] = Counter()
     for row in judgements:
         if row.rank is None:
             continue
         if row.score is None:
-            unscored += 1
+            unscored[row.prompt_id] += 1
         else:
             prompts[row.prompt_id].append(row)
     groups = [
@@ -58,33 +64,31 @@ def group_by_prompt(judgements: Iterable[Judgement]) -> tuple[list[Ranked], int]
             tuple(r.rank for r in rows if r.rank is not None),
             tuple(r.score for r in rows if r.score is not None),
             tuple(len(r.answer) for r in rows),
+            complete=prompt not in unscored,
         )
-        for _, rows in sorted(prompts.items())
+        for prompt, rows in sorted(prompts.items())
     ]
-    return groups, unscored
+    return groups, unscored.total()
 
 
-def pairwise_accuracy(groups: Sequence[Ranked], tie: float = 0.0) -> tuple[float | None, int]:
-    """(share of pairs with different human rank that the scores order alike, pairs). A score tie counts `tie`."""
-    right, pairs = 0.0, 0
-    for group in groups:
-        concordant, discordant, tied = concordance(group.scores, group.ranks)
-        right += concordant + tie * tied
-        pairs += concordant + discordant + tied
-    return (right / pairs if pairs else None), pairs
+def pairwise(group: Ranked, tie: float = 0.0) -> Share:
+    """Pairs with different human rank that the scores order alike, of all such pairs. A score tie counts `tie`."""
+    concordant, discordant, tied = concordance(group.scores, group.ranks)
+    return concordant + tie * tied, concordant + discordant + tied
 
 
-def five_best(groups: Sequence[Ranked], perfect: float) -> tuple[float | None, int]:
-    """(of the answers scored `perfect` or more, the share with human rank 0, such answers); None without any."""
-    ranks = [r for g in groups for r, s in zip(g.ranks, g.scores, strict=True) if s >= perfect]
-    return (sum(r == 0 for r in ranks) / len(ranks) if ranks else None), len(ranks)
+def five_best(group: Ranked, perfect: float) -> Share:
+    """Answers of human rank 0, of those scored `perfect` or more."""
+    ranks = [r for r, s in zip(group.ranks, group.scores, strict=True) if s >= perfect]
+    return sum(r == 0 for r in ranks), len(ranks)
 
 
-def exact_match(groups: Sequence[Ranked]) -> tuple[float | None, int]:
-    """(share of prompts whose whole ranking is reproduced without ties, prompts with distinct human ranks)."""
-    complete = [g for g in groups if len(g.ranks) > 1 and len(set(g.ranks)) == len(g.ranks)]
-    same = sum(concordance(g.scores, g.ranks)[1:] == (0, 0) for g in complete)
-    return (same / len(complete) if complete else None), len(complete)
+def exact_match(group: Ranked) -> Share:
+    """Whether the whole ranking is reproduced without ties; not defined unless all human ranks differ and every
+    answer has a score."""
+    if not group.complete or len(group.ranks) < 2 or len(set(group.ranks)) < len(group.ranks):
+        return 0, 0
+    return concordance(group.scores, group.ranks)[1:] == (0, 0), 1
 
 
 def spearman(scores: Sequence[float], ranks: Sequence[int]) -> float | None:
@@ -100,49 +104,49 @@ def _mean_ranks(values: Sequence[float]) -> list[float]:
     return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
 
 
-def correlation(
-    groups: Sequence[Ranked], measure: Callable[[Sequence[float], Sequence[int]], float | None]
-) -> tuple[float | None, int]:
-    """(mean over prompts where it is defined, such prompts) of `spearman` or `tau_b`."""
-    values = [v for g in groups if (v := measure(g.scores, g.ranks)) is not None]
-    return (sum(values) / len(values) if values else None), len(values)
+def correlation(group: Ranked, measure: Callable[[Sequence[float], Sequence[int]], float | None]) -> Share:
+    """`spearman` or `tau_b` of one prompt, where it is defined."""
+    value = measure(group.scores, group.ranks)
+    return (0, 0) if value is None else (value, 1)
 
 
 def judge_metrics(groups: Sequence[Ranked], perfect: float, seed: int = 0) -> dict[str, Estimate]:
-    """The five measures, each with n and interval; `pairwiseHalfTies` counts a tie as half right."""
-    measures: dict[str, Callable[[Sequence[Ranked]], tuple[float | None, int]]] = {
-        "pairwise": pairwise_accuracy,
-        "pairwiseHalfTies": lambda g: pairwise_accuracy(g, tie=0.5),
+    """The five measures, each with n and interval; `pairwiseHalfTies` counts a tie as half right.
+
+    n: pairs, answers scored `perfect` (fiveBest), or prompts. Spearman and Kendall are means over prompts.
+    """
+    measures: dict[str, Callable[[Ranked], Share]] = {
+        "pairwise": pairwise,
+        "pairwiseHalfTies": lambda g: pairwise(g, tie=0.5),
         "fiveBest": lambda g: five_best(g, perfect),
         "exactMatch": exact_match,
         "spearman": lambda g: correlation(g, spearman),
         "kendall": lambda g: correlation(g, tau_b),
     }
-    estimates = {}
-    for name, measure in measures.items():
-        value, n = measure(groups)
-        low, high = bootstrap_interval(groups, lambda g, m=measure: m(g)[0], seed)  # type: ignore[misc]
-        excluded = len(groups) - n if name in ("spearman", "kendall", "exactMatch") else 0
-        estimates[name] = Estimate(value, n, low, high, excluded)
-    return estimates
+    return {name: estimate([measure(group) for group in groups], seed) for name, measure in measures.items()}
 
 
-def bootstrap_interval(
-    groups: Sequence[Ranked], measure: Callable[[Sequence[Ranked]], float | None], seed: int = 0
-) -> tuple[float | None, float | None]:
-    """95% percentile interval of `measure`; whole prompts are drawn, since answers of a prompt belong together."""
-    import random
+def estimate(shares: Sequence[Share], seed: int = 0) -> Estimate:
+    """Sum over sum, with a 95% percentile bootstrap interval.
 
+    Whole prompts are drawn, since the answers of a prompt belong together.
+    """
     random_source = random.Random(seed)  # noqa: S311 - statistics, not secrets
     values = []
-    for _ in range(BOOTSTRAP_SAMPLES if len(groups) > 1 else 0):
-        value = measure(random_source.choices(groups, k=len(groups)))
+    for _ in range(BOOTSTRAP_SAMPLES if len(shares) > 1 else 0):
+        value = _ratio(random_source.choices(shares, k=len(shares)))
         if value is not None:
             values.append(value)
-    if not values:
-        return None, None
     values.sort()
-    return values[int(0.025 * (len(values) - 1))], values[round(0.975 * (len(values) - 1))]
+    low = values[int(0.025 * (len(values) - 1))] if values else None
+    high = values[round(0.975 * (len(values) - 1))] if values else None
+    undefined = sum(not n for _, n in shares)
+    return Estimate(_ratio(shares), int(sum(n for _, n in shares)), low, high, undefined)
+
+
+def _ratio(shares: Sequence[Share]) -> float | None:
+    below = sum(n for _, n in shares)
+    return sum(top for top, _ in shares) / below if below else None
 
 
 def outcome(first: str | None, second: str | None) -> str:

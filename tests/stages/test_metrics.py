@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -11,15 +12,12 @@ from srlm_contract.rows import Comparison, Judgement
 from srlm_stages.agreement import tau_b
 from srlm_stages.metrics import (
     Ranked,
-    bootstrap_interval,
-    correlation,
-    exact_match,
-    five_best,
+    estimate,
     group_by_prompt,
     head_to_head,
     judge_metrics,
     outcome,
-    pairwise_accuracy,
+    pairwise,
     spearman,
 )
 
@@ -29,37 +27,49 @@ TIED = Ranked((0, 1, 2), (4, 4, 1), (5, 9, 9))
 FLAT = Ranked((0, 1), (4, 4), (5, 5))
 
 
+def accuracy(groups: list[Ranked], tie: float = 0.0) -> tuple[float | None, int]:
+    found = estimate([pairwise(group, tie) for group in groups])
+    return found.value, found.n
+
+
 def test_pairwise_accuracy_by_hand() -> None:
     # RIGHT 3 of 3, TIED 2 of 3 with one tie, FLAT 0 of 1 with one tie: 5 of 7, or 6 of 7 with half ties.
     groups = [RIGHT, TIED, FLAT]
-    assert pairwise_accuracy(groups) == (5 / 7, 7)
-    assert pairwise_accuracy(groups, tie=0.5) == (6 / 7, 7)
-    assert pairwise_accuracy([WRONG]) == (0, 3)
-    assert pairwise_accuracy([]) == (None, 0)
+    assert accuracy(groups) == (5 / 7, 7)
+    assert accuracy(groups, tie=0.5) == (6 / 7, 7)
+    assert accuracy([WRONG]) == (0, 3)
+    assert accuracy([]) == (None, 0)
 
 
 def test_equal_human_ranks_are_no_pair() -> None:
-    assert pairwise_accuracy([Ranked((0, 0, 1), (3, 1, 2))]) == (0.5, 2)
+    assert accuracy([Ranked((0, 0, 1), (3, 1, 2))]) == (0.5, 2)
 
 
 def test_five_best_by_hand() -> None:
-    assert five_best([RIGHT, WRONG, FLAT], 5) == (1 / 2, 2)
-    assert five_best([RIGHT, WRONG, FLAT], 4) == (2 / 4, 4)
-    assert five_best([FLAT], 5) == (None, 0)
+    groups = [RIGHT, WRONG, FLAT]
+    assert [judge_metrics(groups, perfect)["fiveBest"].value for perfect in (5, 4)] == [1 / 2, 2 / 4]
+    assert [judge_metrics(groups, perfect)["fiveBest"].n for perfect in (5, 4)] == [2, 4]
+    none = judge_metrics([FLAT, FLAT], 5)["fiveBest"]
+    assert (none.value, none.n, none.low, none.high) == (None, 0, None, None)
 
 
 def test_exact_match_by_hand() -> None:
-    assert exact_match([RIGHT, WRONG, TIED, FLAT]) == (1 / 4, 4)
-    # One answer is no ranking, and equal human ranks cannot be reproduced without ties.
-    assert exact_match([Ranked((0,), (5,)), Ranked((0, 0), (5, 4))]) == (None, 0)
+    found = judge_metrics([RIGHT, WRONG, TIED, FLAT], 5)["exactMatch"]
+    assert (found.value, found.n, found.excluded) == (1 / 4, 4, 0)
+    # One answer is no ranking, equal human ranks cannot be reproduced without ties, and a ranking with an answer
+    # that has no score is not whole.
+    one, equal, cut = Ranked((0,), (5,)), Ranked((0, 0), (5, 4)), Ranked((0, 2), (5, 1), complete=False)
+    found = judge_metrics([one, equal, cut], 5)["exactMatch"]
+    assert (found.value, found.n, found.excluded) == (None, 0, 3)
 
 
 def test_correlations_leave_out_and_count_constant_prompts() -> None:
-    assert correlation([RIGHT, WRONG, FLAT], spearman) == (0, 2)
-    assert correlation([RIGHT, FLAT], tau_b) == (1, 1)
+    estimates = judge_metrics([RIGHT, WRONG, FLAT], 5)
+    assert (estimates["spearman"].value, estimates["spearman"].n, estimates["spearman"].excluded) == (0, 2, 1)
     estimates = judge_metrics([RIGHT, FLAT], 5)
-    assert estimates["spearman"].n == 1
-    assert estimates["spearman"].excluded == 1
+    assert (estimates["kendall"].value, estimates["kendall"].n, estimates["kendall"].excluded) == (1, 1, 1)
+    nothing = judge_metrics([FLAT], 5)["kendall"]
+    assert (nothing.value, nothing.n, nothing.excluded) == (None, 0, 1)
 
 
 ranked = st.integers(2, 7).flatmap(
@@ -86,20 +96,58 @@ def test_constant_values_have_no_correlation(case: tuple[list[int], list[int]]) 
     assert tau_b([3] * len(ranks), ranks) is None
 
 
+@given(st.lists(ranked.map(lambda case: Ranked(tuple(case[1]), tuple(map(float, case[0])))), min_size=2, max_size=8))
+def test_all_five_over_many_prompts_equal_scipy_and_plain_counting(groups: list[Ranked]) -> None:
+    found = judge_metrics(groups, 5)
+    pairs = [
+        (g.scores[i], g.scores[j])
+        for g in groups for i in range(len(g.ranks)) for j in range(len(g.ranks)) if g.ranks[i] < g.ranks[j]
+    ]  # fmt: skip
+    assert found["pairwise"].n == len(pairs)
+    if pairs:
+        assert found["pairwise"].value == pytest.approx(sum(a > b for a, b in pairs) / len(pairs))
+        half = sum(a > b for a, b in pairs) + 0.5 * sum(a == b for a, b in pairs)
+        assert found["pairwiseHalfTies"].value == pytest.approx(half / len(pairs))
+    fives = [rank for g in groups for rank, score in zip(g.ranks, g.scores, strict=True) if score == 5]
+    assert found["fiveBest"].n == len(fives)
+    if fives:
+        assert found["fiveBest"].value == pytest.approx(fives.count(0) / len(fives))
+    varied = [g for g in groups if len(set(g.ranks)) > 1 and len(set(g.scores)) > 1]
+    for name, theirs in (("spearman", stats.spearmanr), ("kendall", stats.kendalltau)):
+        assert (found[name].n, found[name].excluded) == (len(varied), len(groups) - len(varied))
+        if varied:
+            mean = sum(theirs(g.scores, [-r for r in g.ranks]).statistic for g in varied) / len(varied)
+            assert found[name].value == pytest.approx(mean)
+    whole = [g for g in groups if len(set(g.ranks)) == len(g.ranks)]
+    same = [g for g in whole if [r for _, r in sorted(zip(g.scores, g.ranks, strict=True))] == sorted(g.ranks)[::-1]]
+    same = [g for g in same if len(set(g.scores)) == len(g.scores)]
+    assert found["exactMatch"].n == len(whole)
+    if whole:
+        assert found["exactMatch"].value == pytest.approx(len(same) / len(whole))
+
+
 def test_length_only_row_scores_longer_as_better() -> None:
-    assert pairwise_accuracy([RIGHT.by_length(), WRONG.by_length()]) == (0.5, 6)
+    assert accuracy([RIGHT.by_length(), WRONG.by_length()]) == (0.5, 6)
 
 
 def test_interval_contains_the_value_and_is_reproducible() -> None:
     groups = [RIGHT, WRONG, TIED, RIGHT, RIGHT, FLAT] * 3
-    low, high = bootstrap_interval(groups, lambda g: pairwise_accuracy(g)[0])
-    value = pairwise_accuracy(groups)[0]
-    assert low is not None
-    assert high is not None
-    assert value is not None
-    assert 0 < low < value < high < 1
-    assert (low, high) == bootstrap_interval(groups, lambda g: pairwise_accuracy(g)[0])
-    assert bootstrap_interval([RIGHT], lambda g: pairwise_accuracy(g)[0]) == (None, None)
+    found = judge_metrics(groups, 5)["pairwise"]
+    assert found.value is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < found.value < found.high < 1
+    assert judge_metrics(groups, 5)["pairwise"] == found
+    alone = judge_metrics([RIGHT], 5)["pairwise"]
+    assert (alone.low, alone.high) == (None, None)
+
+
+def test_interval_is_near_scipys_bootstrap() -> None:
+    """Prompts with one pair each: then the measure is a mean, which scipy can bootstrap."""
+    outcomes = [1.0] * 70 + [0.0] * 30
+    found = estimate([(value, 1) for value in outcomes])
+    theirs = stats.bootstrap((outcomes,), np.mean, n_resamples=1000, method="percentile", rng=0).confidence_interval
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
 def test_groups_leave_out_answers_without_a_score() -> None:
@@ -111,7 +159,7 @@ def test_groups_leave_out_answers_without_a_score() -> None:
     groups, unscored = group_by_prompt(
         [row(1, "a", 3.0, 0), row(2, "a", None, 1), row(3, "a", 1.0, 2), row(4, "b", 2.0, None)]
     )
-    assert groups == [Ranked((0, 2), (3.0, 1.0), (1, 3))]
+    assert groups == [Ranked((0, 2), (3.0, 1.0), (1, 3), complete=False)]
     assert unscored == 1
 
 
