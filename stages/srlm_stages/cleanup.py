@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from srlm_contract.layout import lineage_key, report_key
 from srlm_contract.retention import delete_artifact, delete_orphans, delete_unfinished, drop_refs, removable
 from srlm_contract.tasks import CleanupParams, StageResult
 
@@ -26,7 +27,9 @@ def run(ctx: StageContext) -> StageResult:
     # Last: an interrupted clean-up still knows what is left to remove. While results stay, so do the references
     # to them: they keep the clean-up of other runs away.
     if retention == "DeleteAll":
-        drop_refs(ctx.store, ctx.task.run)
+        run = ctx.task.run
+        ctx.store.delete([lineage_key(run.namespace, run.name), report_key(run.namespace, run.name)])
+        drop_refs(ctx.store, run)
     orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER)
     ctx.progress.say(f"cleanup: {len(refs)} artifacts ({objects} objects) and {orphans} orphaned objects removed")
     return StageResult(

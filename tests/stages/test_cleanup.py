@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.layout import lineage_key, report_key
 from srlm_contract.retention import add_refs, read_refs
 from srlm_contract.rows import PromptRow
 from srlm_contract.tasks import ArtifactRef, CleanupParams, RunIdentity
@@ -49,6 +50,17 @@ def test_delete_intermediate_keeps_results_and_their_references(world: World) ->
     assert not exists(world, pairs)
     assert exists(world, metrics)
     assert metrics in read_refs(world.store, RUN.namespace, RUN.name).runs[RUN.uid]
+
+
+@pytest.mark.parametrize("retention", ["Retain", "DeleteIntermediate", "DeleteAll"])
+def test_report_and_lineage_stay_unless_everything_goes(world: World, retention: str) -> None:
+    pages = [report_key(RUN.namespace, RUN.name), lineage_key(RUN.namespace, RUN.name)]
+    others = report_key(OTHER.namespace, OTHER.name)
+    for key in (*pages, others):
+        world.store.put(key, b"page")
+    clean(world, retention)
+    assert [world.store.head(key) is not None for key in pages] == [retention != "DeleteAll"] * 2
+    assert world.store.head(others) is not None
 
 
 def test_it_may_run_twice(world: World) -> None:
