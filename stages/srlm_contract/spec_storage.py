@@ -47,7 +47,7 @@ class StorageSpec(Contract):
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN; omit for workload
     identity."""
     ca_bundle_ref: ConfigMapKeyRef | None = None
-    """ConfigMap with the certificate authority of the endpoint."""
+    """ConfigMap with the certificate authority of the endpoint; trusted for the hub and external judges, too."""
     retention: Retention | None = None
     """What is removed when the run is deleted: nothing (Retain, also when left out), all but models and metrics, or
     everything that only this run uses."""

@@ -11,8 +11,10 @@ import sys
 gc.set_threshold(200_000, 50, 50)
 
 from .run import main  # noqa: E402 - after the threshold, see above
+from .trust import trust_bundle  # noqa: E402 - the same
 
 if __name__ == "__main__":
+    trust_bundle(os.environ)  # before any client is made
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
