@@ -6,6 +6,7 @@
     proxy.add(DropEvent(path="/pods", kind="MODIFIED", nth=1))         # one watch event never arrives
     proxy.add(hold := HoldEvents(path="/jobs", nth=1)); hold.release() # events wait until they are let go
     proxy.add(CutWatch(nth=3))                                         # a watch ends after its third event
+    proxy.add(StallWatch(path="/pods"))                                # who asks for a watch waits for ever
     proxy.stale_since(version)                                         # lists are as old as this resourceVersion
     proxy.requests                                                     # what was asked, in order
     proxy.kubeconfig()                                                 # for the client under test
@@ -74,6 +75,10 @@ class Cut(Rule):
     """Closes the connection; with `after`, once upstream has done what was asked."""
 
     after: bool = False
+
+
+class StallWatch(Rule):
+    """A request for a watch is never answered, until the client gives up."""
 
 
 @dataclass
@@ -196,8 +201,12 @@ class FaultProxy:
         body = await request.read()
         cut_after = False
         for rule in list(self._rules):
+            if isinstance(rule, StallWatch) and not _watching(request):
+                continue
             if isinstance(rule, EventRule) or not rule._hit(request.method, request.path):
                 continue
+            if isinstance(rule, StallWatch):
+                await asyncio.Event().wait()
             if isinstance(rule, Fail):
                 self._note(index, rule.status)
                 return web.json_response(rule.body(), status=rule.status)

@@ -109,9 +109,11 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self.on_write: Callable[[str, str], None] = lambda verb, resource: None
         """Told of every write: verb and resource."""
+        self.on_error: Callable[[str, str], None] = lambda verb, reason: None
+        """Told of every request that failed or was refused: verb and the name of our exception."""
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(ssl=_ssl(self.configuration), limit=64)
+        connector = aiohttp.TCPConnector(ssl=ssl_context(self.configuration), limit=64)
         timeout = aiohttp.ClientTimeout(total=30, connect=10)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
         return self
@@ -201,9 +203,13 @@ class Client:
                 text = await answer.text(errors="replace")
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            self.on_error(method.lower(), Unavailable.__name__)
             raise Unavailable(f"{method} {path}: {problem or type(problem).__name__}") from problem
         if status >= 400:
-            raise _error(method, path, status, text)
+            error = _error(method, path, status, text)
+            if not isinstance(error, NotFound):
+                self.on_error(method.lower(), type(error).__name__)
+            raise error
         return text
 
 
@@ -234,7 +240,8 @@ def _error(method: str, path: str, status: int, text: str) -> ApiError:
     return kind(message, status, reason)
 
 
-def _ssl(configuration: Configuration) -> ssl.SSLContext | bool:
+def ssl_context(configuration: Configuration) -> ssl.SSLContext | bool:
+    """How to check the server's certificate and show our own."""
     if not configuration.host.startswith("https"):
         return True
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert or None)

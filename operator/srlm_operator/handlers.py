@@ -11,12 +11,14 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import aiohttp
 import kopf
 
 from . import names
-from .client import Client, bearer, load_configuration
+from .client import JOBS, PODS, RUNS, Client, bearer, load_configuration, ssl_context
 from .errors import ApiError
 from .health import serve
 from .leader import LeaderElection
@@ -26,9 +28,11 @@ from .queue import KeyedQueue
 from .reconcile import Reconciler
 from .resync import Resync
 from .settings import Settings
+from .watch_life import WatchLife
 from .world import Kind, World
 
 log = logging.getLogger(__name__)
+_RESOURCES: Mapping[Kind, str] = {"runs": RUNS.plural, "jobs": JOBS.plural, "pods": PODS.plural}
 
 
 class Operator:
@@ -39,14 +43,22 @@ class Operator:
         self.configuration = load_configuration(context)
         self.client = Client(self.configuration)
         self.world = World()
-        self.metrics = Metrics()
-        self.client.on_write = lambda verb, resource: self.metrics.api_writes.labels(verb, resource).inc()
+        self.metrics = Metrics(settings.metrics_runs)
+        self.client.on_write = self.metrics.api_write
+        self.client.on_error = self.metrics.api_error
         self.reconciler = Reconciler(self.client, self.world, settings, self.metrics)
         self.queue = KeyedQueue(self.reconciler.reconcile, settings.workers)
         self.resync = Resync(self.client, self.world, settings.namespaces, self.queue.add)
         self.ready = asyncio.Event()
+        self.life = WatchLife(_RESOURCES.values(), settings.namespaces)
         self._lost = 0
         self._watches: asyncio.Future[None] | None = None
+        self.metrics.watch_machinery(
+            queued=lambda: self.queue.length,
+            active=lambda: self.queue.active,
+            problem=self.problem,
+            watches=lambda: {resource: time.time() - age for resource, age in self.life.ages().items()},
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, the lease is lost or a watch ends for good.
@@ -59,7 +71,7 @@ class Operator:
                     self.settings.health_host,
                     self.settings.health_port,
                     self.metrics,
-                    self._problem,
+                    self.problem,
                     # A standby is ready too: a rollout must not wait for the lease.
                     lambda: True,
                 )
@@ -70,6 +82,7 @@ class Operator:
                     return
                 stack.push_async_callback(leader.release)
             self.metrics.leader.set(1)
+            stack.callback(self.metrics.leader.set, 0)
             await self._serve(stop, leader)
 
     async def _serve(self, stop: asyncio.Event, leader: LeaderElection | None) -> None:
@@ -78,11 +91,14 @@ class Operator:
             return
         poll = ProgressPoll(self.client, self.world, self.settings.progress_seconds, self.queue.add)
         stopping = threading.Event()
+        loop, new_watch = asyncio.get_running_loop(), asyncio.Event()
+        self.life.on_new_watch = lambda: _tell(loop, new_watch.set)
+        self.life.begin()
         self._watches = self._watch(stopping)
         tasks: list[asyncio.Future[Any]] = [
             asyncio.create_task(self.queue.run(), name="queue"),
             asyncio.create_task(poll.run(), name="progress"),
-            asyncio.create_task(self._keep_comparing(), name="resync"),
+            asyncio.create_task(self._keep_comparing(new_watch), name="resync"),
             asyncio.create_task(stop.wait(), name="stop"),
         ]
         if leader is not None:
@@ -115,20 +131,27 @@ class Operator:
                     await asyncio.wait_for(stop.wait(), pause)
                 pause = min(pause * 2, 10)
 
-    async def _keep_comparing(self) -> None:
+    async def _keep_comparing(self, new_watch: asyncio.Event) -> None:
+        """Listings from time to time, and whenever a watch has begun anew."""
         while True:
-            await asyncio.sleep(self.settings.resync_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(new_watch.wait(), self.settings.resync_seconds)
             try:
-                self._lost = await self.resync.compare()
+                if new_watch.is_set():
+                    new_watch.clear()
+                    await self.resync.repair()
+                else:
+                    self._lost = await self.resync.compare()
             except ApiError as problem:
                 log.warning("resync: %s", problem)
-            self.metrics.watch_silent.set(1 if self._lost else 0)
 
-    def _problem(self) -> str:
-        """What liveness reports."""
+    def problem(self) -> str:
+        """What liveness reports: why the process should be started anew; or nothing, as on standby."""
         if self._watches is not None and self._watches.done():
             return "the watches have ended"
-        return f"the watches are silent: {self._lost} changes came without an event" if self._lost else ""
+        if self._lost:
+            return f"the watches are silent: {self._lost} changes came without an event"
+        return self.life.problem(self.settings.watch_silence_seconds)
 
     def _watch(self, stopping: threading.Event) -> asyncio.Future[None]:
         """Kopf in a thread with a loop of its own: in ours it would take the signals and end all our tasks.
@@ -166,8 +189,7 @@ class Operator:
                 asyncio.run(watch())
             except BaseException as error:
                 problem = error
-            with contextlib.suppress(RuntimeError):  # our loop may be closed by now
-                loop.call_soon_threadsafe(finish, problem)
+            _tell(loop, finish, problem)
 
         threading.Thread(target=work, name="kopf", daemon=True).start()
         return done
@@ -176,38 +198,42 @@ class Operator:
         c = self.configuration
 
         @kopf.on.login(registry=registry)
-        def login(**_: Any) -> kopf.ConnectionInfo:
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            # Kopf closes the session, and asks for another one when its token is refused.
             token = bearer(c)
-            scheme, _blank, secret = token.partition(" ")
-            return kopf.ConnectionInfo(
-                server=c.host,
-                ca_path=c.ssl_ca_cert or None,
-                insecure=not c.verify_ssl,
-                scheme=scheme or None,
-                token=secret or None,
-                certificate_path=c.cert_file or None,
-                private_key_path=c.key_file or None,
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=ssl_context(c), limit=0),
+                headers={"User-Agent": names.MANAGER} | ({"Authorization": token} if token else {}),
+                trust_env=True,
+                trace_configs=[self.life.trace()],
             )
+            return kopf.AiohttpSession(server=c.host, aiohttp_session=session)
 
         labels = {names.LABEL_RUN_UID: kopf.PRESENT}
 
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def on_run(event: kopf.RawEvent, **_: Any) -> None:
-            loop.call_soon_threadsafe(self._feed, "runs", event)
+            _tell(loop, self._feed, "runs", event)
 
         @kopf.on.event("batch", "v1", "jobs", labels=labels, registry=registry)
         async def on_job(event: kopf.RawEvent, **_: Any) -> None:
-            loop.call_soon_threadsafe(self._feed, "jobs", event)
+            _tell(loop, self._feed, "jobs", event)
 
         @kopf.on.event("", "v1", "pods", labels=labels, registry=registry)
         async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
-            loop.call_soon_threadsafe(self._feed, "pods", event)
+            _tell(loop, self._feed, "pods", event)
 
     def _feed(self, kind: Kind, event: kopf.RawEvent) -> None:
-        self.metrics.last_event.set(time.time())
+        self.life.seen(_RESOURCES[kind], event["object"]["metadata"].get("namespace", ""))
         key = self.world.feed(kind, event["object"], deleted=event["type"] == "DELETED")
         if key is not None:
             self.queue.add(key)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> None:
+    """Call something in our loop from Kopf's thread; our loop may be closed by now."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *arguments)
 
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
@@ -224,6 +250,11 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     found.queueing.idle_timeout = 1
     found.networking.error_backoffs = (0.2, 0.5, 1, 2, 5)
     found.watching.reconnect_backoff = 0.2
+    # Asked for anew four times within the silence that liveness allows; a server that sends bookmarks would keep
+    # a watch open for many minutes.
+    quarter = settings.watch_silence_seconds / 4
+    found.watching.server_timeout = max(1, int(quarter))
+    found.watching.inactivity_timeout = min(found.watching.inactivity_timeout, quarter)
     for resource in ("jobs.batch", "pods"):
         found.watching.label_selectors[resource] = names.LABEL_RUN_UID
     return found

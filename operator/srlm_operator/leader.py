@@ -39,11 +39,16 @@ class LeaderElection:
 
     async def acquire(self, stop: asyncio.Event) -> bool:
         """Wait until this process leads. False when `stop` came first."""
+        told = ""
         while not stop.is_set():
-            with contextlib.suppress(ApiError):
+            try:
                 if await self._try():
                     log.info("leading as %s", self.identity)
                     return True
+            except ApiError as problem:
+                if str(problem) != told:
+                    told = str(problem)
+                    log.warning("Lease %s/%s: %s", self._namespace, self._name, told)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._seconds / 5)
         return False

@@ -53,6 +53,11 @@ class KeyedQueue:
         return len(self._queued)
 
     @property
+    def active(self) -> int:
+        """Keys that are being handled."""
+        return len(self._busy)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is waiting or being handled (timers aside)."""
         return not self._queued and not self._busy

@@ -70,6 +70,8 @@ class Reconciler:
                 log.debug("%s: %s", "/".join(key), reason)
                 continue
             self._metrics.observe_plan(run, found)
+            if self._world.run(key) is None:
+                self._metrics.forget(key)
             if settled:
                 return found.requeue_after
         return 1.0

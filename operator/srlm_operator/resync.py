@@ -39,21 +39,26 @@ class Resync:
 
         One look does not prove anything: an event may just be on its way.
         """
+        suspects = await self.repair()
+        lost = len(suspects) if self._suspects and suspects else 0
+        self._suspects = suspects
+        return lost
+
+    async def repair(self) -> set[tuple[Kind, str, str]]:
+        """Bring the indexes up to date with a listing. Returns what they had wrong."""
         suspects: set[tuple[Kind, str, str]] = set()
         for kind, resource, labels in _KINDS:
             for namespace in self._namespaces:
                 listing = await self._client.list(resource, namespace, labels)
                 version = int(listing.resource_version) if listing.resource_version.isdigit() else 0
                 for obj in self._world.missing(kind, listing.items):
-                    suspects.add(self._repair(kind, obj, deleted=False))
+                    suspects.add(self._correct(kind, obj, deleted=False))
                 for obj in self._world.vanished(kind, listing.items, version):
                     if namespace in (None, obj["metadata"].get("namespace")):
-                        suspects.add(self._repair(kind, obj, deleted=True))
-        lost = len(suspects) if self._suspects and suspects else 0
-        self._suspects = suspects
-        return lost
+                        suspects.add(self._correct(kind, obj, deleted=True))
+        return suspects
 
-    def _repair(self, kind: Kind, obj: Obj, *, deleted: bool) -> tuple[Kind, str, str]:
+    def _correct(self, kind: Kind, obj: Obj, *, deleted: bool) -> tuple[Kind, str, str]:
         meta = obj["metadata"]
         log.info("no event told of %s %s/%s", kind, meta.get("namespace"), meta["name"])
         key = self._world.feed(kind, obj, deleted=deleted)

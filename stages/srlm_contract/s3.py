@@ -8,7 +8,7 @@ round trip can both believe they won. `probe` finds out what the server can do.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from .errors import InvalidTask, NotFound, PreconditionFailed
+from .s3_count import RequestErrors
 from .s3_errors import Conflict, Unsupported, translated
 from .s3_transfer import S3Object, TransferSettings, download, read_range, read_whole, upload_parts
 from .store import Blob, FileDigest, ObjectInfo, Probe, run_probe
@@ -37,13 +38,16 @@ class S3Store:
         *,
         conditional: bool | None = None,
         transfer: TransferSettings | None = None,
+        errors: RequestErrors | None = None,
     ) -> None:
-        """prefix: without slashes at the ends."""
+        """prefix: without slashes at the ends. errors: counts requests that fail."""
         self.client = client
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self.conditional = conditional
         self.transfer = transfer or TransferSettings()
+        self.errors = errors or RequestErrors()
+        self.errors.listen(client)
 
     @classmethod
     def from_location(
@@ -57,10 +61,14 @@ class S3Store:
         conditional: bool | None = None,
         transfer: TransferSettings | None = None,
         attempts: int = 5,
+        errors: RequestErrors | None = None,
+        credentials: Mapping[str, str] | None = None,
     ) -> Self:
-        """Open `s3://bucket/prefix`. Credentials come from the environment or the workload's identity.
+        """Open `s3://bucket/prefix`.
 
-        attempts: tries of one request, with exponential pauses of at most 20 s.
+        credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN; None for those of the
+        environment or the workload's identity.
+        attempts: tries of one request, with exponential pauses of at most 20 s. errors: counts requests that fail.
         Raises InvalidTask when the location is not valid.
         """
         transfer = transfer or TransferSettings()
@@ -80,14 +88,14 @@ class S3Store:
             tcp_keepalive=True,
         )
         try:
-            client = boto3.session.Session().client(
+            client = _session(credentials).client(
                 "s3", endpoint_url=endpoint_url, config=config, verify=str(ca_bundle) if ca_bundle else None
             )
         except ValueError as error:
             raise InvalidTask(f"storage.endpointUrl {endpoint_url!r} is not a URL: {error}") from error
         except BotoCoreError as error:
             raise InvalidTask(f"storage {uri}: {error}; correct region, endpoint or credentials") from error
-        return cls(client, bucket, prefix, conditional=conditional, transfer=transfer)
+        return cls(client, bucket, prefix, conditional=conditional, transfer=transfer, errors=errors)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}"
@@ -193,7 +201,7 @@ class S3Store:
         return found
 
     def _target(self, key: str) -> S3Object:
-        return S3Object(self.client, self.bucket, self.prefix + key)
+        return S3Object(self.client, self.bucket, self.prefix + key, self.errors)
 
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> ObjectInfo:
         with translated(self.uri(key), "write"):
@@ -230,6 +238,16 @@ def split_uri(uri: str) -> tuple[str, str]:
     if scheme != "s3" or not bucket:
         raise InvalidTask(f"{uri!r} is not an S3 location; write s3://bucket or s3://bucket/prefix")
     return bucket, prefix.strip("/")
+
+
+def _session(credentials: Mapping[str, str] | None) -> Any:
+    if credentials is None:
+        return boto3.session.Session()
+    return boto3.session.Session(
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=credentials.get("AWS_SESSION_TOKEN") or None,
+    )
 
 
 def _condition(if_none_match: bool, if_match: str | None) -> dict[str, str]:

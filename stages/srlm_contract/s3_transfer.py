@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from .errors import PreconditionFailed, StoreError, Temporary
+from .s3_count import RequestErrors
 from .s3_errors import translated
 from .store import FileDigest
 
@@ -58,6 +59,8 @@ class S3Object:
     client: Any
     bucket: str
     key: str
+    errors: RequestErrors = field(default_factory=RequestErrors)
+    """Told of answers that broke off."""
 
     @property
     def uri(self) -> str:
@@ -134,6 +137,7 @@ def _read_some(target: S3Object, etag: str, start: int, view: memoryview) -> int
             done += count
     except (BotoCoreError, HTTPError, OSError):
         # What arrived is kept: the caller goes on from there.
+        target.errors.add()
         return done
     finally:
         body.close()
@@ -151,7 +155,7 @@ def read_whole(target: S3Object, settings: TransferSettings) -> tuple[bytes, dic
             if len(data) == int(answer["ContentLength"]):
                 return data, answer
         except (BotoCoreError, HTTPError, OSError):
-            pass
+            target.errors.add()
         finally:
             body.close()
         settings.pause(attempt)

@@ -25,6 +25,7 @@ from srlm_contract.cache import ModelCache
 from srlm_contract.errors import ContractError
 from srlm_contract.manifest import Manifest, Producer
 from srlm_contract.retention import add_refs
+from srlm_contract.s3_count import RequestErrors
 from srlm_contract.store import Store
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
@@ -118,19 +119,24 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     """Run the stage named by the only argument; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     stage = arguments[0] if arguments else ""
+    errors = RequestErrors()
+
+    def fail(code: int, reason: str, message: str, error: BaseException | None = None) -> int:
+        return _fail(stage, environ, code, reason, message, error, errors.count)
+
     try:
         if len(arguments) != 1:
             raise InvalidTask("InvalidTask", "usage: python -m srlm_stages STAGE, with the task in SRLM_TASK")
-        result = run_task(read_task(stage, environ), environ)
+        result = run_task(read_task(stage, environ), environ, errors)
     except (StageFailure, ContractError) as failure:
-        return _fail(stage, environ, failure.exit_code, failure.reason, str(failure), failure)
+        return fail(failure.exit_code, failure.reason, str(failure), failure)
     except Terminated:
-        return _fail(stage, environ, EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)", None)
+        return fail(EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)")
     except Exception as crash:
         traceback.print_exc()
         reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
-        return _fail(stage, environ, EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
-    write_result(result, environ)
+        return fail(EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
+    write_result(result.model_copy(update={"storage_errors": errors.count}), environ)
     return EXIT_OK
 
 
@@ -151,20 +157,22 @@ def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:
     return task
 
 
-def run_task(task: StageTask, environ: Mapping[str, str]) -> StageResult:
-    """Open storage as the task says and execute the task."""
-    store = open_store(task, environ)(task.storage.uri)
+def run_task(task: StageTask, environ: Mapping[str, str], errors: RequestErrors) -> StageResult:
+    """Open storage as the task says and execute the task. errors: counts what the object store fails or refuses."""
+    opened = open_store(task, environ, errors)
     root = environ.get("SRLM_WORK_DIR")
     if root:
         Path(root).mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{task.stage}-", dir=root or None))
     try:
-        return execute(task, store, work, environ)
+        return execute(task, opened(task.storage.uri), work, environ, opened)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def open_store(task: StageTask, environ: Mapping[str, str]) -> Callable[[str], Store]:
+def open_store(
+    task: StageTask, environ: Mapping[str, str], errors: RequestErrors | None = None
+) -> Callable[[str], Store]:
     """Opens an s3:// location with the endpoint and credentials of the run's storage."""
 
     def opened(uri: str) -> Store:
@@ -178,13 +186,23 @@ def open_store(task: StageTask, environ: Mapping[str, str]) -> Callable[[str], S
             addressing_style=storage.addressing_style,
             ca_bundle=environ.get("SRLM_CA_BUNDLE_FILE") or None,
             conditional=None if task.stage == "preflight" else storage.conditional_puts,
+            errors=errors,
         )
 
     return opened
 
 
-def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str]) -> StageResult:
-    """Do what the task says unless it is done already, commit it, and say what came out."""
+def execute(
+    task: StageTask,
+    store: Store,
+    work: Path,
+    environ: Mapping[str, str],
+    opened: Callable[[str], Store] | None = None,
+) -> StageResult:
+    """Do what the task says unless it is done already, commit it, and say what came out.
+
+    opened: opens other s3:// locations than that of the run; by default as the task says.
+    """
     artifacts = ArtifactStore(store, producer=Producer.from_environment(task.run, environ), scratch=work)
     shard = shard_index(task, environ)
     done, manifest = _already(task, artifacts, shard)
@@ -203,7 +221,7 @@ def execute(task: StageTask, store: Store, work: Path, environ: Mapping[str, str
         store,
         work,
         ProgressReporter(task.stage),
-        open_store(task, environ),
+        opened or open_store(task, environ),
         shard,
         environ,
         cache,
@@ -320,13 +338,20 @@ def write_result(result: StageResult, environ: Mapping[str, str]) -> None:
 
 
 def _fail(
-    stage: str, environ: Mapping[str, str], code: int, reason: str, message: str, error: BaseException | None
+    stage: str,
+    environ: Mapping[str, str],
+    code: int,
+    reason: str,
+    message: str,
+    error: BaseException | None,
+    storage_errors: int,
 ) -> int:
     print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
     known = stage if stage in get_args(StageName) else "preflight"
     artifact = getattr(error, "artifact", None)
     failure = StageError(reason=reason, message=message[:3000], artifact=artifact)
-    write_result(StageResult(stage=known, error=failure), environ)  # type: ignore[arg-type]  # checked above
+    result = StageResult(stage=known, error=failure, storage_errors=storage_errors)  # type: ignore[arg-type]  # checked
+    write_result(result, environ)
     return code
 
 

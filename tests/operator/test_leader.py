@@ -71,6 +71,21 @@ async def test_a_stolen_lease_ends_the_holder(tmp_path: Path, monkeypatch: pytes
             await first.keep()
 
 
+async def test_a_lease_that_cannot_be_had_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with api(tmp_path, monkeypatch) as (_, client):
+        settings = Settings(lease_namespace="nowhere", lease_seconds=0.05)
+        stop = asyncio.Event()
+        waiting = asyncio.create_task(LeaderElection(client, settings).acquire(stop))
+        await asyncio.wait([waiting], timeout=0.5)
+        stop.set()
+        assert not await waiting
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == 1
+        assert "nowhere" in told[0]
+
+
 async def test_stop_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with api(tmp_path, monkeypatch) as (_, client):
         assert await candidate(client).acquire(asyncio.Event())
