@@ -1,8 +1,8 @@
 """`srlm demo`: a whole run, M0 to M3, for real on this machine.
 
 Starts the one-machine cluster in a folder, applies `crds/samples/demo.yaml` with the model, seed data and
-storage of this machine, shows how it goes and ends with the table of results. An unfinished run in the folder
-goes on where it was; a finished one makes way for a new one.
+storage of this machine, shows how it goes and ends with the table of results and the report. An unfinished run in
+the folder goes on where it was; a finished one makes way for a new one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from rich.console import Console
 from ruamel.yaml import YAML
 
 import srlm_contract
+from srlm_contract.layout import report_key
+from srlm_contract.spec_storage import Storage
 from srlm_contract.status import RunStatus
 from srlm_local.demo_screen import Screen
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.programs import python
+from srlm_operator.download import read_object
 from srlm_operator.results import duration, results_table
 
 RUNS = "selfrewardingruns.selfrewarding.dev"
@@ -35,6 +38,8 @@ SEED = "srlm_stages/demo/seed.trees.jsonl"
 #: Answers of real data are longer than those written for the demo.
 REAL_ANSWER_TOKENS = 256
 ENDED = ("Succeeded", "Failed", "Held")
+#: The report reads a few small files; longer than this it hangs.
+REPORT_SECONDS = 300.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,12 +134,17 @@ async def _demo(args: argparse.Namespace, run: dict[str, Any], console: Console)
         _apply(machine, run, console)
         console.print(f"Watch along: [bold]kubectl --kubeconfig {machine.kubeconfig} get srr,jobs,pods[/]\n")
         ended = await _watch(machine, console, stop)
+        took = time.monotonic() - started
+        page = await _page(machine, run, console, stop) if ended else None
         status = _status(machine)
-    took = time.monotonic() - started
     if not ended:
         console.print("\nStopped; no process is left. `make demo` again goes on from here.")
         return 130
-    _report(status, run, args.folder, took, console)
+    _tell(status, run, args.folder, took, console)
+    if page is not None:
+        file = args.folder / "report.html"
+        file.write_bytes(page)
+        console.print(f"\nThe report, one page for a browser:  [bold]{file}[/]", highlight=False, soft_wrap=True)
     return 0 if status.phase == "Succeeded" else 1
 
 
@@ -182,7 +192,29 @@ def _status(machine: Machine) -> RunStatus:
     return RunStatus.parse(found.get("status", {}))
 
 
-def _report(status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console) -> None:
+async def _page(machine: Machine, run: dict[str, Any], console: Console, stop: asyncio.Event) -> bytes | None:
+    """The report that the operator has made of the run's end; None, and a word why, when there is none."""
+    if _status(machine).report_stage is None:
+        return None  # the run stopped before there was anything to report
+    console.print("Making the report.")
+    deadline = time.monotonic() + REPORT_SECONDS
+    while (stage := _status(machine).report_stage) is not None and stage.state not in ("Succeeded", "Failed"):
+        if stop.is_set() or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    report = _status(machine).report
+    if stage is None or stage.state != "Succeeded":
+        console.print(f"[red]There is no report:[/] {report.message or 'its Job was not finished'}", highlight=False)
+        return None
+    keys = {
+        "AWS_ACCESS_KEY_ID": machine.settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": machine.settings.secret_key,
+    }
+    storage = Storage.parse(run["spec"]["storage"])
+    return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), keys)
+
+
+def _tell(status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console) -> None:
     console.print()
     if status.phase != "Succeeded":
         for condition in status.conditions:
