@@ -26,7 +26,7 @@ from srlm_contract.rows import (
     Verdict,
 )
 from srlm_contract.spec import RunSpec
-from srlm_contract.status import IterationStatus, ModelStatus, PreflightStatus, RunStatus, StageStatus
+from srlm_contract.status import Condition, IterationStatus, ModelStatus, PreflightStatus, RunStatus, StageStatus
 from srlm_contract.tasks import Pins, ReportParams, RunIdentity, SourceRef, StageResult, StageTask, StorageLocation
 from srlm_operator.figures import iteration_metrics
 from srlm_stages.metrics import group_by_prompt, head_to_head, judge_metrics, outcome
@@ -60,6 +60,13 @@ def spec(iterations: int = 2, **sections: Any) -> RunSpec:
             **sections,
         }
     )
+
+
+EVIL = (
+    "</p></script></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "<svg onload=alert(1)>{{ 7*7 }}{% raw %}<a href='javascript:alert(1)'>x</a> "
+    "\u202egnp.exe\u2066 \x1b[31m \x00 ]]> -->"
+)
 
 
 @dataclass
@@ -407,6 +414,33 @@ class _Maker:
             "judgeAccuracyPairs": judge["pairwise"].n,
             "lengthOnlyAccuracy": length["pairwise"].value,
         }
+
+
+def evil_run(world: World) -> MadeRun:
+    """EVIL wherever others can write: prompts, answers, verdicts, URIs, conditions, messages, spec."""
+    harmful = spec(1, generation={"systemPrompt": EVIL}, baseModel={"uri": f"hf://x/{EVIL}"})
+    made = make_run(world, harmful, texts={"prompt": EVIL, "answer": EVIL + "?", "verdict": EVIL + "\nScore: 3"})
+    status = made.status.model_copy(
+        update={
+            "conditions": tuple(
+                Condition(
+                    type=kind,
+                    status="True",
+                    reason="Evil",
+                    message=EVIL,
+                    last_transition_time="2026-11-20T10:00:00Z",
+                )
+                for kind in ("Stalled", "Ready", "Reconciling")
+            ),
+            "phase": "Failed",
+            "current_model": EVIL[:100],
+            "stage": EVIL[:100],
+            "preflight": made.status.preflight.model_copy(update={"warnings": (EVIL,)}),
+            "iterations": tuple(i.model_copy(update={"gates": (EVIL,)}) for i in made.status.iterations),
+        }
+    )
+    made.status = status
+    return made
 
 
 def _time(moment: datetime) -> str:

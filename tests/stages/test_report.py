@@ -16,7 +16,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from report_world import PINS, MadeRun, make_run, report_task, spec
+from report_world import EVIL, PINS, MadeRun, evil_run, make_run, report_task, spec
 from srlm_contract.errors import Temporary
 from srlm_contract.keys import artifact_key
 from srlm_contract.manifest import FileEntry, content_digest
@@ -353,47 +353,18 @@ class TestDamage:
             MadeRun(World(tmp_path / "gone", gone), made.spec, made.status).report()
 
 
-EVIL = (
-    "</p></script></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-    "<svg onload=alert(1)>{{ 7*7 }}{% raw %}<a href='javascript:alert(1)'>x</a> "
-    "\u202egnp.exe\u2066 \x1b[31m \x00 ]]> -->"
-)
+@pytest.fixture(scope="module")
+def evil(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    made = evil_run(
+        World(tmp_path_factory.mktemp("evil"), S3Store.from_location("s3://world/evil", endpoint_url=endpoint))
+    )
+    made.report()
+    return made
 
 
 class TestUntrustedText:
-    @pytest.fixture(scope="class")
-    def made(self, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
-        """Planted wherever others can write: prompts, answers, verdicts, URIs, statuses, messages, spec."""
-        world = World(tmp_path_factory.mktemp("evil"), S3Store.from_location("s3://world/evil", endpoint_url=endpoint))
-        harmful = spec(1, generation={"systemPrompt": EVIL}, baseModel={"uri": f"hf://x/{EVIL}"})
-        made = make_run(world, harmful, texts={"prompt": EVIL, "answer": EVIL + "?", "verdict": EVIL + "\nScore: 3"})
-        status = made.status.model_copy(
-            update={
-                "conditions": tuple(
-                    Condition(
-                        type=kind,
-                        status="True",
-                        reason="Evil",
-                        message=EVIL,
-                        last_transition_time="2026-11-20T10:00:00Z",
-                    )
-                    for kind in ("Stalled", "Ready", "Reconciling")
-                ),
-                "phase": "Failed",
-                "current_model": EVIL[:100],
-                "stage": EVIL[:100],
-                "preflight": made.status.preflight.model_copy(update={"warnings": (EVIL,)}),
-                "iterations": tuple(i.model_copy(update={"gates": (EVIL,)}) for i in made.status.iterations),
-            }
-        )
-        made.status = status
-        pins = PINS.model_copy(update={"chat_template": EVIL[:200], "rubric": EVIL[:200]})
-        made.report(pins=None, status=json.loads(json.dumps(status.wire(defaults=False))))
-        assert pins.rubric
-        return made
-
-    def test_nothing_of_it_is_markup(self, made: MadeRun) -> None:
-        page = Text(made.page())
+    def test_nothing_of_it_is_markup(self, evil: MadeRun) -> None:
+        page = Text(evil.page())
         assert sum(tag == "script" for tag, _ in page.tags) == 1
         assert not [tag for tag, _ in page.tags if tag in ("img", "iframe", "object", "embed", "base", "form")]
         handlers = [(tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -404,19 +375,19 @@ class TestUntrustedText:
         styled = [(tag, a) for tag, a in page.tags if "style" in a]
         assert styled == []
 
-    def test_it_is_shown_as_text(self, made: MadeRun) -> None:
-        page = Text(made.page())
+    def test_it_is_shown_as_text(self, evil: MadeRun) -> None:
+        page = Text(evil.page())
         assert "<script>document.title='owned'</script>" in page.text
         assert "{{ 7*7 }}" in page.text
 
-    def test_control_and_direction_characters_are_made_visible(self, made: MadeRun) -> None:
-        page = made.page()
+    def test_control_and_direction_characters_are_made_visible(self, evil: MadeRun) -> None:
+        page = evil.page()
         assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]", page)
         assert "⟨U+202E⟩gnp.exe" in page
         assert "⟨U+0000⟩" in page
 
-    def test_policy_allows_its_own_script_and_style_only(self, made: MadeRun) -> None:
-        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', made.page())
+    def test_policy_allows_its_own_script_and_style_only(self, evil: MadeRun) -> None:
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', evil.page())
         assert policy is not None
         directives = dict(d.strip().split(" ", 1) for d in policy.group(1).replace("&#39;", "'").split(";"))
         assert directives["default-src"] == "'none'"
@@ -424,14 +395,14 @@ class TestUntrustedText:
         assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]{44}'", directives["style-src"])
         assert directives["base-uri"] == directives["form-action"] == "'none'"
 
-    def test_nothing_is_fetched(self, made: MadeRun) -> None:
-        page = Text(made.page())
+    def test_nothing_is_fetched(self, evil: MadeRun) -> None:
+        page = Text(evil.page())
         assert not [a for _, a in page.tags if "src" in a or "srcset" in a]
         assert not [tag for tag, _ in page.tags if tag == "link"]
-        assert not re.search(r"@import|url\((?!#)", made.page().split("<style>")[1].split("</style>")[0])
+        assert not re.search(r"@import|url\((?!#)", evil.page().split("<style>")[1].split("</style>")[0])
 
-    def test_lineage_is_json_with_the_text_as_it_was(self, made: MadeRun) -> None:
-        assert made.lineage()["spec"]["generation"]["systemPrompt"] == EVIL
+    def test_lineage_is_json_with_the_text_as_it_was(self, evil: MadeRun) -> None:
+        assert evil.lineage()["spec"]["generation"]["systemPrompt"] == EVIL
 
 
 class TestBounds:
