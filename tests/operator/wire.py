@@ -76,6 +76,12 @@ class ScriptedPods:
         self.waiting.pop(node, None)
         self._wake.set()
 
+    def break_pod(self, job: str, index: int, exit_code: int) -> None:
+        """The container of one pod of a Job ends at once."""
+        for pod in self.cluster.list("pods"):
+            if pod["metadata"]["name"].startswith(f"{job}-{index}-"):
+                self._end(pod, Ending(exit_code))
+
     def _step(self, pod: Object) -> None:
         labels = pod["metadata"]["labels"]
         node = labels.get("selfrewarding.dev/node", "")
