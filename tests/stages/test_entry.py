@@ -14,6 +14,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from contract.store.faulty_s3 import Fault, S3Server, error
 from judge_server import judge_server
 from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
@@ -177,6 +178,27 @@ def test_a_bucket_that_does_not_exist_is_77(world: World, endpoint: str, tmp_pat
     assert code == 77
     assert result.error is not None
     assert result.error.reason == "StorageNotFound"
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "code"),
+    [(error(503, "SlowDown"), 2, 0), (error(403, "AccessDenied"), 1, 77)],
+)
+def test_failed_requests_are_told_whether_the_stage_succeeds_or_not(
+    endpoint: str, tmp_path: Path, fault: Any, times: int, code: int
+) -> None:
+    server = S3Server.start()
+    try:
+        boto3.client("s3", endpoint_url=server.url, region_name="us-east-1").create_bucket(Bucket="world")
+        world = World(tmp_path, S3Store.from_location(f"s3://world/{tmp_path.name}", endpoint_url=server.url))
+        task = pool_task(world, server.url, tmp_path)
+        server.app.faults = [Fault("PUT", f"/prompts/{task.key}/", fault, times=times)]
+        ended, result = Pod("prompts", task, tmp_path).end()
+    finally:
+        server.stop()
+    assert ended == code
+    assert result.storage_errors == times
+    assert (result.error is None) == (code == 0)
 
 
 def test_sigterm_ends_a_waiting_stage_at_once(world: World, endpoint: str, tmp_path: Path) -> None:
