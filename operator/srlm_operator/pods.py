@@ -51,7 +51,10 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> di
     }
     if stage in TRAINERS:
         _mount(pod, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory"}})  # noqa: S108 - the same
-    _mount_cache(pod, settings)
+    _mount_cache(pod, task.run.namespace, settings)
+    if settings.fs_group and (settings.cache_claim or settings.work_claim_size):
+        # A new volume belongs to root; files that are there already need no look at each start.
+        pod["securityContext"] |= {"fsGroup": settings.fs_group, "fsGroupChangePolicy": "OnRootMismatch"}
     _mount_templates(pod, task, spec)
     if spec.service_account_name:
         pod["serviceAccountName"] = spec.service_account_name
@@ -140,16 +143,19 @@ def _mount(pod: dict[str, Any], name: str, path: str, source: Mapping[str, Any],
     pod["containers"][0]["volumeMounts"].append({"name": name, "mountPath": path, **extra})
 
 
-def _mount_cache(pod: dict[str, Any], settings: Settings) -> None:
-    """A volume that outlives the pod, when one is configured."""
+def _mount_cache(pod: dict[str, Any], namespace: str, settings: Settings) -> None:
+    """A volume that outlives the pod, when one is configured. No two namespaces share one."""
     if settings.cache_claim:
         source: Mapping[str, Any] = {"persistentVolumeClaim": {"claimName": settings.cache_claim}}
     elif settings.cache_host_path:
-        source = {"hostPath": {"path": settings.cache_host_path, "type": "DirectoryOrCreate"}}
+        path = f"{settings.cache_host_path.rstrip('/')}/{namespace}"
+        source = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
     else:
         return
     _mount(pod, "model-cache", CACHE_DIR, source)
-    pod["containers"][0]["env"].append({"name": "SRLM_MODEL_CACHE", "value": CACHE_DIR})
+    env = pod["containers"][0]["env"]
+    env.append({"name": "SRLM_MODEL_CACHE", "value": CACHE_DIR})
+    env.append({"name": "SRLM_MODEL_CACHE_BYTES", "value": str(settings.cache_gib * 2**30)})
 
 
 def _mount_templates(pod: dict[str, Any], task: StageTask, spec: RunSpec) -> None:

@@ -88,6 +88,8 @@ def _merge_list(base: list[Any], patch: list[Any], key: str, path: str) -> list[
             result = [old for old in result if old.get(key) != item[key]]
         elif place is None:
             result.append(_merge({}, item, path))
+        elif path.endswith(".volumes") and not item.keys() <= result[place].keys():
+            result[place] = _merge({}, item, path)  # another kind of volume: one has a single source
         else:
             result[place] = _merge(result[place], item, path)
     return result

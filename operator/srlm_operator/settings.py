@@ -76,7 +76,12 @@ class Settings:
     cache_claim: str = ""
     """PersistentVolumeClaim for the model cache, in the run's namespace; empty for none."""
     cache_host_path: str = ""
-    """Directory of the node for the model cache: breaks the restricted Pod Security level."""
+    """Directory of the node for the model cache, with a folder for each namespace: breaks the restricted Pod Security
+    level."""
+    cache_gib: int = 64
+    """GiB of models that a cache holds; those used least recently go."""
+    fs_group: int = 65532
+    """Group that volumes of claims belong to, so that stage pods can write there; 0 where the cluster chooses it."""
     health_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus reach the pod's own address
     health_port: int = 8080
     """Port of /healthz, /readyz and /metrics; 0 turns them off."""

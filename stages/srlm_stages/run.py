@@ -211,10 +211,7 @@ def execute(
     if done:
         return StageResult(stage=task.stage, key=task.key, reused=True)
 
-    cache_root = environ.get("SRLM_MODEL_CACHE")
-    cache = None
-    if cache_root:
-        cache = ModelCache(Path(cache_root), int(environ.get("SRLM_MODEL_CACHE_BYTES") or DEFAULT_CACHE_BYTES))
+    cache = model_cache(environ)
     ctx = StageContext(
         task,
         artifacts,
@@ -226,6 +223,8 @@ def execute(
         environ,
         cache,
     )
+    if cache is None and environ.get("SRLM_MODEL_CACHE"):
+        ctx.warn(f"the model cache {environ['SRLM_MODEL_CACHE']} cannot be written by user {os.getuid()}: not used")
     started = datetime.now(UTC)
     try:
         outcome = stage_function(task.stage)(ctx)
@@ -244,6 +243,14 @@ def execute(
     if task.stage in TRAINERS:
         artifacts.delete_checkpoints(task.stage, task.key)
     return committed_result(task, artifacts, manifest, warnings=tuple(ctx.warnings))
+
+
+def model_cache(environ: Mapping[str, str]) -> ModelCache | None:
+    """Where models stay for later pods, if there is such a volume and this user may write to it."""
+    root = environ.get("SRLM_MODEL_CACHE")
+    if not root or not os.access(root, os.W_OK | os.X_OK):
+        return None
+    return ModelCache(Path(root), int(environ.get("SRLM_MODEL_CACHE_BYTES") or DEFAULT_CACHE_BYTES))
 
 
 def shard_index(task: StageTask, environ: Mapping[str, str]) -> int:

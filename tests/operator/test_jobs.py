@@ -106,6 +106,9 @@ CASES = {
     "generate-ephemeral-volume": lambda: render(
         run(), spec_of(), generate(), 1, (), settings(work_claim_size="500Gi", work_claim_class="fast")
     ),
+    "generate-model-cache": lambda: render(
+        run(), spec_of(), generate(), 1, (), settings(cache_claim="models", cache_gib=500)
+    ),
     "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
 }
 
@@ -121,6 +124,19 @@ def test_manifest_is_the_committed_one(name: str) -> None:
     if os.environ.get("SRLM_GOLDEN") == "write":
         path.write_text(out.getvalue())
     assert out.getvalue() == path.read_text()
+
+
+def test_no_two_namespaces_share_a_nodes_directory() -> None:
+    made = render(run(), spec_of(), generate(), 1, (), settings(cache_host_path="/var/cache/"))
+    pod = made.manifest["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "model-cache"]
+    assert volume["hostPath"]["path"] == "/var/cache/team"
+    assert "fsGroup" not in pod["securityContext"]  # of no use for a directory of the node
+
+
+def test_the_cluster_may_choose_the_group() -> None:
+    made = render(run(), spec_of(), generate(), 1, (), settings(work_claim_size="1Gi", fs_group=0))
+    assert "fsGroup" not in made.manifest["spec"]["template"]["spec"]["securityContext"]
 
 
 def task_of(job: CreateJob) -> StageTask:

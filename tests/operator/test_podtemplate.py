@@ -47,6 +47,14 @@ def test_null_removes_and_directives_work() -> None:
     assert replaced["spec"]["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
 
 
+def test_a_volume_of_another_kind_replaces_ours() -> None:
+    claim = {"name": "work", "persistentVolumeClaim": {"claimName": "scratch"}}
+    result = merged({"spec": {"volumes": [claim]}})
+    assert [v for v in result["spec"]["volumes"] if v["name"] == "work"] == [claim]
+    limited = merged({"spec": {"volumes": [{"name": "work", "emptyDir": {"sizeLimit": "1Gi"}}]}})
+    assert {"name": "work", "emptyDir": {"sizeLimit": "1Gi"}} in limited["spec"]["volumes"]
+
+
 def test_a_sidecar_gets_the_same_security() -> None:
     result = merged({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}})
     sidecar = result["spec"]["containers"][1]

@@ -32,7 +32,7 @@ from srlm_contract.tasks import (
     StageTask,
     StorageLocation,
 )
-from srlm_stages.run import write_result
+from srlm_stages.run import model_cache, write_result
 from stage_world import World
 
 CREDENTIALS = {
@@ -245,3 +245,13 @@ def test_the_termination_message_never_exceeds_its_limit(tmp_path: Path) -> None
     cut = StageResult.model_validate_json(log.read_text())
     assert cut.error is not None
     assert cut.error.message.startswith("üü")
+
+
+def test_a_cache_that_cannot_be_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert model_cache({}) is None
+    assert model_cache({"SRLM_MODEL_CACHE": str(tmp_path / "absent")}) is None
+    found = model_cache({"SRLM_MODEL_CACHE": str(tmp_path), "SRLM_MODEL_CACHE_BYTES": "1000"})
+    assert found is not None
+    assert (found.root, found.max_bytes) == (tmp_path, 1000)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert model_cache({"SRLM_MODEL_CACHE": str(tmp_path)}) is None

@@ -114,6 +114,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "SRLM_WORK_CLAIM_MODES" (join "," $scratch.ephemeral.accessModes)
   "SRLM_CACHE_CLAIM" $pods.modelCache.claimName
   "SRLM_CACHE_HOST_PATH" $pods.modelCache.hostPath
+  "SRLM_CACHE_GIB" ($pods.modelCache.sizeGiB | int64 | toString)
+  "SRLM_FS_GROUP" ($pods.fsGroup | int64 | toString)
   "HTTP_PROXY" $proxy.httpProxy
   "HTTPS_PROXY" $proxy.httpsProxy
   "SRLM_STAGE_ENV_HTTP_PROXY" $proxy.httpProxy
