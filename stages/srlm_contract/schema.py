@@ -307,8 +307,13 @@ _FORMATS: dict[str, Callable[[str], bool]] = {
 }
 
 
+def _bound(bound: float | None, value: float) -> float | None:
+    """API servers compare whole numbers with the bound's whole part: 0 is not below an exclusive maximum of 0.5."""
+    return int(bound) if bound is not None and isinstance(value, int) else bound
+
+
 def _check_number(schema: Schema, value: float, path: str, found: list[FieldError]) -> None:
-    most, least = schema.get("maximum"), schema.get("minimum")
+    most, least = _bound(schema.get("maximum"), value), _bound(schema.get("minimum"), value)
     if most is not None:
         if schema.get("exclusiveMaximum") and value >= most:
             found.append(_invalid(path, value, f"should be less than {_shown(most)}"))

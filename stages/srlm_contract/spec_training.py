@@ -77,7 +77,7 @@ class DpoSpec(Contract):
     """Dropout during training."""
     warmup_ratio: Fraction = 0
     """Share of the steps with rising learning rate."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0
+    label_smoothing: Annotated[float, Field(ge=0, le=0.49)] = 0
     """Assumed share of wrong labels."""
 
 

@@ -5,11 +5,14 @@ With it the rights of the operator can be checked on any API server: it needs no
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -40,6 +43,7 @@ class Proxy:
     upstream: Configuration
     requests: list[Request] = field(default_factory=list)
     url: str = ""
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
 
@@ -82,6 +86,13 @@ class Proxy:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(content, file)
 
+    async def until(self, what: Callable[[], Any], seconds: float = 90) -> None:
+        """Wait until `what` gives something true after some request."""
+        async with asyncio.timeout(seconds):
+            while not what():
+                self._asked.clear()
+                await self._asked.wait()
+
     def used(self) -> set[Right]:
         """Rights that were used and granted."""
         return {r.right for r in self.requests if r.status not in (401, 403)}
@@ -101,7 +112,7 @@ class Proxy:
         url = self.upstream.host.rstrip("/") + str(request.rel_url)
         route = parse(request.method, request.path, request.query.get("watch", "") in ("true", "1"))
         try:
-            upstream = await self._session.request(request.method, url, data=body, headers=headers)
+            upstream = await self._session.request(request.method, url, data=body or None, headers=headers)
         except aiohttp.ClientError as problem:
             return web.Response(status=502, text=str(problem))
         async with upstream:
@@ -111,6 +122,7 @@ class Proxy:
                 told = await upstream.read() if upstream.status in (401, 403) else body
                 text = told.decode(errors="replace")
                 self.requests.append(Request(right, route.namespace, route.name, upstream.status, text))
+                self._asked.set()
             answer = web.StreamResponse(status=upstream.status)
             for key, value in upstream.headers.items():
                 if key.lower() not in _HOP - {"content-encoding"}:

@@ -68,7 +68,7 @@ async def established(admin: Admin) -> None:
 
 
 def _served(obj: dict[str, Any]) -> bool:
-    conditions = obj.get("status", {}).get("conditions", [])
+    conditions = obj.get("status", {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
