@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from srlm_contract.reasons import STALLED
+from srlm_contract.reasons import STALLED, WAITING
 from srlm_contract.status import Failure, StageStatus
 
 from . import outcomes
@@ -185,9 +185,8 @@ def drive(draft: Draft, work: Work, *, start: bool) -> None:
         _explain(draft, record, work)
     elif record.state == "Retrying" and record.last_failure is not None:
         reason = record.last_failure.reason
-        temporary = record.temporary_since is not None
         draft.wait(
-            "StorageUnavailable" if temporary else "Retrying",
+            reason if reason in WAITING else "Retrying",
             f"{title(work.id)}: {reason}: {record.last_failure.message}",
         )
     if start:

@@ -198,6 +198,12 @@ def test_the_first_failure_is_the_cause(tmp_path: Path) -> None:
         ("exitcode  : -9 (pid: 71)", "OutOfMemory", "stages.train.resources.limits.memory"),
         ("exitcode  : -11 (pid: 71)", "Crashed", "exit code -11"),
         ("", "Crashed", "without a report"),
+        ("DistStoreError: Timed out after 601 seconds waiting for clients. 1/2 clients joined.", "Temporary", "1/2"),
+        (
+            "DistNetworkError: The client socket has timed out after 600000ms while trying to connect to (x, 29500).",
+            "Temporary",
+            "scheduling.queueName",
+        ),
     ],
 )
 def test_workers_that_could_not_say_why(tmp_path: Path, log: str, reason: str, says: str) -> None:

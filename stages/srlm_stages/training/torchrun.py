@@ -25,7 +25,10 @@ from .launch import PARENT_VARIABLE
 #: How long torchrun and its workers may take to end after SIGTERM.
 GRACE_SECONDS = 15
 KEPT_LINES = 60
+#: How long the nodes of one training wait for one another.
+RENDEZVOUS_SECONDS = 600
 _EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
+_APART = re.compile(r"Timed out after .* waiting for clients.*|client socket has timed out after .* connect to .*")
 _BY_EXIT_CODE: Mapping[int, type[StageFailure]] = {
     kind.exit_code: kind for kind in (InvalidTask, BadInput, Temporary, NotPermitted)
 }
@@ -53,7 +56,8 @@ def command(settings: ProcessSettings, place: Place, config: Path) -> list[str]:
     several = settings.nodes > 1
     where = (
         ["--rdzv-backend=static", f"--master-addr={settings.master_address}",
-         f"--master-port={settings.master_port}", f"--node-rank={place.node_rank}"]
+         f"--master-port={settings.master_port}", f"--node-rank={place.node_rank}",
+         f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}"]
         if several
         else ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     )  # fmt: skip
@@ -78,7 +82,7 @@ def environment(settings: ProcessSettings, place: Place, environ: Mapping[str, s
     env |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
     env |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     env |= {"PYTHONUNBUFFERED": "1"}
-    if settings.nodes == 1 and sys.platform == "linux":
+    if (settings.nodes == 1 or settings.master_address == "127.0.0.1") and sys.platform == "linux":
         env.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return env
 
@@ -141,6 +145,13 @@ def failure_of(folder: Path, log: str, stage: str) -> StageFailure:
     if found:
         first = min(found, key=lambda f: f.time)
         return _BY_EXIT_CODE.get(first.exit_code, StageFailure)(first.reason, first.message)
+    apart = _APART.search(log)
+    if apart:
+        return Temporary(
+            "Temporary",
+            f"the nodes of this training did not meet within {RENDEZVOUS_SECONDS} s: all its pods must run at the "
+            f"same time (a queue can see to that: scheduling.queueName) and reach each other: {apart[0]}",
+        )
     codes = [int(code) for code in _EXIT_CODE.findall(log)]
     if -signal.SIGKILL in codes:
         return StageFailure(
