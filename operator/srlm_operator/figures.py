@@ -9,6 +9,8 @@ from srlm_contract.status import IterationMetrics, StageStatus
 from .times import parse
 
 Statistics = Mapping[str, float]
+#: Most causes of dropped rows that status holds.
+MAX_CAUSES = 32
 
 
 def iteration_metrics(stages: Sequence[StageStatus], previous: Sequence[StageStatus]) -> IterationMetrics:
@@ -36,12 +38,22 @@ def iteration_metrics(stages: Sequence[StageStatus], previous: Sequence[StageSta
         free_parse_rate=_ratio(free_parsed, free),
         tie_rate=_last(pairs, "tieRate"),
         pairs=_whole(_last(pairs, "pairs")),
+        rounds=rounds if (rounds := len(_of(done, "pairs"))) > 1 else None,
+        dropped=dropped(done),
+        chosen_step=_whole(_last(_of(done, "choose"), "chosenStep")),
         mean_score=_ratio(_weighted(asked, "meanScore", "judged"), judged),
         mean_length=mean_length(done),
         length_growth=length_growth(done, previous),
         judge_accuracy=_last(evaluated, "judgeAccuracy"),
         judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
+        judge_accuracy_low=_last(evaluated, "judgeAccuracyLow"),
+        judge_accuracy_high=_last(evaluated, "judgeAccuracyHigh"),
         length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
+        spearman=_last(evaluated, "spearman"),
+        kendall=_last(evaluated, "kendall"),
+        exact_match=_last(evaluated, "exactMatch"),
+        five_best=_last(evaluated, "fiveBest"),
+        shadow_agreement=_ratio(_sum(asked, "shadowSame"), _sum(asked, "shadowRows")),
         win_rate=_last(evaluated, "winRate"),
         loss=_last(trained, "loss"),
         reward_accuracy=_last(trained, "rewardAccuracy"),
@@ -57,6 +69,29 @@ def mean_length(stages: Sequence[StageStatus]) -> float | None:
     generated = _of(stages, "generate")
     lengths = _ratio(_weighted(generated, "meanLength", "candidates"), _sum(generated, "candidates"))
     return lengths if lengths is not None else _last(_of(stages, "evaluate"), "meanLength")
+
+
+def dropped(stages: Sequence[StageStatus]) -> dict[str, int]:
+    """Rows dropped by stage and cause; of several rounds the prompts add up, and the last pairs cover all."""
+    found: dict[str, int] = {}
+
+    def count(name: str, value: float) -> None:
+        if value:
+            found[name] = found.get(name, 0) + int(value)
+
+    for stage, rows in (
+        ("data", _of(stages, "data")),
+        ("prompts", _of(stages, "prompts")),
+        ("pairs", _of(stages, "pairs")[-1:]),
+    ):
+        for row in rows:
+            for name, value in row.items():
+                if name.startswith("dropped"):
+                    count(stage + name.removeprefix("dropped"), value)
+            count(f"{stage}Ties", row.get("ties", 0))
+    for row in [*_of(stages, "sft"), *_of(stages, "train")][-1:]:
+        count("trainTooLong", row.get("rowsDropped", 0))
+    return dict(list(found.items())[:MAX_CAUSES])
 
 
 def length_growth(stages: Sequence[StageStatus], previous: Sequence[StageStatus]) -> float | None:

@@ -100,6 +100,12 @@ class IterationMetrics(Contract):
     """Share of prompts whose best and worst score are equal."""
     pairs: int | None = None
     """Preference pairs (or positives)."""
+    rounds: int | None = None
+    """Rounds of prompts that preferences.minYield took; absent when one sufficed."""
+    dropped: Annotated[dict[str, int], Field(max_length=32)] = {}
+    """Rows dropped on the way to the model, by stage and cause, such as `promptsSimilar` or `pairsTies`."""
+    chosen_step: int | None = None
+    """Training step of the checkpoint that training.choose took; -1 for the last."""
     mean_score: float | None = None
     """Mean score of the candidates, 0 to 5."""
     mean_length: float | None = None
@@ -110,8 +116,22 @@ class IterationMetrics(Contract):
     """Pairwise accuracy of the judge against held-out human rankings."""
     judge_accuracy_pairs: int | None = None
     """Human-ordered pairs behind judge_accuracy."""
+    judge_accuracy_low: float | None = None
+    """Lower end of its 95% interval."""
+    judge_accuracy_high: float | None = None
+    """Upper end of its 95% interval."""
     length_only_accuracy: float | None = None
     """The same for "longer is better"."""
+    spearman: float | None = None
+    """Mean Spearman correlation of the judge's scores with the human ranks of a prompt."""
+    kendall: float | None = None
+    """Mean Kendall tau-b of the same."""
+    exact_match: float | None = None
+    """Share of prompts whose whole ranking agrees."""
+    five_best: float | None = None
+    """Share of answers with a perfect score that people ranked first."""
+    shadow_agreement: float | None = None
+    """Share of the sample on which judging.shadowScorer and the scorer are within half a point."""
     win_rate: float | None = None
     """Wins plus half the ties against the opponent."""
     loss: float | None = None

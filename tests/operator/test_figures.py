@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.status import StageStatus
+from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.figures import iteration_metrics
+from srlm_operator.results import rows
 
 
 def done(name: str, stage: str = "", **statistics: float) -> StageStatus:
@@ -36,3 +37,36 @@ def test_answers_of_the_same_kind_are_compared_for_growth() -> None:
     now = [done("generate", candidates=4, meanLength=80.0)]
     assert iteration_metrics(now, before).length_growth == 1.6
     assert iteration_metrics([*now, done("evaluate", meanLength=120.0)], before).length_growth == 1.2
+
+
+def test_judge_measures_and_what_was_chosen() -> None:
+    measures = {"judgeAccuracy": 0.6, "judgeAccuracyLow": 0.4, "judgeAccuracyHigh": 0.8, "spearman": 0.3}
+    measures |= {"kendall": 0.2, "exactMatch": 0.1, "fiveBest": 0.9}
+    judge = done("judge", judged=4, shadowRows=4, shadowSame=3)
+    metrics = iteration_metrics([judge, done("choose", chosenStep=40), done("evaluate", **measures)], [])
+    assert (metrics.judge_accuracy_low, metrics.judge_accuracy_high, metrics.five_best) == (0.4, 0.8, 0.9)
+    assert (metrics.spearman, metrics.kendall, metrics.exact_match) == (0.3, 0.2, 0.1)
+    assert (metrics.shadow_agreement, metrics.chosen_step, metrics.rounds) == (0.75, 40, None)
+
+
+def test_dropped_rows_by_cause() -> None:
+    stages = [
+        done("prompts", droppedSimilar=3, droppedEmpty=0),
+        done("prompts-r2", "prompts", droppedSimilar=2),
+        done("pairs", ties=9, droppedEmpty=5),
+        done("pairs-r2", "pairs", ties=4, droppedEmpty=1),
+        done("train", rowsDropped=2),
+    ]
+    metrics = iteration_metrics(stages, [])
+    assert metrics.dropped == {"promptsSimilar": 5, "pairsEmpty": 1, "pairsTies": 4, "trainTooLong": 2}
+    assert metrics.rounds == 2
+    many = done("pairs", **{f"droppedCause{i}": 1.0 for i in range(40)})
+    assert len(iteration_metrics([many], []).dropped) == 32
+
+
+def test_rows_of_the_table_appear_where_something_was_measured() -> None:
+    plain, rich = IterationMetrics(pairs=5), IterationMetrics(rounds=2, shadow_agreement=0.5, chosen_step=-1)
+    cells = {label: (cell(plain), cell(rich)) for label, cell in rows(constrained=False)}
+    assert cells["rounds of prompts"] == ("–", "2")
+    assert cells["shadow scorer agrees"] == ("–", "50.0%")
+    assert cells["checkpoint chosen (step)"] == ("–", "last")
