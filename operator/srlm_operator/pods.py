@@ -165,7 +165,7 @@ def _mount_templates(pod: dict[str, Any], task: StageTask, spec: RunSpec) -> Non
         spec.judging.template_ref,
         spec.storage.ca_bundle_ref,
     )
-    if chat is not None and chat.key:
+    if chat is not None and chat.key and task.stage not in ("report", "cleanup"):
         _config_map(pod, "chat-template", "SRLM_CHAT_TEMPLATE_FILE", chat.name, chat.key)
     if rubric is not None and rubric.key and task.stage in ("preflight", "judge", "select"):
         _config_map(pod, "rubric", "SRLM_RUBRIC_FILE", rubric.name, rubric.key)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import manifest_spec, run, settings
+from builders import START, manifest_spec, run, settings
 from ruamel.yaml import YAML
 
 from srlm_contract.spec import RunSpec
+from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
     MAX_TASK_BYTES,
     ArtifactRef,
@@ -23,9 +24,11 @@ from srlm_contract.tasks import (
     StageTask,
     TrainParams,
 )
+from srlm_operator.draft import Draft
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs import Work, render
-from srlm_operator.values import CreateJob
+from srlm_operator.report_task import report_params
+from srlm_operator.values import CreateJob, Observed
 
 GOLDEN = Path(__file__).with_name("golden")
 MODEL = ArtifactRef(stage="sft", key="a" * 24, content_digest="sha256:" + "1" * 64)
@@ -97,6 +100,11 @@ def judge(spec: RunSpec) -> Work:
     return Work(1, "judge", "judge", "e" * 24, params, inputs={"candidates": MODEL})
 
 
+def report(spec: RunSpec) -> CreateJob:
+    draft = Draft(run(spec_=spec), spec, Observed(), START, settings())
+    return make(Work(0, "report", "report", "f" * 24, report_params(draft, RunStatus(phase="Succeeded"))), spec)
+
+
 CASES = {
     "preflight": lambda: make(preflight(spec_of())),
     "generate-sharded": lambda: make(generate()),
@@ -110,6 +118,7 @@ CASES = {
         run(), spec_of(), generate(), 1, (), settings(cache_claim="models", cache_gib=500)
     ),
     "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
+    "report": lambda: report(spec_of(**FULL)),
 }
 
 
