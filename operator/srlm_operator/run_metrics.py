@@ -1,7 +1,7 @@
 """Gauges about runs: how many there are by phase, and the figures of each, made from status when they are asked for.
 
-The gauges that name a run are bounded: the youngest unfinished runs have them, then the youngest finished ones, up
-to a number that the settings say. They go when the run does. Labels are `run_namespace` and `run`, since
+The gauges that name a run are bounded: stalled runs have them first, then the youngest unfinished ones, then the
+youngest finished ones, up to a number that the settings say. They go when the run does. Labels are `run_namespace` and `run`, since
 Prometheus itself adds a label `namespace`, that of the operator's pod.
 """
 
@@ -158,13 +158,13 @@ def _stalled(status: RunStatus) -> str:
     return next((reason if reason in STALLED else OTHER for reason in found), "")
 
 
-def _rank(entry: tuple[Key, _Known]) -> tuple[bool, float, Key]:
-    """Unfinished runs first, the youngest of them first."""
+def _rank(entry: tuple[Key, _Known]) -> tuple[bool, bool, float, Key]:
+    """Unfinished runs first, of those the stalled ones, then the youngest."""
     key, known = entry
     began = parse(known.status.started_at)
     # A run that has not begun is younger than all that have.
     age = -began.timestamp() if began is not None else float("-inf")
-    return (known.status.phase == "Succeeded", age, key)
+    return (known.status.phase == "Succeeded", not _stalled(known.status), age, key)
 
 
 def _moments(status: RunStatus) -> Iterator[float]:

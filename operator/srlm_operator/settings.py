@@ -89,7 +89,7 @@ class Settings:
     """Liveness fails when one of the watches has shown no life for this long. Each is asked for anew four times
     within it, so that a quiet cluster is not a silent one."""
     metrics_runs: int = 200
-    """Runs that have metrics with their name, the youngest unfinished ones first; 0 for none."""
+    """Runs that have metrics with their name: stalled and unfinished ones first, the youngest first; 0 for none."""
     leader_elect: bool = False
     lease_namespace: str = ""
     lease_name: str = "self-rewarding-operator"

@@ -132,6 +132,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "SRLM_LOG_FORMAT" $op.logFormat
   "SRLM_HEALTH_HOST" .Values.health.host
   "SRLM_HEALTH_PORT" (.Values.health.port | int64 | toString)
+  "SRLM_WATCH_SILENCE_SECONDS" (printf "%v" .Values.health.watchSilenceSeconds)
+  "SRLM_METRICS_RUNS" (.Values.metrics.maxRuns | int64 | toString)
 -}}
 {{- if .Values.leaderElection.enabled -}}
 {{- $_ := set $env "SRLM_LEADER_ELECT" "true" -}}
