@@ -16,10 +16,12 @@ from srlm_contract.tasks import (
     Pins,
     PreflightParams,
     PromptsParams,
+    ReportParams,
     SourceRef,
 )
 
 from .jobs import Work, render
+from .report_task import report_deadline, without_pod_templates
 from .resources import gpus_of
 from .settings import Settings
 from .values import Manifest, Run
@@ -66,7 +68,9 @@ def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings)
     )  # fmt: skip
     preflight = Work(0, "preflight", "preflight", UNKNOWN, PreflightParams(spec=spec, branch=branch))
     stages = {node.id: node for node in nodes}
-    works = [preflight, *(_work(node, stages) for node in nodes)]
+    told = ReportParams(spec=without_pod_templates(spec), pins=pins, branch=branch)
+    report = Work(0, "report", "report", UNKNOWN, told, deadline_seconds=report_deadline(spec))
+    works = [preflight, *(_work(node, stages) for node in nodes), report]
     return [_planned(run, spec, work, settings) for work in works]
 
 

@@ -16,7 +16,7 @@ from .draft import REPORT, Draft
 from .jobs import Work
 from .names import REPORT_ANNOTATION
 from .plan_stage import drive, stop
-from .report_task import report_params
+from .report_task import report_deadline, report_params
 from .resolve import Resolved
 from .status import fit_again
 from .times import stamp
@@ -24,8 +24,6 @@ from .times import stamp
 ENDED = ("Succeeded", "Failed", "Held")
 #: Reasons for which a report could not be written or its Job not be made.
 _HOPELESS = ("StorageNotFound", "StorageNotPermitted", "SecretNotFound", "InvalidPodTemplate", "Forbidden")
-#: A report that takes longer hangs.
-DEADLINE_SECONDS = 1800
 _MAX_TOKEN, _MAX_MESSAGE = 128, 1000
 
 
@@ -99,7 +97,7 @@ def _driven(draft: Draft, report: ReportStatus, status: RunStatus) -> ReportStat
         key=record.key,
         params=report_params(draft, status),
         conditional_puts=pins.conditional_puts if pins else True,
-        deadline_seconds=min(DEADLINE_SECONDS, draft.spec.failure_policy.stage_deadline_seconds),
+        deadline_seconds=report_deadline(draft.spec),
     )
     waits, stalls = len(draft.waits), len(draft.stalls)
     drive(draft, work, start=True)

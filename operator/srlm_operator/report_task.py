@@ -16,6 +16,8 @@ from .draft import Draft
 #: Room in `SRLM_TASK` for everything beside spec and status: identity, storage, pins, branch.
 _SPARE_BYTES = 12 * 1024
 _SHORT_MESSAGE = 200
+#: A report that takes longer hangs.
+_DEADLINE_SECONDS = 1800
 
 Json = dict[str, Any]
 
@@ -30,6 +32,11 @@ def report_params(draft: Draft, status: RunStatus) -> ReportParams:
         pins=draft.preflight.pins,
         branch=draft.preflight.branch,
     )
+
+
+def report_deadline(spec: RunSpec) -> int:
+    """Seconds that one attempt may take."""
+    return min(_DEADLINE_SECONDS, spec.failure_policy.stage_deadline_seconds)
 
 
 def without_pod_templates(spec: RunSpec) -> RunSpec:

@@ -30,14 +30,14 @@ def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
     text = capsys.readouterr().out
-    assert "22 Jobs" in text
+    assert "23 Jobs" in text
     assert "8 at once" in text
 
 
 def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
     jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))
-    assert len(jobs) == 22
+    assert len(jobs) == 23
     assert {job["kind"] for job in jobs} == {"Job"}
     assert jobs[1]["metadata"]["labels"]["selfrewarding.dev/key"] == "unknown"
 

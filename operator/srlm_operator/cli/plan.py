@@ -77,20 +77,21 @@ def _print_table(name: str, stages: list[PlannedStage]) -> None:
         table.add_column(column)
     for column in ("pods", "GPUs", "tokens at most"):
         table.add_column(column, justify="right")
-    last = -1
+    last = ""
     for stage in stages:
-        if stage.iteration != last and last >= 0:
+        made = "" if stage.stage == "report" else model_name(stage.iteration)
+        if made != last and last:
             table.add_section()
         container = stage.manifest["spec"]["template"]["spec"]["containers"][0]
         table.add_row(
-            model_name(stage.iteration) if stage.iteration != last else "",
+            made if made != last else "",
             stage.name,
             container["image"].rpartition("/")[2],
             str(stage.pods),
             f"{stage.gpus:g}" if stage.gpus else "–",
             f"{stage.tokens:,}" if stage.tokens else "–",
         )
-        last = stage.iteration
+        last = made
     table.add_section()
     most = max(stage.gpus for stage in stages)
     pods, tokens = sum(s.pods for s in stages), sum(s.tokens for s in stages)
