@@ -57,6 +57,19 @@ class CustomStrategy(Strategy):
         return schemas.validate(self._schema, obj, old)
 
 
+def _reread(cluster: Cluster, rt: ResourceType) -> None:
+    """What is stored, as the new schema reads it: pruned and with its defaults, without a new generation.
+
+    A real server does so at each read, and ends the watches so that clients list again; here they see a change.
+    """
+    schema = rt.schema or {}
+    for stored in cluster.storage.list(rt.storage):
+        obj = copy(stored)
+        schemas.prune(schema, obj)
+        schemas.apply_defaults(schema, obj)
+        cluster.write(rt, obj, Request())
+
+
 def types_of(crd: Object) -> list[ResourceType]:
     """The types that a CustomResourceDefinition serves, by version."""
     spec, names = crd["spec"], crd["status"]["acceptedNames"]
@@ -158,6 +171,8 @@ class CrdStrategy(Strategy):
         if obj is not None:
             for rt in types_of({**obj, "status": {"acceptedNames": spec["names"]}}):
                 cluster.registry.serve(rt)
+                if old is not None and old["spec"]["versions"] != spec["versions"]:
+                    _reread(cluster, rt)
 
     def prepare(self, cluster: Cluster, obj: Object, old: Object | None, request: Request) -> None:
         if old is None:
