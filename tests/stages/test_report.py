@@ -125,7 +125,7 @@ class TestFinishedRun:
         evaluated = finished.manifests["2/evaluate"]
         assert evaluated.statistics["judgeAccuracy"] == pytest.approx(2 / 3)
         rows = table(finished.page(), "judge")
-        assert rows["M3"][0] == "0.667 [0.667, 0.667] n=6"
+        assert rows["M3"][0] == "0.667\n[0.667, 0.667]\nn=6"
         assert rows["“longer wins”"][0].startswith("0.333")
         assert rows["M3"][2] == "–"  # no answer was scored a perfect 5
 
@@ -174,7 +174,8 @@ class TestFinishedRun:
             "Scores of the candidates",
             "Scores of the same human answers",
             "Lengths of the models' answers",
-            "Loss by training step",
+            "Loss, supervised by training step",
+            "Loss, preferences by training step",
             "Reward margin by training step",
             "Reward accuracy by training step",
             "Gradient norm by training step",

@@ -18,6 +18,8 @@ from srlm_stages.report.figures import Estimate, Figures, HeadToHead, ModelFigur
 from srlm_stages.report.findings import LEVELS, Finding, find
 from stage_world import World
 
+RECIPE = ("Win rates are judged by M1, not by people", "Few comparisons stand behind the win rates")
+
 
 @pytest.fixture
 def found(tmp_path: Path) -> Collected:
@@ -36,7 +38,7 @@ def model(name: str = "M2", metrics: dict[str, Any] | None = None, **fields: Any
 
 def about(found: Collected, *models: ModelFigures) -> dict[str, Finding]:
     """Findings by title, without the notes on the recipe."""
-    return {f.title: f for f in find(found, Figures(list(models), "M1")) if not f.title.startswith("Win rates are")}
+    return {f.title: f for f in find(found, Figures(list(models), "M1")) if f.title not in RECIPE}
 
 
 def judged(
@@ -165,6 +167,12 @@ class TestComparisons:
         finding = about(found, model(against={"M1": met}))["The comparison judge goes by position in M2 against M1"]
         assert "In 5 of 10 comparisons M1 says the same letter in both orders" in finding.figures
         assert about(found, model(against={"M1": replace(met, same_letter=4)})) == {}
+
+    def test_few(self, found: Collected) -> None:
+        met = [HeadToHead(f"M{i}", wins=n, ties=0, losses=0, unreadable=0, win_rate=1) for i, n in ((1, 49), (2, 50))]
+        figures = Figures([model("M3", against={m.opponent: m for m in met})], "M1")
+        finding = next(f for f in find(found, figures) if f.title == "Few comparisons stand behind the win rates")
+        assert finding.figures.startswith("M3 against M1 49;")
 
     def test_unreadable(self, found: Collected) -> None:
         met = HeadToHead("M1", wins=4, ties=0, losses=4, unreadable=1, win_rate=0.5)

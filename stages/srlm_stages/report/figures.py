@@ -144,12 +144,9 @@ def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
         for row in found.rows(stage, "comparisons*.jsonl", Comparison):
             same[row.opponent] = same.get(row.opponent, 0) + (row.first is not None and row.first == row.second)
     for opponent, result in ((metrics.get("headToHead") or {}).get("opponents") or {}).items():
-        figures.against[opponent] = HeadToHead(
-            opponent,
-            *(int(result[name]) for name in ("wins", "ties", "losses", "unreadable")),
-            win_rate=result["winRate"],
-            same_letter=same.get(opponent, 0),
-        )
+        wins, ties, losses, unreadable = (int(result[name]) for name in ("wins", "ties", "losses", "unreadable"))
+        letters = same.get(opponent, 0)
+        figures.against[opponent] = HeadToHead(opponent, wins, ties, losses, unreadable, result["winRate"], letters)
     for answer in found.rows(stage, "answers*.jsonl", ValidationAnswer):
         figures.lengths.add(None, len(answer.answer))
 
@@ -185,12 +182,21 @@ def from_manifests(found: Collected, iteration: int) -> IterationMetrics:
         free_parse_rate=_ratio(_sum(asked, "freeParsed"), _sum(asked, "freeVerdicts")),
         tie_rate=_last(pairs, "tieRate"),
         pairs=_whole(_last(pairs, "pairs")),
+        rounds=done if (done := sum(s.manifest is not None for s in pairs)) > 1 else None,
         mean_score=_ratio(_weighted(asked, "meanScore", "judged"), _sum(asked, "judged")),
         mean_length=length if length is not None else _last(evaluated, "meanLength"),
         length_growth=_growth(found, iteration),
         judge_accuracy=_last(evaluated, "judgeAccuracy"),
         judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
+        judge_accuracy_low=_last(evaluated, "judgeAccuracyLow"),
+        judge_accuracy_high=_last(evaluated, "judgeAccuracyHigh"),
         length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
+        spearman=_last(evaluated, "spearman"),
+        kendall=_last(evaluated, "kendall"),
+        exact_match=_last(evaluated, "exactMatch"),
+        five_best=_last(evaluated, "fiveBest"),
+        shadow_agreement=_ratio(_sum(asked, "shadowSame"), _sum(asked, "shadowRows")),
+        chosen_step=_whole(_last(found.of(iteration, "choose"), "chosenStep")),
         win_rate=_last(evaluated, "winRate"),
         loss=_last(trained, "loss"),
         reward_accuracy=_last(trained, "rewardAccuracy"),
@@ -214,7 +220,7 @@ def _merged(told: IterationMetrics, made: IterationMetrics) -> tuple[IterationMe
     differing = [
         f"{name}: status {theirs[name]:.6g}, manifests {value:.6g}"
         for name, value in ours.items()
-        if name in theirs and abs(theirs[name] - value) > 1e-5 * max(abs(value), 1e-9)
+        if isinstance(value, int | float) and abs(theirs.get(name, value) - value) > 1e-5 * max(abs(value), 1e-9)
     ]
     return IterationMetrics(**{**ours, **theirs}), differing
 

@@ -27,6 +27,9 @@ FEW_PAIRS = 100
 MIN_PARSE_RATE = 0.9
 MAX_TIE_RATE = 0.3
 MAX_TRUNCATED = 0.2
+#: Comparisons below which a win rate is noise, and below which not even position is spoken of.
+FEW_COMPARISONS = 50
+MIN_COMPARED = 4
 #: Share of comparisons decided by position (the same letter in both orders), and of unreadable ones.
 POSITION_SHARE = 0.5
 MAX_UNREADABLE = 0.1
@@ -61,7 +64,7 @@ def find(found: Collected, figures: Figures) -> list[Finding]:
         before = figures.models[i - 1] if i else None
         findings += [*_judge(model, before), *_scores(found, model), *_lengths(figures, model, before)]
         findings += [*_comparisons(figures, model), *_data(found, model), *_training(model)]
-    findings += [*_few_pairs(figures), *_method(found)]
+    findings += [*_few_pairs(figures), *_few_comparisons(figures), *_method(found)]
     findings += [
         Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
         for text in figures.disagreements
@@ -161,6 +164,23 @@ def _few_pairs(figures: Figures) -> Iterator[Finding]:
         )
 
 
+def _few_comparisons(figures: Figures) -> Iterator[Finding]:
+    """One note for all win rates that stand on little."""
+    few = {
+        f"{m.name} against {r.opponent}": r.compared
+        for m in figures.models
+        for r in m.against.values()
+        if r.compared < FEW_COMPARISONS
+    }
+    if few:
+        stated = ", ".join(f"{name} {n}" for name, n in few.items())
+        yield Finding(
+            "note",
+            "Few comparisons stand behind the win rates",
+            f"{stated}; raise evaluation.winRate.prompts to say more.",
+        )
+
+
 def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
     """The distribution of scores, and how many verdicts could be read."""
     total = sum(model.verdicts.values())
@@ -253,7 +273,7 @@ def _comparisons(figures: Figures, model: ModelFigures) -> Iterator[Finding]:
                 f"Many comparisons of {where} cannot be read",
                 f"{result.unreadable} of {asked} have no verdict.",
             )
-        if result.compared >= MIN_ROWS // 2 and result.same_letter / result.compared >= POSITION_SHARE:
+        if result.compared >= MIN_COMPARED and result.same_letter / result.compared >= POSITION_SHARE:
             yield Finding(
                 "warning",
                 f"The comparison judge goes by position in {where}",

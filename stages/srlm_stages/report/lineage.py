@@ -132,7 +132,7 @@ def lineage(found: Collected) -> Lineage:
         pins=pins,
         branch=found.branch,
         templates=Templates(chat_template=pins.chat_template, rubric=pins.rubric) if pins else Templates(),
-        stage_revisions=dict(REVISIONS),
+        stage_revisions={str(stage): revision for stage, revision in REVISIONS.items()},
         software=_software(),
         models=tuple(
             LineageModel(name=m.name, node=m.stage.id if m.stage else "", artifact=m.artifact, uri=m.uri)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from srlm_contract.graph import model_name
 
-from . import plots
+from . import curves, plots
 from .collect import Collected, Stage
 from .examples import Examples
 from .figures import MEASURES, Figures
@@ -57,11 +57,11 @@ def page(
         matrix=win_matrix(figures),
         yields=yield_table(found),
         cost=cost_table(found),
-        timelines=[plot for t in _timelines(found) if (plot := plots.timeline(found, t)) is not None],
+        timelines=[plot for t in _timelines(found) if (plot := curves.timeline(found, t)) is not None],
         judge_plots=_drawn(plots.judge_shares(figures), plots.judge_correlations(figures)),
         win_plots=_drawn(plots.win_rates(figures)),
         score_plots=_drawn(plots.verdict_scores(figures), plots.heldout_scores(figures), plots.lengths(figures)),
-        training_plots=plots.training_curves(figures),
+        training_plots=curves.training_curves(figures),
         models=[m for t in found.iterations if (m := found.model(t)) is not None],
         inputs=inputs,
         configuration=json.dumps(found.spec.wire(), indent=2, ensure_ascii=False),

@@ -8,14 +8,11 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from srlm_contract.graph import model_name
-
-from .collect import Collected
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Estimate, Figures, ModelFigures
-from .svg import COLOURS, GRID, INK, MUTED, SERIES, draw
+from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
 
 #: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
 WIDTH, HEIGHT = 4.5, 2.75
@@ -31,39 +28,6 @@ def colour(iteration: int) -> str:
 def shown(models: Sequence[ModelFigures], most: int = MAX_SHOWN) -> list[ModelFigures]:
     """At most `most` of them: the first and the last ones."""
     return list(models) if len(models) <= most else [*models[: most // 2], *models[-most // 2 :]]
-
-
-def timeline(found: Collected, iteration: int) -> Markup | None:
-    """When each stage of an iteration ran."""
-    ran = [(s, span) for s in found.stages if s.iteration == iteration and (span := s.span) is not None]
-    if not ran:
-        return None
-    start = min(span[0] for _, span in ran)
-    total = max((span[1] - start).total_seconds() for _, span in ran) or 1.0
-    unit, factor = ("h", 3600) if total > 3 * 3600 else ("min", 60) if total > 180 else ("s", 1)
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.set_title(f"to {model_name(iteration)}")
-        axes.grid(axis="x")
-        axes.grid(visible=False, axis="y")
-        for row, (_, (begin, end)) in enumerate(ran):
-            left, width = (begin - start).total_seconds(), (end - begin).total_seconds()
-            bar = max(width, total / 250)
-            axes.barh(row, bar / factor, left=left / factor, height=0.62, color=colour(iteration))
-            inside = left + bar > 0.8 * total
-            axes.text(
-                (left - 0.012 * total if inside else left + bar + 0.012 * total) / factor, row, duration(width),
-                va="center", ha="right" if inside else "left", fontsize=9, color=MUTED,
-            )  # fmt: skip
-        axes.set_yticks(range(len(ran)), [s.name for s, _ in ran], color=INK)
-        axes.set_ylim(len(ran) - 0.4, -0.6)
-        axes.set_xlim(0, total * 1.02 / factor)
-        axes.set_xlabel(unit)
-        axes.spines["left"].set_visible(False)
-
-    size = (WIDTH, 1.0 + 0.26 * len(ran))
-    return draw(f"time{iteration}", f"When each stage of iteration {iteration} ran", size, paint)
 
 
 def judge_shares(figures: Figures) -> Markup | None:
@@ -96,7 +60,7 @@ def judge_shares(figures: Figures) -> Markup | None:
         axes.axhline(0.5, color=GRID, linewidth=1.2)
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        _legend(axes)
+        legend(axes)
 
     return draw("judge-shares", "Agreement of each model's judgements with people", (WIDTH, HEIGHT), paint)
 
@@ -122,7 +86,7 @@ def judge_correlations(figures: Figures) -> Markup | None:
         )
         axes.axhline(0, color=GRID, linewidth=1.2)
         axes.set_ylim(-1.06, 1.06)
-        _legend(axes)
+        legend(axes)
 
     return draw("judge-ranks", "Rank correlation of each model's judgements with people", (WIDTH, HEIGHT), paint)
 
@@ -135,18 +99,20 @@ def win_rates(figures: Figures) -> Markup | None:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_title("Head to head")
+        axes.set_title("Head to head: wins, ties, losses")
         axes.grid(visible=False)
         for row, (model, result) in enumerate(met):
             left = 0.0
             parts = (
-                (result.wins, colour(model.iteration), 1.0),
-                (result.ties, MUTED, 0.35),
-                (result.losses, INK, 0.75),
+                (result.wins, colour(model.iteration), 1.0, PAPER),
+                (result.ties, MUTED, 0.35, INK),
+                (result.losses, INK, 0.75, PAPER),
             )
-            for count, fill, alpha in parts:
+            for count, fill, alpha, letters in parts:
                 share = count / result.compared
                 axes.barh(row, share, left=left, height=0.6, color=fill, alpha=alpha, linewidth=0)
+                if share > 0.07:
+                    axes.text(left + share / 2, row, f"{count}", va="center", ha="center", fontsize=8.5, color=letters)
                 left += share
             axes.text(1.02, row, f"{result.win_rate:.1%}", va="center", fontsize=9.5, color=INK, fontweight="bold")
         axes.set_yticks(range(len(met)), [f"{m.name} against {r.opponent}" for m, r in met], color=INK)
@@ -258,66 +224,6 @@ def lengths(figures: Figures) -> Markup | None:
     return draw("lengths", "Lengths of the models' answers", (WIDTH, 0.7 + 0.72 * len(models)), paint)
 
 
-#: Training curves: (name in the series, title, format of the axis).
-CURVES = (
-    ("loss", "Loss", "plain"),
-    ("rewardMargin", "Reward margin", "plain"),
-    ("rewardAccuracy", "Reward accuracy", "percent"),
-    ("gradientNorm", "Gradient norm", "plain"),
-    ("learningRate", "Learning rate", "science"),
-    ("tokensPerSecond", "Tokens per second", "thousands"),
-)
-
-
-def training_curves(figures: Figures) -> list[Markup]:
-    """One plot a figure, one line a model, by optimizer step."""
-    return [plot for name, title, form in CURVES if (plot := _curve(figures, name, title, form)) is not None]
-
-
-def _curve(figures: Figures, name: str, title: str, form: str) -> Markup | None:
-    lines = [(m, [(s["step"], s[name]) for s in m.series if name in s]) for m in figures.models]
-    lines = [(m, points) for m, points in lines if points]
-    if not lines:
-        return None
-    chosen = {m.name for m in shown([m for m, _ in lines])}
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.set_title(title)
-        for model, points in lines:
-            if model.name in chosen:
-                few = thin(points)
-                marker = "o" if len(few) <= 40 else ""
-                axes.plot(
-                    [p[0] for p in few],
-                    [p[1] for p in few],
-                    color=colour(model.iteration),
-                    label=model.name,
-                    marker=marker,
-                    markersize=3.5,
-                )
-        if form == "percent":
-            axes.set_ylim(-0.02, 1.02)
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
-        elif form == "thousands":
-            axes.set_ylim(bottom=0)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        elif form == "science":
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}"))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.set_xlabel("step")
-        _legend(axes)
-
-    return draw(f"curve-{name.lower()}", f"{title} by training step", (WIDTH, HEIGHT), paint)
-
-
-def thin(points: Sequence[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
-    """Every n-th point, the last one always."""
-    every = -(-len(points) // most)
-    few = list(points[::every])
-    return few if few[-1] == points[-1] else [*few, points[-1]]
-
-
 def duration(seconds: float) -> str:
     """`1h 02m`, `3m 05s`, `42s` or `0.4s`."""
     if 0 < seconds < 9.95 and seconds != int(seconds):
@@ -349,7 +255,7 @@ def _estimates(axes: Axes, models: Sequence[ModelFigures], measures: Sequence[tu
     axes.set_xlim(-0.4, len(models) - 0.6)
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure = axes.get_figure()

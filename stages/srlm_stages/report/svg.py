@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree as XML
 
 import matplotlib
@@ -21,7 +22,7 @@ _CLASSES = {INK: "ink", MUTED: "mut", GRID: "grd", PAPER: "pap"} | {c: f"c{i}" f
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,

@@ -38,6 +38,7 @@ def percent(value: float | None) -> str:
 #: Rows of the overview: as the command line shows them.
 GLANCE: tuple[tuple[str, Callable[[IterationMetrics], str]], ...] = (
     ("prompts", lambda m: number(m.prompts, ",d")),
+    ("rounds of prompts", lambda m: number(m.rounds, "d")),
     ("candidates", lambda m: number(m.candidates, ",d")),
     ("pairs", lambda m: number(m.pairs, ",d")),
     ("parse rate", lambda m: percent(m.parse_rate)),
@@ -49,7 +50,9 @@ GLANCE: tuple[tuple[str, Callable[[IterationMetrics], str]], ...] = (
     ("judge agrees with people", lambda m: percent(m.judge_accuracy)),
     ("… human-ordered pairs", lambda m: number(m.judge_accuracy_pairs, ",d")),
     ("… “longer wins” agrees", lambda m: percent(m.length_only_accuracy)),
+    ("second scorer agrees", lambda m: percent(m.shadow_agreement)),
     ("win rate", lambda m: percent(m.win_rate)),
+    ("checkpoint chosen (step)", lambda m: "last" if m.chosen_step == -1 else number(m.chosen_step, ",d")),
     ("training loss", lambda m: number(m.loss, ".4f")),
     ("DPO reward accuracy", lambda m: percent(m.reward_accuracy)),
     ("DPO reward margin", lambda m: number(m.reward_margin, ".4f")),
@@ -99,9 +102,10 @@ def judge_table(figures: Figures) -> Table:
 def _estimate(estimate: Estimate | None) -> str:
     if estimate is None or estimate.value is None:
         return NOTHING
-    interval = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    bounded = estimate.low is not None and estimate.high is not None
+    interval = f"\n[{estimate.low:.3f}, {estimate.high:.3f}]" if bounded else ""
     excluded = f", {estimate.excluded} excluded" if estimate.excluded else ""
-    return f"{estimate.value:.3f}{interval} n={estimate.n}{excluded}"
+    return f"{estimate.value:.3f}{interval}\nn={estimate.n}{excluded}"
 
 
 def head_to_head_table(figures: Figures) -> Table:
@@ -160,7 +164,7 @@ def yield_table(found: Collected) -> Table:
     add("… empty", "generate", "empty")
     add("answers judged", "judge", "judged")
     for name, text in CAUSES.items():
-        add(f"… {text}", "pairs", name)
+        add(f"… {text.partition(' (')[0]}", "pairs", name)
     add("pairs or positives", "pairs", "pairs")
     rows = []
     for label, value in labels.items():
