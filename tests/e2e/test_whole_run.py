@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,10 @@ import psutil
 import pytest
 
 from e2e.machine import Machine
+from e2e.pages import fetch, reported, tables
 from e2e.runs import download_model, manifests, small_run, stage_records
+from srlm_contract.status import RunStatus
+from srlm_operator.results import rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -68,6 +75,70 @@ def test_every_artifact_leads_back_to_the_seed_data(finished: dict[str, Any], cl
     assert reached == {"train", "pairs", "judge", "generate", "prompts", "sft", "select", "data"}
 
 
+#: Rows of the report's overview that the command line's table has under another name.
+LABELS = {
+    "mean score (0–5)": "mean score (0-5)",
+    "parse rate": "parse rate (constrained)",
+    "parse rate, unconstrained sample": "parse rate (free, sample)",
+    "win rate": "win rate against previous",
+    "… “longer wins” agrees": '  "longer is better" agrees',
+}
+
+
+def test_report_table_status_and_manifests_say_the_same(finished: dict[str, Any], cluster: Machine) -> None:
+    status = RunStatus.parse(reported(cluster, "whole.run")["status"])
+    page = fetch(cluster, status.report.uri).decode()
+    assert "Status and manifests disagree" not in page
+    head, *body = tables(page)["models"]
+    assert head == ["", "M1", "M2", "M3"]
+    shown = {LABELS.get(row[0], row[0]): row[1:] for row in body}
+    printed = {
+        label: [cell(iteration.metrics) for iteration in status.iterations] for label, cell in rows(constrained=True)
+    }
+    same = shown.keys() & printed.keys()
+    assert {label: shown[label] for label in same} == {label: printed[label] for label in same}
+    assert same >= {
+        "prompts", "candidates", "pairs", "parse rate (constrained)", "tie rate", "mean score (0-5)",
+        "mean length (characters)", "win rate against previous", "training loss", "DPO reward margin", "time",
+    }  # fmt: skip
+
+
+def test_figures_of_status_are_those_of_the_manifests(finished: dict[str, Any], cluster: Machine) -> None:
+    committed = {m["contentDigest"]: m for m in manifests(cluster, PREFIX).values()}
+    records = stage_records(finished["status"])
+    for iteration in finished["status"]["iterations"]:
+        for metric, stage, statistic in (
+            ("pairs", "pairs", "pairs"), ("tieRate", "pairs", "tieRate"), ("loss", "train", "loss"),
+            ("rewardMargin", "train", "rewardMargin"), ("meanScore", "judge", "meanScore"),
+            ("judgeAccuracy", "evaluate", "judgeAccuracy"), ("winRate", "evaluate", "winRate"),
+        ):  # fmt: skip
+            record = records.get(f"{iteration['name']}/{stage}")
+            if record is not None:
+                statistics = committed[record["contentDigest"]]["statistics"]
+                assert iteration["metrics"].get(metric, 0) == pytest.approx(statistics.get(statistic, 0), rel=1e-5)
+
+
+def test_lineage_names_every_artifact_of_the_run(finished: dict[str, Any], cluster: Machine) -> None:
+    status = reported(cluster, "whole.run")["status"]
+    lineage = json.loads(fetch(cluster, status["report"]["uri"].replace("report.html", "lineage.json")))
+    digests = {a["contentDigest"] for a in lineage["artifacts"]}
+    assert digests == {s["contentDigest"] for s in stage_records(status).values()}
+    assert [m["artifact"]["contentDigest"] for m in lineage["models"]] == [m["contentDigest"] for m in status["models"]]
+
+
+def test_a_person_fetches_a_fresh_report(finished: dict[str, Any], cluster: Machine, tmp_path: Path) -> None:
+    before = reported(cluster, "whole.run")["status"]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    environ |= {"KUBECONFIG": str(cluster.folder / "kubeconfig"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "srlm_operator.cli", "report", "whole.run", "-o", str(tmp_path / "page.html")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text()
+    after = cluster.get("whole.run")["status"]
+    assert after["reportStage"]["attempt"] > before["reportStage"]["attempt"]
+    assert (after["phase"], after["models"]) == ("Succeeded", before["models"])
+
+
 def test_no_job_ran_twice_for_a_key(finished: dict[str, Any], cluster: Machine) -> None:
     ran: dict[tuple[str, str], int] = {}
     for job in cluster.jobs():
@@ -76,7 +147,7 @@ def test_no_job_ran_twice_for_a_key(finished: dict[str, Any], cluster: Machine) 
             where = (labels["selfrewarding.dev/iteration"], labels["selfrewarding.dev/node"])
             ran[where] = ran.get(where, 0) + 1
     assert ran
-    assert {where: n for where, n in ran.items() if n > 1 and where[1] != "preflight"} == {}
+    assert {where: n for where, n in ran.items() if n > 1 and where[1] not in ("preflight", "report")} == {}
 
 
 def test_training_moved_the_weights(finished: dict[str, Any]) -> None:
