@@ -58,6 +58,18 @@ def named(cluster: Cluster, resource: str) -> set[str]:
     return {obj["metadata"]["name"] for obj in cluster.list(resource)}
 
 
+async def until(cluster: Cluster, what: Callable[[], bool]) -> None:
+    """Wait until `what` holds after some change in the cluster."""
+    watcher = cluster.storage.watcher(cluster.version)
+    try:
+        async with asyncio.timeout(30):
+            while not what():
+                await watcher.wait(1.0)
+                watcher.poll()
+    finally:
+        watcher.close()
+
+
 async def test_install_upgrade_uninstall(served: tuple[Cluster, helm.Config]) -> None:
     cluster, config = served
     chart = str(kit.CHART)
@@ -96,6 +108,27 @@ async def test_install_upgrade_uninstall(served: tuple[Cluster, helm.Config]) ->
     done = await act(config.install, chart, "srlm", {})
     assert done["status"] == "deployed"
     assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+
+
+async def test_runs_with_a_finalizer_are_let_go_by_hand_without_the_operator(
+    served: tuple[Cluster, helm.Config],
+) -> None:
+    """As the README says it: nothing is stuck for good."""
+    cluster, config = served
+    await act(config.install, str(kit.CHART), "srlm", {}, create_namespace=True)
+    for name in ("plain", "cleaning"):
+        meta = {"name": name, "namespace": "default"}
+        meta |= {"finalizers": ["selfrewarding.dev/cleanup"]} if name == "cleaning" else {}
+        cluster.create(RUNS, RUN | {"metadata": meta}, "default")
+    await act(config.uninstall, "srlm")
+    assert named(cluster, RUNS) == {"plain", "cleaning"}
+
+    cluster.delete(DEFINITIONS, RUNS)
+    await until(cluster, lambda: named(cluster, RUNS) == {"cleaning"})
+    terminating = cluster.get(DEFINITIONS, RUNS)["status"]["conditions"]
+    assert any(c["type"] == "Terminating" and c["status"] == "True" for c in terminating)
+    cluster.patch(RUNS, "cleaning", {"metadata": {"finalizers": None}}, "default")
+    await until(cluster, lambda: cluster.find(DEFINITIONS, RUNS) is None)
 
 
 async def test_namespaced_installation(served: tuple[Cluster, helm.Config]) -> None:
