@@ -1,0 +1,151 @@
+"""Runs under GitOps: health at every moment of a run's life, and other field managers who apply again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage_script import error
+
+from cluster.bench import SHORT, Bench
+from gitops_checks import argocd_health
+from kstatus import kstatus
+from srlm_operator.client import RUNS
+from srlm_operator.names import MANAGER
+
+pytestmark = pytest.mark.e2e
+
+
+def versions(b: Bench) -> list[dict[str, Any]]:
+    """Every version of the run that ever was."""
+    return [change.object for change in b.view.history if change.kind == "runs" and change.type != "DELETED"]
+
+
+def without_repeats(values: list[Any]) -> list[Any]:
+    return [value for n, value in enumerate(values) if n == 0 or value != values[n - 1]]
+
+
+async def test_health_over_a_whole_life(b: Bench) -> None:
+    b.pods.stages.fail("data", error(65, "InvalidSeedData", "line 3: no rank"))
+    b.pods.held.add("train")
+    b.start()
+    await b.create(**SHORT)
+    await b.until(lambda: b.condition("Stalled"))
+    await b.edit({"seedData": {**SHORT["seedData"], "language": "de"}})
+    await b.until(lambda: b.record("train").get("state") == "Running")
+    await b.edit({"suspend": True})
+    await b.until(lambda: b.status()["phase"] == "Suspended" and not b.jobs("train"))
+    await b.pods.release("train")
+    await b.edit({"suspend": False})
+    await b.succeeded()
+    await b.edit({"storage": {"retention": "DeleteAll"}})
+    await b.until(lambda: b.run()["metadata"].get("finalizers") and kstatus(b.run()) == "Current")
+    b.pods.held.add("cleanup")
+    await b.delete()
+    await b.until(lambda: "deletionTimestamp" in b.run()["metadata"])
+    await b.pods.release("cleanup")
+    await b.until(lambda: not b.run())
+
+    first, *rest = versions(b)
+    assert "status" not in first
+    judged = [kstatus(obj) for obj in rest]
+    lives = ["InProgress", "Failed", "InProgress", "Current", "InProgress", "Current", "Terminating"]
+    assert without_repeats(judged) == lives
+    for obj, status in zip(rest, judged, strict=True):
+        phase, health = obj["status"]["phase"], argocd_health(obj)[0]
+        observed = obj["status"]["observedGeneration"] == obj["metadata"]["generation"]
+        assert (status == "Current") <= (phase == "Succeeded"), "never Current before it is done"
+        if status == "Failed":
+            assert (phase, health) == ("Failed", "Degraded")
+        if status == "InProgress":
+            suspended = phase == "Suspended" and observed
+            assert health == ("Suspended" if suspended else "Progressing")
+        assert (status == "Current") == (health == "Healthy")
+        assert obj["status"]["conditions"][0]["type"] == "Ready"
+
+
+@pytest.mark.parametrize("retention", ["Retain", "DeleteAll"])
+async def test_applying_again_and_again_by_another_manager(b: Bench, retention: str) -> None:
+    b.start()
+    manifest = b.manifest(**SHORT, storage={"uri": "s3://bucket/prefix", "retention": retention})
+    manifest["metadata"]["labels"] = {"app.kubernetes.io/instance": "campaign"}
+    b.pods.held.add("train")
+    for _ in range(3):
+        await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
+    await b.until(lambda: b.record("train").get("state") == "Running")
+    for _ in range(3):  # in the middle of the run; without force: a conflict would be an error
+        await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
+    await b.pods.release("train")
+    await b.succeeded()
+    # The operator's last write was TTLs and events: a second run, handled after everything of the first.
+    await barrier(b, "second")
+    before = await b.admin.get(RUNS, b.namespace, "run")
+    for _ in range(3):
+        after = await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
+        assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "no drift"
+    assert {obj["metadata"]["generation"] for obj in versions(b) if obj["metadata"]["name"] == "run"} == {1}
+    for entry in before["metadata"]["managedFields"]:
+        fields = entry["fieldsV1"]
+        if entry["manager"] == "argocd-controller":
+            assert (entry["operation"], "f:status" in fields) == ("Apply", False)
+        else:
+            assert entry["manager"] == MANAGER
+            own = {"f:status"} if entry.get("subresource") == "status" else {"f:metadata"}
+            assert set(fields) == own
+            if "f:metadata" in fields:
+                assert retention == "DeleteAll"
+                assert set(fields["f:metadata"]) == {"f:finalizers"}
+
+
+async def test_labels_and_annotations_of_others_cause_no_write(b: Bench) -> None:
+    b.start()
+    await b.create(**SHORT)
+    await b.succeeded()
+    await barrier(b, "second")
+    before = len([r for r in b.proxy.writes() if r.name == "run"])
+    marks = {
+        "labels": {"app.kubernetes.io/instance": "campaign", "team": "x"},
+        "annotations": {"argocd.argoproj.io/tracking-id": "campaign:selfrewarding.dev/SelfRewardingRun:x/run"},
+    }
+    await b.admin.patch(RUNS, b.namespace, "run", {"metadata": marks})
+    await barrier(b, "third")
+    assert len([r for r in b.proxy.writes() if r.name == "run"]) == before
+    assert b.run()["metadata"]["labels"] == marks["labels"]
+
+
+async def barrier(b: Bench, name: str) -> None:
+    """Another run from beginning to end: whatever happened before has been handled by then."""
+    await b.create(name, **SHORT)
+    await b.succeeded(name)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+async def test_kubectl_applies_again_and_again(b: Bench, cluster: Path, tmp_path: Path) -> None:
+    b.start()
+    manifest = tmp_path / "run.json"
+    manifest.write_text(json.dumps(b.manifest(**SHORT)), encoding="utf-8")
+
+    async def kubectl(*arguments: str) -> str:
+        environ = {**os.environ, "KUBECONFIG": str(cluster)}
+        command = ("kubectl", f"--cache-dir={tmp_path / 'cache'}", *arguments, "-f", str(manifest))
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out.decode()
+        return out.decode()
+
+    assert "created" in await kubectl("apply")
+    await b.succeeded()
+    assert "unchanged" in await kubectl("apply")
+    assert await kubectl("diff") == "", "what is in the cluster is what was applied"
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "--field-manager=ci", "--force-conflicts")
+    before = (await b.admin.get(RUNS, b.namespace, "run"))["metadata"]["resourceVersion"]
+    await kubectl("apply", "--server-side", "--field-manager=ci")
+    found = await b.admin.get(RUNS, b.namespace, "run")
+    assert (found["metadata"]["resourceVersion"], found["metadata"]["generation"]) == (before, 1)
