@@ -27,10 +27,19 @@ from srlm_contract.rows import (
 )
 from srlm_contract.spec import RunSpec
 from srlm_contract.status import Condition, IterationStatus, ModelStatus, PreflightStatus, RunStatus, StageStatus
-from srlm_contract.tasks import Pins, ReportParams, RunIdentity, SourceRef, StageResult, StageTask, StorageLocation
+from srlm_contract.tasks import (
+    ArtifactRef,
+    Pins,
+    ReportParams,
+    RunIdentity,
+    SourceRef,
+    StageResult,
+    StageTask,
+    StorageLocation,
+)
 from srlm_operator.figures import iteration_metrics
 from srlm_stages.metrics import group_by_prompt, head_to_head, judge_metrics, outcome
-from srlm_stages.preference import preference_pairs
+from srlm_stages.preference import positives, preference_pairs
 from srlm_stages.statistics import figures, with_ratios
 from stage_world import QUESTIONS, World
 
@@ -108,6 +117,7 @@ def make_run(
     until: str = "",
     texts: Mapping[str, str] | None = None,
     phase: str = "Succeeded",
+    branch: ArtifactRef | None = None,
 ) -> MadeRun:
     """Commit every node of the graph up to `until` (a node id), which stays undone.
 
@@ -115,7 +125,7 @@ def make_run(
     """
     maker = _Maker(world, run_spec, dict(texts or {}))
     records: dict[int, list[StageStatus]] = {}
-    for number, node in enumerate(graph(run_spec, PINS, {})):
+    for number, node in enumerate(graph(run_spec, PINS, {}, branch)):
         if node.id == until:
             break
         manifest = maker.commit(node)
@@ -143,7 +153,7 @@ def make_run(
         ModelStatus(name=model_name(t), uri=f"s3://world/{t}", stage=s.stage, key=s.key, created_at=_time(START))
         for t, stages in sorted(records.items())
         for s in stages
-        if s.name in ("sft", "train")
+        if s.name in ("sft", "train", "choose")
     )
     status = RunStatus(
         phase=phase,  # type: ignore[arg-type]  # one of its values
@@ -169,7 +179,7 @@ class _Maker:
         self.answers: dict[str, list[ValidationAnswer]] = {}
 
     def commit(self, node: Node) -> Manifest:
-        folder = self.world.root / "made" / node.id
+        folder = self.world.root / f"made-{id(self)}" / node.id
         folder.mkdir(parents=True)
         statistics = getattr(self, f"make_{node.stage}")(node, folder)
         key = node_key(node, self.outcomes, self.spec.seed)
@@ -186,7 +196,7 @@ class _Maker:
                 statistics=with_ratios(statistics),
                 rows=int(statistics["rows"]) if "rows" in statistics else None,
                 versions={"vllm": "0.32.0"} if node.stage in ("judge", "generate") else {},
-                model=node.stage in ("sft", "train"),
+                model=node.stage in ("sft", "train", "choose"),
             )
             .manifest
         )
@@ -347,16 +357,18 @@ class _Maker:
         }
 
     def make_pairs(self, node: Node, folder: Path) -> dict[str, Any]:
+        if self.spec.preferences.strategy == "PositiveOnly":
+            best, counts = positives(self.judged[node.iteration], min_score=4, truncated="Drop")
+            write_rows(folder / "positives.jsonl", best)
+            return {"rows": 16, "prompts": 4, "pairs": len(best), "droppedScore": counts["droppedScore"]}
         pairs, counts = preference_pairs(self.judged[node.iteration], min_margin=0, length_penalty=0, truncated="Drop")
         write_rows(folder / "pairs.jsonl", pairs)
-        return {
-            "rows": 16,
-            "prompts": 4,
-            "pairs": len(pairs),
-            "ties": counts["ties"],
-            "comparable": 4,
-            "tieRate": counts["ties"] / 4,
-        }
+        ties = {"ties": counts["ties"], "comparable": 4, "tieRate": counts["ties"] / 4}
+        return {"rows": 16, "prompts": 4, "pairs": len(pairs), **ties}
+
+    def make_choose(self, node: Node, folder: Path) -> dict[str, Any]:
+        self.model(node, folder)
+        return {"checkpoints": 3, "chosenStep": 4, "winRate": 0.6, "comparisons": 18, "tokens": 50}
 
     def make_evaluate(self, node: Node, folder: Path) -> dict[str, Any]:
         params: Any = node.params

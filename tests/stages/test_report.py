@@ -324,6 +324,52 @@ class TestUnfinishedRun:
         assert len(made.lineage()["artifacts"]) == len(made.manifests)
 
 
+class TestVariants:
+    def test_a_branch_names_the_model_it_started_from(self, world: World) -> None:
+        first = make_run(world, spec(1), until="1/evaluate")
+        start = first.manifests["1/train"].ref
+        made = make_run(world, spec(1, seed=3, branchFrom={"run": "other", "model": "M2"}), branch=start)
+        made.report(branch=start)
+        lineage = made.lineage()
+        assert lineage["branch"] == start.wire()
+        assert lineage["models"][0]["artifact"] == start.wire()
+        assert "node" not in lineage["models"][0] or lineage["models"][0]["node"] == ""
+        assert [m["node"] for m in lineage["models"][1:]] == ["1/train"]
+        assert lineage["missing"] == []
+        assert "outside this run" in made.page()
+
+    def test_positives_are_marked(self, world: World) -> None:
+        made = make_run(world, spec(1, preferences={"strategy": "PositiveOnly"}))
+        made.report()
+        page = made.page()
+        assert 'class="answer positive"' in page
+        assert "train on positives" in page
+        assert table(page, "scores")["… answers below preferences.positives.minScore"] == ["4"]
+
+    def test_a_chosen_checkpoint_is_the_model(self, world: World) -> None:
+        made = make_run(world, spec(1, training={"choose": {"enabled": True}, "checkpointEverySteps": 2}))
+        made.report()
+        assert table(made.page(), "models")["checkpoint chosen (step)"] == ["–", "4"]
+        assert [m["node"] for m in made.lineage()["models"]] == ["0/sft", "1/choose"]
+
+    def test_without_evaluation(self, world: World) -> None:
+        made = make_run(world, spec(1, evaluation={"enabled": False}))
+        made.report()
+        assert "evaluation or held-out examples are turned off" in made.page()
+
+    def test_what_another_run_made_is_named(self, finished: MadeRun) -> None:
+        iterations = []
+        for iteration in finished.status.iterations:
+            stages = tuple(s.model_copy(update={"reused": True, "started_at": None}) for s in iteration.stages)
+            iterations.append(iteration.model_copy(update={"stages": stages}))
+        status = finished.status.model_copy(update={"iterations": tuple(iterations)})
+        finished.report("second", status=status.wire(defaults=False))
+        page = finished.page("second")
+        assert table(page, "loop")["train"] == ["", "reused", "reused"]
+        assert "reused from default/world" in page
+        assert all(a["reused"] for a in finished.lineage("second")["artifacts"])
+
+
 class TestDamage:
     def test_a_damaged_manifest_is_named_and_the_rest_is_shown(self, world: World) -> None:
         made = make_run(world, spec(iterations=1))
@@ -473,6 +519,27 @@ class TestStatusOfOtherVersions:
         assert [s.name for s in status.iterations[0].stages] == ["sft"]
         assert len(notes) == 1
         assert "newField" in notes[0]
+
+    def test_odd_names_and_times_do_no_harm(self, finished: MadeRun) -> None:
+        """Names that a plotting library would take for formulas, or XML refuses; times that are none."""
+        odd = [
+            {
+                "name": "$\\frac{$\x07<b>",
+                "stage": "judge",
+                "state": "Succeeded",
+                "startedAt": f"2026-11-20T09:00:0{i}Z",
+                "finishedAt": end,
+            }
+            for i, end in enumerate(
+                ("2026-11-20T09:10:00Z", "yesterday", "2026-11-20T09:10:00", "2026-11-20T08:00:00Z")
+            )
+        ]
+        names = ("M1", "M0", "M-1", "M999999999999", "../x")
+        status = {"phase": "Running", "iterations": [{"name": n, "stages": odd[:4]} for n in names]}
+        result = finished.report("odd", status=status, pins=None)
+        page = finished.page("odd")
+        assert result.statistics["bytes"] < 500_000
+        assert "$\\frac{$⟨U+0007⟩&lt;b&gt;" in page
 
     def test_a_good_status_comes_back_whole(self, finished: MadeRun) -> None:
         assert read_status(finished.status.wire(defaults=False)) == (finished.status, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,12 +13,14 @@ from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
 from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
 from srlm_contract.jsonl import RowT
 from srlm_contract.manifest import Manifest
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import MAX_ITERATIONS, RunSpec
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageName, StageTask
 
 from ..statistics import figures
 from .lenient import read_status
+
+_MODEL = re.compile(r"M([1-9][0-9]{0,2})")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class Stage:
         None for what was reused from another run: it took no time here.
         """
         record = self.record
-        if record is not None and record.started_at and record.finished_at and not record.reused:
-            return datetime.fromisoformat(record.started_at), datetime.fromisoformat(record.finished_at)
+        if record is not None and not record.reused:
+            begin, end = moment(record.started_at), moment(record.finished_at)
+            if begin is not None and end is not None and end >= begin:
+                return begin, end
         if record is None and self.manifest is not None:
             return self.manifest.timings.started_at, self.manifest.timings.finished_at
         return None
@@ -179,11 +184,21 @@ def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> 
     return Collected(artifacts, task.run, task, params.spec, status, pins, branch, tuple(stages), problems)
 
 
+def moment(text: str | None) -> datetime | None:
+    """A time of status; None when it is none."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
 def _records(status: RunStatus) -> Iterator[tuple[int, StageStatus]]:
     for iteration in status.iterations:
-        if iteration.name[:1] == "M" and iteration.name[1:].isdigit():
+        number = _MODEL.fullmatch(iteration.name)
+        if number is not None and int(number.group(1)) <= MAX_ITERATIONS + 1:
             for stage in iteration.stages:
-                yield int(iteration.name[1:]) - 1, stage
+                yield int(number.group(1)) - 1, stage
 
 
 class _Lookup:

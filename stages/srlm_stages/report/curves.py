@@ -15,6 +15,7 @@ from .collect import Collected
 from .figures import Figures
 from .plots import HEIGHT, WIDTH, colour, duration, legend, shown
 from .svg import INK, MUTED, draw
+from .text import visible
 
 
 def timeline(found: Collected, iteration: int) -> Markup | None:
@@ -40,7 +41,7 @@ def timeline(found: Collected, iteration: int) -> Markup | None:
                 (left - 0.012 * total if inside else left + bar + 0.012 * total) / factor, row, duration(width),
                 va="center", ha="right" if inside else "left", fontsize=9, color=MUTED,
             )  # fmt: skip
-        axes.set_yticks(range(len(ran)), [s.name for s, _ in ran], color=INK)
+        axes.set_yticks(range(len(ran)), [visible(s.name)[:24] for s, _ in ran], color=INK)
         axes.set_ylim(len(ran) - 0.4, -0.6)
         axes.set_xlim(0, total * 1.02 / factor)
         axes.set_xlabel(unit)

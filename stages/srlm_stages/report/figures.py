@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from srlm_contract.errors import ArtifactDamaged
@@ -136,8 +136,8 @@ def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> Model
 def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
     metrics = _metrics_file(found, stage)
     judge = metrics.get("judge") or {}
-    figures.judge = {name: Estimate(**value) for name, value in (judge.get("scorer") or {}).items()}
-    figures.length_only = {name: Estimate(**value) for name, value in (judge.get("lengthOnly") or {}).items()}
+    figures.judge = _estimates(judge.get("scorer"))
+    figures.length_only = _estimates(judge.get("lengthOnly"))
     figures.heldout = {name: int(judge[name]) for name in ("answers", "prompts", "unscored") if name in judge}
     same: dict[str, int] = {}
     if (metrics.get("headToHead") or {}).get("opponents"):
@@ -149,6 +149,16 @@ def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
         figures.against[opponent] = HeadToHead(opponent, wins, ties, losses, unreadable, result["winRate"], letters)
     for answer in found.rows(stage, "answers*.jsonl", ValidationAnswer):
         figures.lengths.add(None, len(answer.answer))
+
+
+def _estimates(measures: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Estimate]:
+    """Fields of an estimate that this version knows; another one may have more."""
+    known = [f.name for f in fields(Estimate)]
+    return {
+        name: Estimate(**{k: value[k] for k in known if k in value})
+        for name, value in (measures or {}).items()
+        if name in MEASURES
+    }
 
 
 def _metrics_file(found: Collected, stage: Stage) -> dict[str, Any]:

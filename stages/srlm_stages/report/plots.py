@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Estimate, Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
+from .text import visible
 
 #: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
 WIDTH, HEIGHT = 4.5, 2.75
@@ -115,7 +116,7 @@ def win_rates(figures: Figures) -> Markup | None:
                     axes.text(left + share / 2, row, f"{count}", va="center", ha="center", fontsize=8.5, color=letters)
                 left += share
             axes.text(1.02, row, f"{result.win_rate:.1%}", va="center", fontsize=9.5, color=INK, fontweight="bold")
-        axes.set_yticks(range(len(met)), [f"{m.name} against {r.opponent}" for m, r in met], color=INK)
+        axes.set_yticks(range(len(met)), [f"{m.name} against {visible(r.opponent)[:12]}" for m, r in met], color=INK)
         axes.set_ylim(len(met) - 0.4, -0.6)
         axes.set_xlim(0, 1.16)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])

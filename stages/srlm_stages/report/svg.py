@@ -24,6 +24,7 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names may hold a dollar sign
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
