@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import helm_python as helm
 import pytest
@@ -13,7 +12,6 @@ from charts import chart_kit as kit
 from srlm_contract.crd import custom_resource_definition
 from srlm_local import builtin_schemas
 from srlm_local.pod_security import violations
-from srlm_local.resources import BUILTIN
 
 GOLDEN = Path(__file__).parent / "golden"
 CRD_FILE = "selfrewarding.dev_selfrewardingruns.yaml"
@@ -45,46 +43,13 @@ def test_three_values_files_have_goldens() -> None:
 
 
 @pytest.mark.parametrize("name", kit.VALUES_FILES)
-def test_every_object_is_one_of_kubernetes_with_known_fields(name: str) -> None:
+def test_every_object_is_there_once_and_labelled(name: str) -> None:
+    """That they fit Kubernetes' schemas is tested in tests/unit/test_manifest_schemas.py."""
     objects = kit.manifests(kit.values_of(name))
     seen = {(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) for obj in objects}
     assert len(seen) == len(objects)
-    types = {(t.api_version, t.kind): t for t in BUILTIN}
     for obj in objects:
-        labels = obj["metadata"]["labels"]
-        assert labels["app.kubernetes.io/instance"] == kit.RELEASE, obj["metadata"]["name"]
-        if obj["apiVersion"] == "monitoring.coreos.com/v1":
-            assert obj["kind"] in ("ServiceMonitor", "PrometheusRule")
-            continue
-        model = builtin_schemas.model_name(types[obj["apiVersion"], obj["kind"]])
-        schemas = builtin_schemas.components([model])
-        assert problems(obj, schemas[model], schemas) == []
-
-
-PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
-
-
-def problems(value: Any, schema: dict[str, Any], schemas: dict[str, Any], path: str = "") -> list[str]:
-    """Fields the API does not know, and values of the wrong type."""
-    (schema,) = schema.get("allOf", [schema])
-    if "$ref" in schema:
-        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
-    wanted = PYTHON_TYPES.get(schema.get("type", ""), object)
-    if not isinstance(value, wanted):
-        return [f"{path}: {value!r} is no {schema['type']}"]
-    found: list[str] = []
-    if isinstance(value, dict) and "properties" in schema:
-        known = schema["properties"]
-        found += [f"{path}.{name}: unknown" for name in value if name not in known]
-        for name in value.keys() & known.keys():
-            found += problems(value[name], known[name], schemas, f"{path}.{name}")
-    elif isinstance(value, dict) and "additionalProperties" in schema:
-        for name, item in value.items():
-            found += problems(item, schema["additionalProperties"], schemas, f"{path}.{name}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            found += problems(item, schema.get("items", {}), schemas, f"{path}[{number}]")
-    return found
+        assert obj["metadata"]["labels"]["app.kubernetes.io/instance"] == kit.RELEASE, obj["metadata"]["name"]
 
 
 def test_the_check_itself_sees_what_is_wrong() -> None:
