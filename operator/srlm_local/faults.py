@@ -11,7 +11,7 @@
     proxy.requests                                                     # what was asked, in order
     proxy.kubeconfig()                                                 # for the client under test
 
-A rule counts the requests (or events) that it matches and acts on the nth, or on all if nth is None.
+A rule counts the requests (or events) that it matches and acts on the nth, on each `every`th, or on all.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ class Rule:
     path: str = ""
     methods: Iterable[str] = ()
     nth: int | None = None
+    every: int | None = None
     seen: int = field(default=0, init=False)
 
     def _hit(self, method: str, path: str) -> bool:
         if (self.methods and method not in self.methods) or not re.search(self.path, path):
             return False
         self.seen += 1
+        if self.every is not None:
+            return self.seen % self.every == 0
         return self.nth is None or self.seen == self.nth
 
 

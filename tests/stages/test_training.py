@@ -312,20 +312,22 @@ def test_two_nodes_train_together_and_node_0_commits(
     assert second.content_digest == ""
 
 
-def test_a_node_that_stays_alone_is_tried_again(
-    tmp_path: Path, world: World, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its peer waits for a machine, say: temporary, with what to do, and no crash of the training."""
     from srlm_stages.errors import Temporary
     from srlm_stages.training import torchrun
+    from srlm_stages.training.config import WorkerConfig
 
     monkeypatch.setattr(torchrun, "RENDEZVOUS_SECONDS", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(8)]})
-    where = {"nodes": 2, "master_address": "127.0.0.1", "master_port": port}
-    task = train_task(world, model, TrainParams(dpo=DPO), {"pairs": pairs}, processes=1, **where)
+    settings = ProcessSettings(nodes=2, master_address="127.0.0.1", master_port=port)
+    config = WorkerConfig(
+        kind="dpo", stage="train", model="m", rows="r", output="o", result="x", failures=str(tmp_path / "failures"),
+        checkpoints="c", learning_rate=1e-6, min_learning_rate=1e-7, batch_size=2, epochs=1, max_length=64, dropout=0,
+    )  # fmt: skip
     for index, says in (("0", "1/2 clients joined"), ("1", "trying to connect to")):
+        environ = dict(os.environ) | {"JOB_COMPLETION_INDEX": index}
         with pytest.raises(Temporary, match=says):
-            world.run(task, **os.environ, JOB_COMPLETION_INDEX=index)
+            torchrun.run_workers(config, settings, tmp_path, environ, lambda line: None)
