@@ -1,7 +1,8 @@
 """A state machine of everything that can happen to a run; when it is quiet, the run arrives and writes nothing more.
 
 Actions: spec edits, suspend and resume, pods that crash, run out of memory, are evicted or fail for a while, a Job
-deleted by hand, pods collected before they were read, the operator dying between writes, lost status.
+deleted by hand, pods collected before they were read, the operator dying between writes, lost status, requests for
+reports.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stage_script import Ending, error
 
 from srlm_contract.status import RunStatus
+from srlm_operator.names import REPORT_ANNOTATION
 from srlm_operator.status import MAX_STATUS_BYTES, size
 
 ENDINGS = [
@@ -106,6 +108,10 @@ class RunMachine(RuleBasedStateMachine):
     def suspend(self, suspended: bool) -> None:
         self.world.edit(suspend=suspended)
 
+    @rule(token=st.sampled_from(["one", "two"]))
+    def ask_for_a_report(self, token: str) -> None:
+        self.world.annotations = {REPORT_ANNOTATION: token}
+
     @precondition(lambda self: not self.world.jobs)
     @rule()
     def status_is_lost(self) -> None:
@@ -144,6 +150,11 @@ class RunMachine(RuleBasedStateMachine):
         world.reconcile()
         assert world.status.phase == "Succeeded", world.status.conditions
         assert len(world.status.models) >= world.spec.iterations + 1
+        report, stage = world.status.report, world.status.report_stage
+        assert report.end
+        assert report.token == world.annotations.get(REPORT_ANNOTATION, "")
+        assert stage is not None
+        assert stage.state in ("Succeeded", "Failed")
         before = world.writes
         for _ in range(3):
             world.advance(5000)
