@@ -12,36 +12,13 @@ from srlm_local.cluster import Cluster
 from srlm_local.errors import ApiError
 from srlm_local.podrunner.quantities import machine_cores
 from srlm_local.podrunner.status import NODE
+from srlm_operator import rights
 
 Object = dict[str, Any]
 SYSTEM_NAMESPACE = "self-rewarding-system"
 ACCOUNT = "self-rewarding-operator"
 SECRET = "s3-credentials"  # noqa: S105  (the name of an object)
 _RBAC = "rbac.authorization.k8s.io"
-
-# fmt: off
-OPERATOR_RULES: list[Object] = [
-    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns"],
-     "verbs": ["get", "list", "watch", "patch", "update"]},
-    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/status"],
-     "verbs": ["get", "patch", "update"]},
-    {"apiGroups": ["selfrewarding.dev"], "resources": ["selfrewardingruns/finalizers"], "verbs": ["update"]},
-    {"apiGroups": ["batch"], "resources": ["jobs"],
-     "verbs": ["get", "list", "watch", "create", "patch", "update", "delete"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["services"],
-     "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["list", "create"]},
-    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
-     "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-     "verbs": ["get", "list", "watch", "create", "patch", "update"]},
-]
-# fmt: on
-"""What the operator may do, as in the chart: it sees no Secrets and never writes pods."""
 
 
 def install(cluster: Cluster, s3_keys: tuple[str, str]) -> None:
@@ -50,16 +27,25 @@ def install(cluster: Cluster, s3_keys: tuple[str, str]) -> None:
     _ensure(cluster, "customresourcedefinitions.apiextensions.k8s.io", custom_resource_definition())
     _ensure(cluster, "namespaces", {"metadata": {"name": SYSTEM_NAMESPACE}})
     _ensure(cluster, "serviceaccounts", {"metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}})
-    _ensure(cluster, f"clusterroles.{_RBAC}", {"metadata": {"name": ACCOUNT}, "rules": OPERATOR_RULES})
-    binding = {
-        "metadata": {"name": ACCOUNT},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": ACCOUNT},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
-    }
-    _ensure(cluster, f"clusterrolebindings.{_RBAC}", binding)
+    _grant(cluster)
     data = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), s3_keys, strict=True))
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
     _ensure(cluster, "secrets", {"metadata": {"name": SECRET, "namespace": "default"}, "data": encoded})
+
+
+def _grant(cluster: Cluster) -> None:
+    """The account's rights: those that the chart gives an operator of the whole cluster."""
+    subjects = [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}]
+    for kind, namespace, rules in (
+        ("ClusterRole", "", [*rights.SERVING, *rights.CLUSTER]),
+        ("Role", SYSTEM_NAMESPACE, [*rights.leading(ACCOUNT)]),
+    ):
+        plural = f"{kind.lower()}s.{_RBAC}"
+        metadata = {"name": ACCOUNT} | ({"namespace": namespace} if namespace else {})
+        _ensure(cluster, plural, {"metadata": metadata, "rules": rules})
+        reference = {"apiGroup": _RBAC, "kind": kind, "name": ACCOUNT}
+        binding = {"metadata": metadata, "roleRef": reference, "subjects": subjects}
+        _ensure(cluster, plural.replace("roles", "rolebindings"), binding)
 
 
 def _ensure(cluster: Cluster, resource: str, wanted: Object) -> None:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from charts import chart_kit as kit
 from srlm_operator import names
+from srlm_operator import rights as operator_rights
 
 Right = tuple[str, str, str]
-#: (API group, resource, verb) in the namespaces that are served.
-SERVING: set[Right] = {
-    *{(names.GROUP, names.PLURAL, verb) for verb in ("get", "list", "watch", "patch")},
-    (names.GROUP, f"{names.PLURAL}/status", "patch"),
-    *{("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")},
-    *{("", "pods", verb) for verb in ("list", "watch")},
-    ("", "pods/log", "get"),
-    ("", "services", "create"),
-    *{("", "events", verb) for verb in ("list", "create")},
-}
-CLUSTER: set[Right] = {("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")}
-LEADING: set[Right] = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
-MODES = [{}, {"watchNamespaces": ["team-a", "team-b"]}, *(kit.values_of(name) for name in kit.VALUES_FILES)]
 
 
-def rights(role: dict[str, Any]) -> set[Right]:
-    """Every combination that a role grants."""
+def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
+    """Every combination that rules grant, as (API group, resource, verb)."""
     return {
         (group, resource, verb)
-        for rule in role["rules"]
+        for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+SERVING, CLUSTER = rights(operator_rights.SERVING), rights(operator_rights.CLUSTER)
+LEADING = rights(operator_rights.leading("any"))
+MODES = [{}, {"watchNamespaces": ["team-a", "team-b"]}, *(kit.values_of(name) for name in kit.VALUES_FILES)]
 
 
 def roles(objects: list[dict[str, Any]], kind: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -45,10 +39,10 @@ def test_cluster_wide() -> None:
     cluster = roles(objects, "ClusterRole")
     operator = f"{kit.NAMESPACE}:release-self-rewarding-operator"
     assert {name for _, name in cluster} == {operator, f"{operator}:view", f"{operator}:edit"}
-    assert rights(cluster["", operator]) == SERVING | CLUSTER
+    assert rights(cluster["", operator]["rules"]) == SERVING | CLUSTER
     (leader,) = roles(objects, "Role").items()
     assert leader[0] == (kit.NAMESPACE, "release-self-rewarding-operator-leader")
-    assert rights(leader[1]) == LEADING
+    assert rights(leader[1]["rules"]) == LEADING
 
 
 def test_namespaced_mode_has_no_cluster_role() -> None:
@@ -57,8 +51,16 @@ def test_namespaced_mode_has_no_cluster_role() -> None:
     found = roles(objects, "Role")
     assert {where for where, _ in found} == {"team-a", "team-b", kit.NAMESPACE}
     for where in ("team-a", "team-b"):
-        assert rights(found[where, "release-self-rewarding-operator"]) == SERVING
-    assert rights(found[kit.NAMESPACE, "release-self-rewarding-operator-leader"]) == LEADING
+        assert rights(found[where, "release-self-rewarding-operator"]["rules"]) == SERVING
+    assert rights(found[kit.NAMESPACE, "release-self-rewarding-operator-leader"]["rules"]) == LEADING
+
+
+def test_rules_are_those_of_the_one_machine_cluster() -> None:
+    lease = "release-self-rewarding-operator"
+    cluster, own = roles(kit.manifests(), "ClusterRole"), roles(kit.manifests(), "Role")
+    serving = cluster["", f"{kit.NAMESPACE}:{lease}"]["rules"]
+    assert serving == [*operator_rights.SERVING, *operator_rights.CLUSTER]
+    assert own[kit.NAMESPACE, f"{lease}-leader"]["rules"] == [*operator_rights.leading(lease)]
 
 
 def test_only_the_own_lease_is_written() -> None:
@@ -82,7 +84,7 @@ def test_without_election_no_lease() -> None:
 def test_no_secrets_no_wildcards_no_way_up(values: dict[str, Any]) -> None:
     objects = kit.manifests(values)
     for role in kit.of_kind(objects, "Role") + kit.of_kind(objects, "ClusterRole"):
-        for group, resource, verb in rights(role):
+        for group, resource, verb in rights(role["rules"]):
             assert "*" not in (group, resource, verb)
             assert resource.split("/")[0] not in ("secrets", "serviceaccounts", "roles", "clusterroles", "configmaps")
             assert resource not in ("pods/exec", "pods/attach", "pods/ephemeralcontainers")
@@ -113,7 +115,7 @@ def test_users_get_runs_with_the_roles_they_have() -> None:
     for level in ("view", "edit", "admin"):
         label = f"rbac.authorization.k8s.io/aggregate-to-{level}"
         chosen = [role for role in cluster if role["metadata"]["labels"].get(label) == "true"]
-        granted[level] = set().union(*(rights(role) for role in chosen))
+        granted[level] = set().union(*(rights(role["rules"]) for role in chosen))
     shown = (names.PLURAL, f"{names.PLURAL}/status")
     view = {(names.GROUP, name, verb) for name in shown for verb in ("get", "list", "watch")}
     edit = {(names.GROUP, names.PLURAL, v) for v in ("create", "update", "patch", "delete", "deletecollection")}
