@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stage_script import Ending, error
 
 from srlm_contract.status import RunStatus
-from srlm_operator.names import REPORT_ANNOTATION
+from srlm_operator.names import FINALIZER, REPORT_ANNOTATION
 from srlm_operator.status import MAX_STATUS_BYTES, size
 
 ENDINGS = [
@@ -160,6 +160,27 @@ class RunMachine(RuleBasedStateMachine):
             world.advance(5000)
             world.reconcile()
         assert world.writes == before
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Deleted with all it made, while the storage fails again and again: it goes, within the deadline."""
+        world = self.world
+        world.edit(storage=world.spec.storage.model_copy(update={"retention": "DeleteAll"}))
+        for _ in range(3):
+            world.reconcile()
+        assert world.finalizers == (FINALIZER,)
+        world.deleted_at = world.now
+        world.stages.fail("cleanup", *[error(75, "StorageUnavailable")] * 500)
+        for _ in range(200):
+            found = world.reconcile()
+            if world.gone:
+                break
+            for name in world.active():
+                world.finish(name)
+            world.advance(min(found.requeue_after or 1, 60))
+        assert world.gone
+        limit = world.settings.cleanup_deadline_seconds + 60
+        assert (world.now - world.deleted_at).total_seconds() <= limit
 
 
 TestRunMachine = RunMachine.TestCase

@@ -13,6 +13,7 @@ import pytest
 from wire import JOBS, SHORT, Wire, wire
 
 from srlm_local.errors import ApiError, forbidden
+from srlm_local.events import record
 from srlm_local.podrunner.status import NODE
 from srlm_local.request import Request
 from srlm_local.resources import ResourceType
@@ -252,6 +253,26 @@ async def test_pod_security_refuses_what_a_setting_of_the_operator_asks_for(fold
         w.apply(**SHORT)
         await shows(w, "Stalled", "Forbidden", 'violates PodSecurity "restricted:latest"', "hostPath")
         w.cluster.patch("namespaces", "default", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": None}}})
+        await goes_on(w)
+
+
+async def test_a_mount_that_failed_at_first_is_forgotten_once_the_pod_is_beyond_it(folder: Any) -> None:
+    """Pulling a large image takes minutes, in which the old event is still there."""
+    async with strict(folder) as w:
+        w.pods.waiting["preflight"] = {"reason": "ContainerCreating"}
+        w.pods.folder = None
+        await w.start_operator()
+        w.apply(**SHORT)
+        await w.until(lambda: w.cluster.list("pods") and "containerStatuses" in w.cluster.list("pods")[0]["status"])
+        (pod,) = w.cluster.list("pods")
+        status = {**pod["status"], "startTime": "2026-01-01T00:00:00Z"}
+        pod = w.cluster.update("pods", {**pod, "status": status}, subresource="status")
+        text = 'MountVolume.SetUp failed for volume "rubric" : configmap "ours" not found'
+        record(w.cluster, pod, "Warning", "FailedMount", text, "kubelet")
+        await shows(w, "Stalled", "SecretNotFound", text)
+        record(w.cluster, pod, "Normal", "Pulling", 'Pulling image "x"', "kubelet")
+        await w.until(lambda: w.condition("Reconciling").get("reason") == "Progressing")
+        w.pods.release("preflight")
         await goes_on(w)
 
 

@@ -1,0 +1,64 @@
+"""What is read off Jobs and pods as a real cluster writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from srlm_operator.views import pod_view
+
+CREATING = {"reason": "PodInitializing"}
+PULL = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}
+
+
+def pod(phase: str = "Pending", **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", "uid": "u", "labels": {}},
+        "spec": {"containers": [{"name": "stage"}]},
+        "status": {"phase": phase, **status},
+    }
+
+
+def container(name: str, **state: Any) -> dict[str, Any]:
+    return {"name": name, "state": state}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"containerStatuses": [container("stage", waiting=PULL)]},
+        {"containerStatuses": [container("stage", running={}), container("sidecar", waiting=PULL)]},
+        {"containerStatuses": [container("sidecar", waiting=PULL), container("stage", waiting=CREATING)]},
+        {
+            "initContainerStatuses": [container("init", waiting=PULL)],
+            "containerStatuses": [container("stage", waiting=CREATING)],
+        },
+    ],
+    ids=["stage", "sidecar", "sidecar-first", "init"],
+)
+def test_the_container_that_holds_the_pod_up_is_found(status: dict[str, Any]) -> None:
+    found = pod_view(pod(**status))
+    assert (found.waiting_reason, found.waiting_message) == ("ImagePullBackOff", 'Back-off pulling image "x"')
+
+
+def test_a_failed_init_container_is_no_answer_of_the_stage() -> None:
+    """Its 65 says nothing about an input of the stage, which has not even begun."""
+    found = pod_view(
+        pod(
+            "Failed",
+            initContainerStatuses=[container("fetch", terminated={"exitCode": 65, "reason": "Error", "message": "no"})],
+            containerStatuses=[container("stage", waiting=CREATING)],
+        )
+    )
+    assert (found.exit_code, found.message) == (1, "init container fetch ended with exit code 65: no")
+    assert found.waiting_reason == ""
+
+
+def test_gpus_are_counted_over_all_containers() -> None:
+    body = pod("Running")
+    body["spec"]["containers"] = [
+        {"name": "stage", "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "4"}}},
+        {"name": "judge", "resources": {"limits": {"nvidia.com/mig-1g.10gb": "2"}}},
+    ]
+    assert pod_view(body).gpus == 10
