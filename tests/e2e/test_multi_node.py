@@ -16,7 +16,7 @@ import pytest
 from e2e.machine import Machine
 from e2e.runs import manifests, small_run, stage_records
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PREFIX = "nodes"
 
@@ -31,7 +31,7 @@ def training_run(cluster: Machine, name: str, model: Path, nodes: int, processes
     spec["evaluation"] = {"enabled": False}
     spec["generation"]["shards"] = 1
     spec["training"] |= {"nodes": nodes, "processesPerNode": processes, "microBatchSize": 1, "checkpointEverySteps": 4}
-    spec["training"]["dpo"] |= {"batchSize": 4, "epochs": 20, "learningRate": 1e-4, "minLearningRate": 1e-5}
+    spec["training"]["dpo"] |= {"batchSize": 4, "epochs": 16, "learningRate": 1e-4, "minLearningRate": 1e-5}
     return run
 
 
@@ -45,7 +45,7 @@ def forget_training(cluster: Machine) -> None:
 
 def trained(cluster: Machine, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Record of the train stage and its manifest, once the run has succeeded."""
-    cluster.until(lambda: cluster.finished(name), 300, f"run {name} did not end")
+    cluster.until(lambda: cluster.finished(name), 400, f"run {name} did not end")
     status = cluster.get(name)["status"]
     assert status["phase"] == "Succeeded", cluster.describe()
     record = stage_records(status)["M2/train"]
@@ -88,7 +88,7 @@ def test_two_nodes_train_what_one_does_and_a_lost_pod_costs_an_attempt(cluster: 
 
     forget_training(cluster)
     cluster.apply(training_run(cluster, "two-nodes", tiny_model, nodes=2, processes=2))
-    cluster.until(lambda: resume_points(cluster), 120, "no resume point was stored")
+    cluster.until(lambda: resume_points(cluster), 300, "no resume point was stored")
     job = stage_records(cluster.get("two-nodes")["status"])["M2/train"]["job"]
     victim = entry_of_node(cluster, job, 1)
     assert victim is not None, "training was over before a pod could be killed"
