@@ -98,12 +98,13 @@ async def test_status_screen_and_its_errors(tmp_path: Path, monkeypatch: pytest.
     async with wire(tmp_path, monkeypatch) as w:
         await w.start_operator()
         w.apply(**SHORT)
-        await w.until(lambda: w.condition("Ready"))
+        await w.until(w.reported)
         status, out, _ = await srlm("status", "run", "-n", "default")
         assert status == 0
         assert "default/run" in out
         assert "Succeeded" in out
         assert "✓ train" in out
+        assert "report: s3://bucket/prefix/runs/default/run/report.html of 20" in out
         status, _, err = await srlm("status", "absent", "-n", "default")
         assert (status, "absent does not exist" in err) == (1, True)
 
