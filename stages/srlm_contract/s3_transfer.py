@@ -29,6 +29,8 @@ from .s3_errors import translated
 from .store import FileDigest
 
 MAX_PARTS = 10_000
+#: Bytes of one read from a connection: the HTTP library copies what it reads, and small copies stay in the cache.
+PIECE_BYTES = 512 * 1024
 R = TypeVar("R")
 
 
@@ -87,7 +89,7 @@ class Pipeline(Generic[R]):
 
     def buffer(self) -> bytearray:
         """A buffer to fill and submit; waits for the oldest work when all are in use."""
-        if len(self._pending) >= self._limit:
+        while self._pending and (len(self._pending) >= self._limit or self._pending[0][1].done()):
             self._finish_oldest()
         return self._free.pop() if self._free else bytearray(self._buffer_bytes)
 
@@ -133,7 +135,7 @@ def _read_some(target: S3Object, etag: str, start: int, view: memoryview) -> int
     try:
         if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             raise Temporary(f"cannot read {target.uri}: asked for {span}, got {answer.get('ContentRange')}")
-        while done < len(view) and (count := body.readinto(view[done:])):
+        while done < len(view) and (count := body.readinto(view[done : done + PIECE_BYTES])):
             done += count
     except (BotoCoreError, HTTPError, OSError):
         # What arrived is kept: the caller goes on from there.
@@ -220,8 +222,8 @@ def upload_parts(
                 buffer = pipeline.buffer()
                 view = memoryview(buffer)[: min(part, size - start)]
                 _fill(source, view, path)
-                digest.update(view)
                 pipeline.submit(buffer, partial(send, number, view))
+                digest.update(view)  # while it is sent; the buffer is reused by this thread only
         with translated(target.uri, "write"):
             _complete(target, upload, parts, size, condition)
     except BaseException:

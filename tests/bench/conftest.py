@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-for folder in (Path(__file__).parent, Path(__file__).parents[1] / "operator"):
+for folder in (Path(__file__).parent, *(Path(__file__).parents[1] / name for name in ("operator", "local"))):
     sys.path.insert(0, str(folder))
 
 from pairs import HEAD, TABLE, load  # noqa: E402 - it lies in the first of these folders
