@@ -63,10 +63,10 @@ def test_light_dark_and_print(page: Page, folder: Path) -> None:
     page.size(1280, dark=True)
     dark = page.value(colours)
     assert light != dark
-    assert page.value("document.querySelectorAll('details:not([open])').length") > 0
+    assert page.value("document.querySelectorAll('section > details:not([open])').length") > 0
     assert page.pdf().startswith(b"%PDF")
     page.value("dispatchEvent(new Event('beforeprint'))")
-    assert page.value("document.querySelectorAll('details:not([open])').length") == 0
+    assert page.value("document.querySelectorAll('section > details:not([open])').length") == 0
 
 
 def test_search(page: Page, folder: Path) -> None:

@@ -196,6 +196,8 @@ def lengths(figures: Figures) -> Markup | None:
         return None
     bins = [b for m in models for b in m.lengths.lengths]
     first, last = min(bins), max(bins) + 1
+    if last - first < 2 * LENGTH_BINS:  # a single bin would fill the whole width
+        first, last = first - LENGTH_BINS, last + LENGTH_BINS
 
     def paint(figure: Figure) -> None:
         rows = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
@@ -217,7 +219,7 @@ def lengths(figures: Figures) -> Markup | None:
                 color=MUTED,
                 pad=2,
             )
-        ticks = [b for b in range(first, last + 1) if b % LENGTH_BINS == 0]
+        ticks = [b for b in range(first, last + 1) if b % LENGTH_BINS == 0 and b >= 0]
         ticks = ticks[:: max(1, len(ticks) // 6)]
         rows[-1].set_xticks(ticks, [f"{2 ** (b // LENGTH_BINS):,}" for b in ticks])
         rows[-1].set_xlim(first - 0.3, last + 0.3)

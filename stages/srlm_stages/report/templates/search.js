@@ -32,10 +32,10 @@
     group.addEventListener("change", search);
     box.hidden = false;
   }
-  // Paper has nothing to click on: what is folded is unfolded while printing.
+  // Paper has nothing to click on: what is folded is unfolded while printing, verdicts apart: they fill a book.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = Array.from(document.querySelectorAll("details:not([open])"));
+    folded = Array.from(document.querySelectorAll("details:not([open]):not(.verdicts)"));
     for (const element of folded) element.open = true;
   });
   addEventListener("afterprint", () => {
