@@ -42,6 +42,7 @@ from srlm_contract.tasks import (
 from .context import StageContext
 from .errors import InvalidTask, StageFailure, Terminated
 from .progress import ProgressReporter
+from .redaction import redacted
 from .statistics import Statistics, figures, merge_shards, with_ratios
 
 EXIT_CRASHED = 1
@@ -133,10 +134,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     except Terminated:
         return fail(EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)")
     except Exception as crash:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc(), environ), file=sys.stderr, flush=True)  # noqa: T201
         reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
         return fail(EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
-    write_result(result.model_copy(update={"storage_errors": errors.count}), environ)
+    warnings = tuple(redacted(text, environ) for text in result.warnings)
+    write_result(result.model_copy(update={"storage_errors": errors.count, "warnings": warnings}), environ)
     return EXIT_OK
 
 
@@ -353,6 +355,7 @@ def _fail(
     error: BaseException | None,
     storage_errors: int,
 ) -> int:
+    message = redacted(message, environ)
     print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
     known = stage if stage in get_args(StageName) else "preflight"
     artifact = getattr(error, "artifact", None)

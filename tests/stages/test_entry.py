@@ -201,6 +201,26 @@ def test_failed_requests_are_told_whether_the_stage_succeeds_or_not(
     assert (result.error is None) == (code == 0)
 
 
+def test_a_judge_that_repeats_its_key_tells_nobody(world: World, endpoint: str, tmp_path: Path) -> None:
+    key = 'sk-canary/"7+x'
+    row = Candidate(id=row_id("q", "a"), prompt_id=row_id("q"), prompt="q", answer="a", sample=0, tokens=1)
+    inputs = {"candidates": world.put("generate", {"candidates.jsonl": [row]})}
+
+    def refuse(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return 401, {"error": f"Incorrect API key provided: {key}"}
+
+    with judge_server(refuse) as server:
+        task = world.task(JudgeParams(external=ExternalJudgeSpec(url=server.url, model="m")), inputs=inputs)
+        location = StorageLocation(uri=f"s3://world/{tmp_path.name}", endpoint_url=endpoint)
+        pod = Pod("judge", task.model_copy(update={"storage": location}), tmp_path, SRLM_JUDGE_API_KEY=key)
+        code, result = pod.end()
+        assert server.keys == {f"Bearer {key}"}
+    assert code == 77
+    assert result.error is not None
+    assert "Incorrect API key provided: [SRLM_JUDGE_API_KEY]" in result.error.message
+    assert "sk-canary" not in pod.log.read_text() + pod.out + pod.err
+
+
 def test_sigterm_ends_a_waiting_stage_at_once(world: World, endpoint: str, tmp_path: Path) -> None:
     row = Candidate(id=row_id("q", "a"), prompt_id=row_id("q"), prompt="q", answer="a", sample=0, tokens=1)
     inputs = {"candidates": world.put("generate", {"candidates.jsonl": [row]})}

@@ -19,6 +19,7 @@ from pathlib import Path
 from srlm_contract.tasks import ProcessSettings
 
 from ..errors import BadInput, InvalidTask, NotPermitted, StageFailure, Temporary
+from ..redaction import SECRET_VARIABLES
 from .config import WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE
 
@@ -70,7 +71,7 @@ def command(settings: ProcessSettings, place: Place, config: Path) -> list[str]:
 
 def environment(settings: ProcessSettings, place: Place, environ: Mapping[str, str]) -> dict[str, str]:
     """Environment of torchrun and its workers: no credentials, they need none."""
-    hidden = ("AWS_", "SRLM_TASK", "SRLM_JUDGE_API_KEY", "HF_TOKEN")
+    hidden = ("AWS_", "SRLM_TASK", *SECRET_VARIABLES)
     env = {name: value for name, value in environ.items() if not name.startswith(hidden)}
     env[PARENT_VARIABLE] = str(os.getpid())
     # The pod's own value counts its cores; two processes with that many threads each spin on one another.

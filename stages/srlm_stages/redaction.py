@@ -1,0 +1,25 @@
+"""Keeps the secrets of a stage out of what it says.
+
+Servers repeat in their errors what they were sent: a judge its API key, a proxy a header. Such texts reach logs,
+termination messages and from there the run's status, which more people may read than the Secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+#: Variables that hold secrets in a stage's container.
+SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "SRLM_JUDGE_API_KEY")
+#: Shorter values are no secrets, and would be found in every text.
+_SHORTEST = 6
+
+
+def redacted(text: str, environ: Mapping[str, str]) -> str:
+    """`text` with the name of the variable in the place of every secret value: `Bearer [HF_TOKEN]`."""
+    for name in SECRET_VARIABLES:
+        value = environ.get(name, "").strip()
+        if len(value) >= _SHORTEST:
+            for spelling in {value, quote(value, safe=""), value.replace("\\", "\\\\").replace('"', '\\"')}:
+                text = text.replace(spelling, f"[{name}]")
+    return text
