@@ -14,6 +14,7 @@ from srlm_contract.status import Condition
 from .draft import Note
 from .times import stamp
 
+RunPhase = Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"]
 #: The most telling reason first; what is not listed comes before `Progressing`.
 _LAST = ("Retrying", "Progressing")
 _MAX_MESSAGE = 4000
@@ -72,7 +73,7 @@ def conditions(
 
 def phase(
     *, stalls: Sequence[Note], ready: bool, suspended: bool, started: bool, active: bool
-) -> Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"]:
+) -> RunPhase:
     """For people. Something stalled is `Failed` only when no Job is left that could go on by itself."""
     if ready:
         return "Succeeded"

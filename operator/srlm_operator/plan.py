@@ -14,14 +14,14 @@ Order
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from srlm_contract.status import RunStatus
 
 from .attempts import gpu_seconds
-from .conditions import conditions, phase
+from .conditions import RunPhase, conditions
 from .draft import PREFLIGHT, REPORT, Draft, Note
 from .names import FINALIZER
 from .plan_deletion import plan_deletion, release
@@ -43,7 +43,7 @@ NO_STORAGE = (
 def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Plan:
     """What to do next for a run."""
     if run.spec is None:
-        return _stalled(run, now, Note("InvalidSpec", run.spec_error))
+        return _newer(run, now, settings) if run.spec_newer else _stalled(run, now, Note("InvalidSpec", run.spec_error))
     if run.spec.storage.uri is None:
         return _stalled(run, now, Note("StorageNotSet", NO_STORAGE))
     draft = Draft(run, run.spec, observed, now, settings)
@@ -74,13 +74,34 @@ def _stalled(run: Run, now: datetime, note: Note) -> Plan:
     """A spec this operator cannot read, or a run without a place for artifacts: Jobs go on, nothing is decided."""
     if run.deleted_at is not None:
         return release() if FINALIZER in run.finalizers else Plan()
-    stalls = [note]
+    return _undecided(run, now, "Failed", stalls=[note])
+
+
+def _newer(run: Run, now: datetime, settings: Settings) -> Plan:
+    """The definition was upgraded before this operator: Jobs go on, and the next version decides.
+
+    What is done stays as it is, and deletion leaves clean-up to the next version for as long as it may take.
+    """
+    if run.deleted_at is not None:
+        left = settings.cleanup_deadline_seconds - (now - run.deleted_at).total_seconds()
+        return Plan(requeue_after=left) if left > 0 else release() if FINALIZER in run.finalizers else Plan()
+    ready = any(condition.type == "Ready" and condition.status == "True" for condition in run.status.conditions)
+    if ready and run.status.observed_generation == run.generation:
+        return Plan()
+    text = f"This operator is older than the definition of runs, and waits to be upgraded: {run.spec_error}"
+    return _undecided(run, now, run.status.phase, waits=[Note("NewerSpec", text)])
+
+
+def _undecided(
+    run: Run, now: datetime, shown: RunPhase, waits: Sequence[Note] = (), stalls: Sequence[Note] = ()
+) -> Plan:
+    """New conditions, and nothing else."""
     status = run.status.model_copy(
         update={
             "observed_generation": run.generation,
-            "phase": phase(stalls=stalls, ready=False, suspended=False, started=False, active=False),
+            "phase": shown,
             "conditions": conditions(
-                waits=(),
+                waits=waits,
                 stalls=stalls,
                 ready=False,
                 suspended=False,

@@ -35,6 +35,8 @@ class Run:
     finalizers: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     deleted_at: datetime | None = None
+    spec_newer: bool = False
+    """The spec only has fields that this version does not know: the definition is newer than this operator."""
     storage_basis: Storage | None = None
     """What fields mean that the run's own `spec.storage` leaves out: kept in status, so that it stays."""
 
@@ -101,6 +103,8 @@ class PodView:
     finished_at: datetime | None = None
     gpus: float = 0
     deleting: bool = False
+    deleted_at: datetime | None = None
+    """When it has to be gone: the end of its grace period."""
 
 
 @dataclass(frozen=True)

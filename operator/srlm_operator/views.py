@@ -30,11 +30,12 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
     settings: of the operator, for its default storage; without them what status keeps of it counts.
     """
     meta = obj["metadata"]
-    spec, error = None, ""
+    spec, error, newer = None, "", False
     try:
         spec = RunSpec.parse(obj.get("spec") or {})
     except ValidationError as problem:
         error = describe(problem)
+        newer = all(item["type"] == "extra_forbidden" for item in problem.errors())
     stored = obj.get("status") or {}
     try:
         status = RunStatus.parse(stored)
@@ -56,6 +57,7 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
         finalizers=tuple(meta.get("finalizers") or ()),
         annotations=meta.get("annotations") or {},
         deleted_at=parse(meta.get("deletionTimestamp")),
+        spec_newer=newer,
         storage_basis=basis,
     )
 
@@ -154,6 +156,7 @@ def pod_view(obj: Obj) -> PodView:
         finished_at=parse(ended.get("finishedAt")),
         gpus=_gpus(spec.get("containers") or ()),
         deleting="deletionTimestamp" in meta,
+        deleted_at=parse(meta.get("deletionTimestamp")),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import RUNS, SHORT, Wire, wire
+from wire import JOBS, RUNS, SHORT, Wire, wire
 
 from srlm_contract.crd import CRD_NAME, custom_resource_definition
 
@@ -108,9 +108,9 @@ async def test_a_definition_that_is_newer_than_the_operator_stops_nothing(
         await w.until(lambda: w.status().get("stage") == "generate")
         made = w.nodes()
         define(w, newer)
-        stalled = await w.until(lambda: w.condition("Stalled"))
-        assert stalled["reason"] == "InvalidSpec"
-        assert "newest" in stalled["message"]
+        waiting = await w.until(lambda: newer_spec(w))
+        assert "newest" in waiting["message"]
+        assert (w.status()["phase"], w.condition("Stalled")) == ("Running", {})
         w.pods.release("generate")
         await w.until(lambda: all("completionTime" in job["status"] for job in w.jobs()))
         await w.kill_operator()
@@ -118,3 +118,42 @@ async def test_a_definition_that_is_newer_than_the_operator_stops_nothing(
         await w.start_operator()
         await w.until(lambda: w.condition("Ready"))
         assert {node: w.nodes().count(node) for node in made} == dict.fromkeys(made, 1)
+
+
+def newer_spec(w: Wire) -> dict[str, Any]:
+    found = w.condition("Reconciling")
+    return found if found.get("reason") == "NewerSpec" else {}
+
+
+async def test_a_definition_that_is_newer_leaves_done_runs_alone_and_deletion_to_the_next_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = custom_resource_definition()
+    spec = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["newest"] = {"type": "boolean", "default": True}
+    storage = {"uri": "s3://bucket/prefix", "retention": "DeleteAll"}
+    async with wire(tmp_path, monkeypatch, resync_seconds=0.2) as w:
+        w.pods.held.add("data")
+        await w.start_operator()
+        w.apply("done", **SHORT)
+        w.pods.release("data")
+        await w.until(lambda: w.condition("Ready", "done"))
+        w.pods.held.add("data")
+        w.apply(**{**SHORT, "storage": storage, "seed": 7})
+        await w.until(lambda: w.status().get("stage") == "data")
+        before = w.status("done")
+        define(w, newer)
+        await w.until(lambda: newer_spec(w))
+        w.cluster.delete(RUNS, "run", "default", propagation="Background")
+        w.apply("other", **SHORT)
+        await w.until(lambda: w.status("other"))
+        assert w.cluster.get(RUNS, "run", "default")["metadata"]["finalizers"]
+        assert w.status("done") == before
+        await w.kill_operator()
+        define(w, custom_resource_definition())
+        watcher = w.cluster.storage.watcher(w.cluster.version)
+        await w.start_operator()
+        await w.until(lambda: w.cluster.find(RUNS, "run", "default") is None)
+        made = [c.object["metadata"]["labels"] for c in watcher.poll() if (c.resource, c.type) == (JOBS, "ADDED")]
+        watcher.close()
+        assert "cleanup" in {labels["selfrewarding.dev/stage"] for labels in made}
