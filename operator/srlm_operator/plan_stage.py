@@ -174,10 +174,13 @@ def drive(draft: Draft, work: Work, *, start: bool) -> None:
         record = draft.records[work.id] = _forgive(record)
     if record.state == "Running":
         job = draft.job(record.job)
-        if job is not None and not _outdated(draft, work, record, job):
+        if job is not None and _wedged(draft, job):
+            stop(draft, work.id, "Disrupted", "a stopped pod was never replaced: its Job can make no pods any more")
+        elif job is not None and not _outdated(draft, work, record, job):
             _watch(draft, record, job, work)
             return
-        stop(draft, work.id, "Superseded", "the settings of its pods changed before they were running")
+        else:
+            stop(draft, work.id, "Superseded", "the settings of its pods changed before they were running")
         record = draft.records[work.id]
     if record.state == "Succeeded":
         return
@@ -221,6 +224,21 @@ def _explain(draft: Draft, record: StageStatus, work: Work) -> None:
             "AttemptsExhausted",
             f"{title(work.id)} failed {record.counted_failures} times, at last: {failure.reason}: {failure.message}",
         )
+
+
+def _wedged(draft: Draft, job: JobView) -> bool:
+    """Whether the Job keeps a stopped pod and cannot replace it.
+
+    So it is in a namespace that is being deleted: pods go first, this one waits for its replacement, and everything
+    else in the namespace, the run too, waits for this one.
+    """
+    for pod in draft.pods(job.name):
+        if pod.deleted_at is not None and pod.phase in ("Succeeded", "Failed"):
+            end = pod.deleted_at + timedelta(seconds=draft.settings.wedged_seconds)
+            if draft.now >= end:
+                return True
+            draft.wake(end)
+    return False
 
 
 def _outdated(draft: Draft, work: Work, record: StageStatus, job: JobView) -> bool:

@@ -49,7 +49,9 @@ class Settings:
     look_again_seconds: float = 5
     """Pause between looks at the events of a Job without pods, or of a pod that does not start."""
     image_pull_patience_seconds: float = 600
-    """After this long an image that cannot be pulled is a matter for a person."""
+    """After this long an image that cannot be pulled, or a pod that cannot be configured, is a matter for a person."""
+    wedged_seconds: float = 900
+    """A stopped pod that its Job keeps for longer waits for a replacement that never comes; Jobs back off for less."""
     cleanup_deadline_seconds: int = 600
     """Longest time that clean-up may hold up the deletion of a run."""
     max_backoff_seconds: float = 600

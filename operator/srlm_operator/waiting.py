@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from .draft import Draft
 from .values import JobView, PodView
@@ -56,21 +56,26 @@ def _pod_problem(draft: Draft, pod: PodView, job: JobView, what: str) -> bool:
         draft.wait("Unschedulable", f"{what}: pod {pod.name}: {pod.unschedulable}")
         return True
     message = f"{what}: pod {pod.name}: {pod.waiting_message or pod.waiting_reason}"
+    since = pod.started_at or job.created_at or draft.now
     if pod.waiting_reason in _IMAGE:
-        since = pod.started_at or job.created_at or draft.now
-        old = since + timedelta(seconds=draft.settings.image_pull_patience_seconds)
-        if draft.now >= old:
-            draft.stall("ImagePullFailed", message)
-        else:
-            draft.wait("ImagePullFailed", message)
-            draft.wake(old)
+        _patiently(draft, "ImagePullFailed", message, since)
         return True
     if pod.waiting_reason in _CONFIG:
         if any(word in pod.waiting_message.lower() for word in _MISSING):
             draft.stall("SecretNotFound", message)
         else:
-            draft.wait("PodConfigError", message)
+            _patiently(draft, "PodConfigError", message, since)
         if pod.waiting_reason == "FailedMount":
             _look_again(draft)
         return True
     return False
+
+
+def _patiently(draft: Draft, reason: str, message: str, since: datetime) -> None:
+    """Waited for at first: registries and kubelets have their moments. Then a matter for a person."""
+    old = since + timedelta(seconds=draft.settings.image_pull_patience_seconds)
+    if draft.now >= old:
+        draft.stall(reason, message)
+    else:
+        draft.wait(reason, message)
+        draft.wake(old)

@@ -316,11 +316,33 @@ def test_waiting_pods_say_why_and_recover(fields: dict[str, str], kind: str, rea
     assert world.record("0/data").attempt == 1
 
 
-def test_old_image_pull_failure_is_a_matter_for_a_person() -> None:
+@pytest.mark.parametrize(
+    ("waiting", "message", "reason"),
+    [
+        ("ImagePullBackOff", "no such image", "ImagePullFailed"),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", "PodConfigError"),
+    ],
+)
+def test_what_lasts_is_a_matter_for_a_person(waiting: str, message: str, reason: str) -> None:
     world = FakeCluster()
     name = until_node(world, "0/data")
-    _set(world, name, replace, waiting_reason="ImagePullBackOff")
+    _set(world, name, replace, waiting_reason=waiting, waiting_message=message)
     assert world.reconcile().requeue_after == pytest.approx(600, abs=2)
+    assert world.condition("Reconciling") == reason
     world.advance(601)
     world.reconcile()
-    assert world.condition("Stalled") == "ImagePullFailed"
+    assert world.condition("Stalled") == reason
+
+
+def test_a_stopped_pod_that_its_job_never_replaces_costs_nothing_but_time() -> None:
+    world = FakeCluster()
+    name = until_node(world, "1/generate")
+    world.start_pods(name)
+    world.pods[name][0] = replace(world.pods[name][0], phase="Failed", deleting=True, deleted_at=world.now)
+    assert world.reconcile().requeue_after == 900
+    assert name in world.active()
+    world.advance(900)
+    world.reconcile()
+    assert name not in world.active()
+    world.settle()
+    assert (world.status.phase, world.record("1/generate").counted_failures) == ("Succeeded", 0)

@@ -93,6 +93,21 @@ async def test_a_namespace_that_is_deleted_with_a_running_run_in_it(folder: Any,
         assert gone(w, TEAM)
 
 
+async def test_an_evicted_pod_that_cannot_be_replaced_does_not_hold_up_its_namespace(folder: Any) -> None:
+    """The Job keeps the pod until there is another one, and the namespace waits for all pods before all else."""
+    async with wire(*folder, wedged_seconds=1) as w:
+        w.cluster.create("namespaces", {"metadata": {"name": TEAM}})
+        await started(w, "Retain", TEAM)
+        pod = next(p for p in w.cluster.list("pods", TEAM) if p["spec"]["hostname"].endswith("-0"))
+        name, status = pod["metadata"]["name"], pod["status"]
+        evicted = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        status = {**status, "conditions": [*status.get("conditions", []), evicted]}
+        w.cluster.update("pods", {**pod, "status": status}, subresource="status")
+        w.cluster.delete("pods", name, TEAM, grace_period=1)
+        w.cluster.delete("namespaces", TEAM)
+        await w.until(lambda: w.cluster.find("namespaces", TEAM) is None)
+
+
 async def test_the_operator_starts_when_the_namespace_is_already_going(folder: Any) -> None:
     """Somebody else's finalizer keeps the namespace; ours must not keep the run."""
     async with wire(*folder) as w:
