@@ -41,7 +41,7 @@ class World:
             if known is None or known["metadata"].get("uid") == meta.get("uid"):
                 self._drop(kind, key)
         elif known is None or _version(obj) >= _version(known):
-            self._objects[kind][key] = obj
+            self._objects[kind][key] = _lean(kind, obj)
             run_uid = _run_uid(obj)
             if kind != "runs" and run_uid:
                 self._of_run[kind][run_uid].add(key)
@@ -104,6 +104,20 @@ class World:
                 del self._of_run[kind][run_uid]
         if kind == "pods" and _run_uid(obj) in self.progress:
             self.progress[_run_uid(obj)].pop(key[1], None)
+
+
+def _lean(kind: Kind, obj: Obj) -> Obj:
+    """Jobs and pods without what `views` never reads, which is most of them: what pods are made of, managed fields."""
+    if kind == "runs":
+        return obj
+    lean = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
+    spec = obj.get("spec") or {}
+    if kind == "jobs":
+        lean["spec"] = {k: v for k, v in spec.items() if k != "template"}
+    else:
+        containers = [{k: v for k, v in c.items() if k in ("name", "resources")} for c in spec.get("containers") or ()]
+        lean["spec"] = {"containers": containers}
+    return lean
 
 
 def _version(obj: Obj) -> int:

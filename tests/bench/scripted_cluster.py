@@ -144,7 +144,8 @@ class Bench:
 
     def apply(self, run: Run, iterations: int) -> None:
         """A run of the shortest loop; each of them computes something of its own."""
-        changes = SHORT | {"iterations": iterations, "generation": {"shards": 1}, "seed": crc32("/".join(run).encode()) >> 1}
+        seed = crc32("/".join(run).encode()) >> 1
+        changes = SHORT | {"iterations": iterations, "generation": {"shards": 1}, "seed": seed}
         body = {
             "apiVersion": "selfrewarding.dev/v1alpha1",
             "kind": "SelfRewardingRun",

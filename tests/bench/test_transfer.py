@@ -1,8 +1,8 @@
 """Transfer: our verified write and read of one large file against boto3's own transfer manager.
 
 The other side checks nothing; a second comparison has it compute the SHA-256 that ours delivers with the bytes. Both
-talk to the one-machine cluster's S3 server over loopback HTTP. That server is Python, hashes what arrives and shares the
-cores with its clients: the figures say what our client costs, not what a network or a real store can do. CRT and
+talk to the one-machine cluster's S3 server over loopback HTTP. That server is Python, hashes what arrives and shares
+the cores with its clients: the figures say what our client costs, not what a network or a real store can do. CRT and
 programs like s5cmd are not in the environment and not measured.
 """
 

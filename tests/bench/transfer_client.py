@@ -3,7 +3,8 @@
     python transfer_client.py ours|boto3 URL FOLDER < commands
 
 A line `up` sends FOLDER/source, `down` fetches it to FOLDER/got-<side>; each answers with its wall and processor
-seconds, `peak` with the peak of resident memory in bytes. `verified-down` and `verified-up` of boto3 read the file once more for its SHA-256.
+seconds, `peak` with the peak of resident memory in bytes. `verified-down` and `verified-up` of boto3 read the file
+once more for its SHA-256.
 """
 
 from __future__ import annotations

@@ -44,3 +44,19 @@ def test_listing_finds_what_events_hid() -> None:
     assert [o["metadata"]["name"] for o in world.missing("jobs", listed)] == ["old", "new"]
     # `young` came after the listing was made: that it is not in there proves nothing.
     assert [o["metadata"]["name"] for o in world.vanished("jobs", listed, 10)] == ["gone"]
+
+
+def test_only_what_is_read_is_kept() -> None:
+    world = World()
+    template = {"spec": {"containers": [{"name": "stage", "env": [{"name": "SRLM_TASK", "value": "x" * 10_000}]}]}}
+    made = job(5)
+    made["metadata"]["managedFields"] = [{"manager": "operator"}]
+    world.feed("jobs", made | {"spec": {"completions": 2, "template": template}})
+    [kept] = world.owned("jobs", "run-uid")
+    assert kept["spec"] == {"completions": 2}
+    assert "managedFields" not in kept["metadata"]
+    limits = {"limits": {"nvidia.com/gpu": "1"}}
+    container = template["spec"]["containers"][0] | {"resources": limits}
+    world.feed("pods", job(6, name="p") | {"spec": {"containers": [container], "volumes": []}})
+    [pod] = world.owned("pods", "run-uid")
+    assert pod["spec"] == {"containers": [{"name": "stage", "resources": limits}]}
