@@ -144,6 +144,13 @@ class TestFinishedRun:
         train = [s for i in status.iterations for s in i.stages if s.stage == "train"]
         assert rows["train"][0] == str(len(train)) == "2"
 
+    def test_gpu_seconds_that_status_no_longer_itemises_are_told(self, finished: MadeRun) -> None:
+        status = finished.status.model_copy(update={"gpu_seconds": finished.status.gpu_seconds + 500})
+        finished.report("more", status=status.wire(defaults=False))
+        rows = table(finished.page("more"), "cost")
+        assert rows["earlier iterations, not itemised"][-2] == "500"
+        assert rows["all"][-2] == f"{status.gpu_seconds:,.0f}"
+
     def test_causes_of_dropped_prompts_are_counted(self, finished: MadeRun) -> None:
         page = finished.page()
         rows = table(page, "scores")

@@ -15,7 +15,8 @@ from srlm_contract.tasks import ReportParams
 from srlm_stages.report.collect import Collected, Stage, collect
 from srlm_stages.report.distributions import Distribution
 from srlm_stages.report.figures import Estimate, Figures, HeadToHead, ModelFigures, measure
-from srlm_stages.report.findings import LEVELS, Finding, find
+from srlm_stages.report.finding import LEVELS, Finding
+from srlm_stages.report.findings import find
 from stage_world import World
 
 RECIPE = ("Win rates are judged by M1, not by people", "Few comparisons stand behind the win rates")

@@ -36,6 +36,8 @@ class Stage:
     manifest: Manifest | None = None
     damage: str = ""
     """Why a manifest that exists cannot be used."""
+    foreign: bool = False
+    """Whether another run made the artifact."""
 
     @property
     def id(self) -> str:
@@ -70,7 +72,7 @@ class Stage:
             begin, end = moment(record.started_at), moment(record.finished_at)
             if begin is not None and end is not None and end >= begin:
                 return begin, end
-        if record is None and self.manifest is not None:
+        if record is None and self.manifest is not None and not self.foreign:
             return self.manifest.timings.started_at, self.manifest.timings.finished_at
         return None
 
@@ -81,7 +83,7 @@ class Stage:
 
     @property
     def reused(self) -> bool:
-        return self.record is not None and self.record.reused
+        return self.record.reused if self.record is not None else self.foreign
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> 
         f"{iteration}/{stage.name}": (iteration, stage)
         for iteration, stage in _records(status)
     }  # fmt: skip
-    lookup = _Lookup(artifacts, params.spec.seed)
+    lookup = _Lookup(artifacts, task.run, params.spec.seed)
     stages = []
     if pins is not None:
         nodes = lookup.walk(params.spec, pins, branch, {node: record for node, (_, record) in records.items()})
@@ -204,8 +206,8 @@ def _records(status: RunStatus) -> Iterator[tuple[int, StageStatus]]:
 class _Lookup:
     """Manifests by stage and key, each fetched once."""
 
-    def __init__(self, artifacts: ArtifactStore, seed: int) -> None:
-        self.artifacts, self.seed = artifacts, seed
+    def __init__(self, artifacts: ArtifactStore, run: RunIdentity, seed: int) -> None:
+        self.artifacts, self.run, self.seed = artifacts, run, seed
         self.outcomes: dict[str, Outcome] = {}
         self._seen: dict[tuple[str, str], tuple[Manifest | None, str]] = {}
 
@@ -251,11 +253,13 @@ class _Lookup:
         outcome = self.outcomes.get(node.id)
         if outcome is not None:
             manifest, _ = self.get(node.stage, outcome.key)
-            return Stage(node.iteration, node.name, node.stage, outcome.key, node, record, manifest)
+            foreign = manifest is not None and manifest.producer.run.uid != self.run.uid
+            return Stage(node.iteration, node.name, node.stage, outcome.key, node, record, manifest, "", foreign)
         damage = next((d for key in keys if (d := self.get(node.stage, key)[1])), "")
         return Stage(node.iteration, node.name, node.stage, keys[0] if keys else "", node, record, None, damage)
 
     def recorded(self, iteration: int, record: StageStatus) -> Stage:
         """A stage that is known from status alone: before preflight, or of a spec that changed since."""
         manifest, damage = self.get(record.stage, record.key) if record.key else (None, "")
-        return Stage(iteration, record.name, record.stage, record.key, None, record, manifest, damage)
+        foreign = manifest is not None and manifest.producer.run.uid != self.run.uid
+        return Stage(iteration, record.name, record.stage, record.key, None, record, manifest, damage, foreign)

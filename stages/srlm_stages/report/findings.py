@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
-
-from srlm_contract.graph import model_name
-from srlm_contract.reasons import FAILURES, STALLED, WAITING
 
 from .collect import Collected
 from .figures import Figures, ModelFigures
-
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+from .finding import LEVELS, Finding
+from .findings_run import few_comparisons, few_pairs, gates, recipe, state
 
 #: Share of all verdicts with one score from which on the scores have collapsed.
 COLLAPSE_SHARE = 0.7
@@ -22,13 +16,10 @@ MIN_ROWS = 16
 #: Length of answers relative to the model before (or M1) that is worth a word.
 GROWTH = 1.25
 SHRINKING = 0.7
-#: Judge measures over fewer human-ordered pairs than this are noise.
-FEW_PAIRS = 100
 MIN_PARSE_RATE = 0.9
 MAX_TIE_RATE = 0.3
 MAX_TRUNCATED = 0.2
-#: Comparisons below which a win rate is noise, and below which not even position is spoken of.
-FEW_COMPARISONS = 50
+#: Comparisons below which not even position is spoken of.
 MIN_COMPARED = 4
 #: Share of comparisons decided by position (the same letter in both orders), and of unreadable ones.
 POSITION_SHARE = 0.5
@@ -47,68 +38,20 @@ ACCURACY_FALL = 0.05
 MIN_PAIR_YIELD = 0.25
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One statement, worst kind first."""
-
-    level: Level
-    title: str
-    figures: str
-    """The numbers behind it, and what to do."""
-
-
 def find(found: Collected, figures: Figures) -> list[Finding]:
     """All findings: errors, then warnings, then notes; each kind in the order of the run."""
-    findings = [*_state(found), *_gates(found)]
+    findings = [*state(found), *gates(found)]
     for i, model in enumerate(figures.models):
         before = figures.models[i - 1] if i else None
         findings += [*_judge(model, before), *_scores(found, model), *_lengths(figures, model, before)]
         findings += [*_comparisons(figures, model), *_data(found, model), *_training(model)]
-    findings += [*_few_pairs(figures), *_few_comparisons(figures), *_method(found)]
+    findings += [*few_pairs(figures), *few_comparisons(figures), *recipe(found)]
     findings += [
         Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
         for text in figures.disagreements
     ]
     findings += [Finding("warning", "Something could not be read", text) for text in dict.fromkeys(found.problems)]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
-
-
-def _state(found: Collected) -> Iterator[Finding]:
-    """Conditions and failures, with what to do."""
-    status = found.status
-    for condition in status.conditions:
-        if condition.type == "Stalled" and condition.status == "True":
-            yield Finding(
-                "error", f"The run is stalled: {condition.reason}", _advice(condition.reason, condition.message)
-            )
-        elif condition.type == "Reconciling" and condition.status == "True" and condition.reason != "Progressing":
-            yield Finding("note", f"The run waits: {condition.reason}", _advice(condition.reason, condition.message))
-    singles = [("preflight", status.preflight_stage), ("report", status.report_stage)]
-    records = [(s.id, s.record) for s in found.stages if s.manifest is None] + singles
-    for name, record in records:
-        if record is None or record.last_failure is None or record.state not in ("Failed", "Retrying"):
-            continue
-        failure = record.last_failure
-        level: Level = "error" if record.state == "Failed" else "warning"
-        what = "failed" if record.state == "Failed" else "is tried again"
-        yield Finding(
-            level,
-            f"{name} {what}: {failure.reason}",
-            f"Attempt {record.attempt}. {_advice(failure.reason, failure.message)}",
-        )
-    for warning in status.preflight.warnings:
-        yield Finding("warning", "Preflight warns", warning)
-
-
-def _advice(reason: str, message: str) -> str:
-    known = STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
-    return " ".join(part for part in (message, known) if part)
-
-
-def _gates(found: Collected) -> Iterator[Finding]:
-    for record in found.status.iterations:
-        for gate in record.gates:
-            yield Finding("warning", f"{record.name} misses a gate", gate)
 
 
 def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding]:
@@ -150,35 +93,6 @@ def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding
                     f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
                     f"and accuracy fell by {fall:.1%}.",
                 )
-
-
-def _few_pairs(figures: Figures) -> Iterator[Finding]:
-    """One note for all models whose judge measures stand on little."""
-    few = {m.name: m.judge["pairwise"].n for m in figures.models if m.judge and m.judge["pairwise"].n < FEW_PAIRS}
-    if few:
-        stated = ", ".join(f"{name} {n}" for name, n in few.items())
-        yield Finding(
-            "note",
-            "Few human-ordered pairs stand behind the judge measures",
-            f"{stated}; look at the intervals, and raise seedData.eft.heldOutExamples to say more.",
-        )
-
-
-def _few_comparisons(figures: Figures) -> Iterator[Finding]:
-    """One note for all win rates that stand on little."""
-    few = {
-        f"{m.name} against {r.opponent}": r.compared
-        for m in figures.models
-        for r in m.against.values()
-        if r.compared < FEW_COMPARISONS
-    }
-    if few:
-        stated = ", ".join(f"{name} {n}" for name, n in few.items())
-        yield Finding(
-            "note",
-            "Few comparisons stand behind the win rates",
-            f"{stated}; raise evaluation.winRate.prompts to say more.",
-        )
 
 
 def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
@@ -332,27 +246,4 @@ def _training(model: ModelFigures) -> Iterator[Finding]:
             "warning",
             f"Rows were too long for the training of {model.name}",
             f"{dropped:.0f} of {rows:.0f}; raise maxLength.",
-        )
-
-
-def _method(found: Collected) -> Iterator[Finding]:
-    """Choices of the recipe that a reader must know to compare figures."""
-    spec = found.spec
-    if spec.judging.scorer == "ExpectedScore":
-        yield Finding(
-            "note",
-            "Scores are read from the digit's probabilities",
-            "judging.scorer ExpectedScore asks for no reasoning first, unlike the paper.",
-        )
-    if (
-        spec.evaluation.enabled
-        and spec.evaluation.win_rate.prompts
-        and spec.evaluation.win_rate.judge.source != "External"
-    ):
-        judge = spec.evaluation.win_rate.judge.source
-        name = {"Bootstrap": model_name(0), "Current": "each model itself", "Fixed": "a fixed model"}[judge]
-        yield Finding(
-            "note",
-            f"Win rates are judged by {name}, not by people",
-            "They compare models of this run with each other, in both orders, and nothing else.",
         )

@@ -172,7 +172,7 @@ def _artifact(found: Collected, stage: Stage) -> LineageArtifact:
         versions=manifest.versions,
         producer=manifest.producer,
         timings=manifest.timings,
-        reused=stage.reused or manifest.producer.run.uid != found.run.uid,
+        reused=stage.reused or stage.foreign,
     )
 
 

@@ -19,7 +19,7 @@ from . import curves, plots
 from .collect import Collected, Stage
 from .examples import Examples
 from .figures import MEASURES, Figures
-from .findings import Finding
+from .finding import Finding
 from .tables import cost_table, glance_table, head_to_head_table, judge_table, loop_table, win_matrix, yield_table
 from .text import finalize
 

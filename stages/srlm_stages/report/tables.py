@@ -198,6 +198,11 @@ def cost_table(found: Collected) -> Table:
         if any(figures):
             sums = [a + b for a, b in zip(sums, figures, strict=True)]
             rows.append((name, str(len(stages)), *_cost(figures)))
+    # Status keeps the details of the last iterations only; its total counts everything.
+    rest = found.status.gpu_seconds - sums[2]
+    if rest >= 1:
+        sums[2] += rest
+        rows.append(("earlier iterations, not itemised", "", "", "", f"{rest:,.0f}", ""))
     if rows:
         rows.append(("all", "", *_cost(sums)))
     return Table(("stage", "times", "wall time", "work of pods", "GPU-seconds", "tokens"), tuple(rows))
