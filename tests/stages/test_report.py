@@ -359,6 +359,13 @@ class TestVariants:
         assert table(made.page(), "models")["checkpoint chosen (step)"] == ["–", "4"]
         assert [m["node"] for m in made.lineage()["models"]] == ["0/sft", "1/choose"]
 
+    def test_budget_and_spending_stand_side_by_side(self, world: World) -> None:
+        made = make_run(world, spec(1, budget={"gpuSeconds": 5000, "tokens": 123456}), until="0/select")
+        made.report()
+        text = Text(made.page()).text
+        assert f"GPU-seconds {made.status.gpu_seconds:,.0f} of 5,000" in text
+        assert f"tokens {made.status.tokens:,} of 123,456" in text
+
     def test_without_evaluation(self, world: World) -> None:
         made = make_run(world, spec(1, evaluation={"enabled": False}))
         made.report()
