@@ -39,9 +39,10 @@ class VllmEngine:
 
     def __init__(self, model: Path, spec: EngineSpec, max_model_len: int) -> None:
         on_cpu = self._on_cpu = not _has_accelerator()
-        if os.environ.get("SRLM_MODEL_CACHE"):
+        cache = os.environ.get("SRLM_MODEL_CACHE")
+        if cache and os.access(cache, os.W_OK | os.X_OK):
             # What vLLM found out about a model class (10 s in a process of its own) and compiled, for the next pod.
-            os.environ.setdefault("VLLM_CACHE_ROOT", str(Path(os.environ["SRLM_MODEL_CACHE"]) / "engine-vllm"))
+            os.environ.setdefault("VLLM_CACHE_ROOT", str(Path(cache) / "engine-vllm"))
         if on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             # Two small kernels (log-probabilities, grammar masks) are compiled at first use: 15 s, for milliseconds.
