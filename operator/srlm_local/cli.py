@@ -60,7 +60,8 @@ async def _up(args: argparse.Namespace) -> None:
         _say(f"API server   {machine.server.url}")
         storage = machine.storage
         _say(f"S3 server    {storage['endpointUrl']}  {storage['uri']}, keys in Secret {SECRET}")
-        _say("             runs in namespace default may leave spec.storage out")
+        if machine.operator:
+            _say("             runs in namespace default may leave spec.storage out")
         _say(f"operator     {machine.operator.log if machine.operator else 'not started (--no-operator)'}")
         _say("")
         _say(f"export KUBECONFIG={machine.kubeconfig}")
