@@ -54,7 +54,8 @@ def run(ctx: StageContext) -> Statistics:
     write_rows(ctx.output / "prompts.jsonl", rows)
     dropped = {name: float(n) for name, n in sorted(counts.items()) if name.startswith("dropped")}
     return {
-        "rows": len(rows), "prompts": len(rows), "asked": counts["asked"], "tokens": counts["tokens"], **dropped,
+        "rows": len(rows), "prompts": len(rows), "asked": counts["asked"], "surplus": counts["surplus"],
+        "tokens": counts["tokens"], **dropped,
     }  # fmt: skip
 
 
