@@ -27,6 +27,7 @@ FROM_BASE_IMAGE = {
         "transformers",
         "numpy",
         "pydantic",
+        "certifi",
         "huggingface-hub",
         "httpx",
         "httpx2",
