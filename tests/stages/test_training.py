@@ -324,8 +324,8 @@ def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pyt
         port = free.getsockname()[1]
     settings = ProcessSettings(nodes=2, master_address="127.0.0.1", master_port=port)
     config = WorkerConfig(
-        kind="dpo", stage="train", model="m", rows="r", output="o", result="x", failures=str(tmp_path / "failures"),
-        checkpoints="c", learning_rate=1e-6, min_learning_rate=1e-7, batch_size=2, epochs=1, max_length=64, dropout=0,
+        dpo=DPO, stage="train", model="m", rows="r", output="o", result="x", failures=str(tmp_path / "failures"),
+        checkpoints="c",
     )  # fmt: skip
     for index, says in (("0", "1/2 clients joined"), ("1", "trying to connect to")):
         environ = dict(os.environ) | {"JOB_COMPLETION_INDEX": index}
