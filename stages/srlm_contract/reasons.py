@@ -30,6 +30,7 @@ STALLED: Mapping[str, str] = {
     "ObjectNotFound": "A ServiceAccount, PriorityClass or other object that the pods name does not exist. Create it.",
     "StorageNotFound": "The bucket does not exist. Create it or correct storage.uri.",
     "StorageNotPermitted": "The store refuses the credentials or the right. Correct the Secret or the policy.",
+    "NotPermitted": "A hub or an external judge refuses the credentials. Correct the Secret that the message names.",
     "InvalidSeedData": "The seed data cannot be used. Correct the file or seedData.",
     "ModelNotUsable": "The base model cannot be used. Correct baseModel.",
     "TemplateNotUsable": "A chat template or rubric cannot be used. Correct the ConfigMap.",
@@ -65,7 +66,6 @@ FAILURES: Mapping[str, str] = {
     "Superseded": "The spec changed; the attempt was stopped.",
     "JobGone": "The Job was deleted by somebody; the attempt does not count.",
     "Temporary": "Network or storage failed for a while (exit 75).",
-    "NotPermitted": "The store or hub refused access (exit 77).",
     "InputDamaged": "An input artifact is missing or damaged (exit 65); its producer runs again.",
     "DiskFull": "The pod's disk is full. Raise ephemeral storage or the work volume.",
 }

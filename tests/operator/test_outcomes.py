@@ -30,6 +30,7 @@ def cause(*pods: PodView, **job: Any) -> tuple[str, str]:
     ("pods", "expected"),
     [
         ([pod(1), pod(77, message=error(77, "StorageNotPermitted").message)], ("person", "StorageNotPermitted")),
+        ([pod(77, message=error(77, "NotPermitted").message)], ("person", "NotPermitted")),
         ([pod(143, disrupted=True), pod(1)], ("free", "Disrupted")),
         ([pod(75), pod(1)], ("counted", "Crashed")),
         ([pod(75), pod(75)], ("temporary", "Temporary")),
