@@ -32,10 +32,12 @@ LABEL org.opencontainers.image.title="Self-Rewarding stages, CPU" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# vLLM's CPU build links against libnuma and does not bring it along.
+# vLLM's CPU build links against libnuma and does not bring it along. Nothing can be installed into a running container.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libnuma1 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* \
+ && python -m pip uninstall --yes pip \
+ && rm -rf /usr/local/lib/python3.*/ensurepip
 COPY --from=build /opt/srlm /opt/srlm
 # Caches go to /tmp, so the root file system can be read-only. torch asks for the name of the user, and
 # 65532 has none in /etc/passwd: USER and LOGNAME answer.

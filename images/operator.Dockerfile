@@ -25,6 +25,8 @@ LABEL org.opencontainers.image.title="Self-Rewarding Operator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# Nothing can be installed into a running container.
+RUN python -m pip uninstall --yes pip && rm -rf /usr/local/lib/python3.*/ensurepip
 COPY --from=build /opt/srlm /opt/srlm
 # Nothing is written outside /tmp, so the root file system can be read-only.
 ENV PATH=/opt/srlm/bin:${PATH} \

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ["operator", "inference", "train", "cpu"]
@@ -71,8 +74,15 @@ def test_writes_nothing_outside_tmp(image: str) -> None:
 def test_ships_no_build_tools(image: str) -> None:
     (copy,) = arguments(image, "COPY")
     assert copy == "--from=build /opt/srlm /opt/srlm"
-    for command in arguments(image, "RUN"):
-        assert not re.search(r"\b(pip|gcc|build-essential|git|curl|wget)\b", command), command
+    commands = [part.strip() for run in arguments(image, "RUN") for part in run.split("&&")]
+    removal = "python -m pip uninstall --yes pip"
+    for command in commands:
+        assert command == removal or not re.search(r"\b(pip|gcc|build-essential|git|curl|wget)\b", command), command
+    base = next(rest for word, rest in instructions(image) if word == "ARG" and rest.startswith("BASE="))
+    if "python:" in base:
+        built = "\n".join(rest for word, rest in instructions(image) if word == "RUN")
+        assert removal in commands, "the base brings pip"
+        assert "/opt/srlm/bin/pip uninstall --yes pip" in built, "so does the virtual environment"
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -88,6 +98,45 @@ def test_installs_exactly_its_own_pinned_list(image: str) -> None:
     assert lists == {image, "build"}
     for install in re.findall(r"pip install [^&]*", text):
         assert "--no-deps" in install, f"resolves at build time: {install}"
+
+
+def direct_requirements(extra: str) -> set[str]:
+    """Names that an extra of this project asks for itself, extras of extras included."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    found: set[str] = set()
+    for requirement in map(Requirement, project["optional-dependencies"][extra]):
+        if requirement.name == project["name"]:
+            found |= direct_requirements(*requirement.extras)
+        elif requirement.marker is None or requirement.marker.evaluate({"sys_platform": "linux"}):
+            found.add(canonicalize_name(requirement.name))
+    return found | {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+
+
+@pytest.mark.parametrize(
+    ("image", "from_base"),
+    [
+        ("operator", set()),
+        ("cpu", {"torch"}),  # from PyTorch's own index of CPU builds
+        (
+            "inference",  # vLLM, and what vLLM itself needs
+            {"vllm", "transformers", "numpy", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
+             "huggingface-hub", "urllib3"},
+        ),  # fmt: skip
+        ("train", {"torch"}),
+    ],
+)
+def test_the_list_has_what_its_extra_asks_for(image: str, from_base: set[str]) -> None:
+    """A new dependency needs a new lock; the base image brings the rest."""
+    assert direct_requirements(image) - pinned(image) - from_base == set(), "python images/lock.py"
+
+
+def test_one_file_says_what_the_build_context_is() -> None:
+    assert [path.name for path in ROOT.rglob("*.dockerignore") if ".venv" not in path.parts] == [".dockerignore"]
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert next(line for line in lines if line and not line.startswith("#")) == "*"
+    for kept in (line[1:] for line in lines if line.startswith("!")):
+        assert (ROOT / kept).exists(), kept
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -116,6 +165,27 @@ def test_gpu_images_do_not_replace_torch_or_vllm_of_their_base() -> None:
     for image in ("inference", "train"):
         assert pinned(image).isdisjoint({"torch", "triton", "vllm"})
     assert "transformers" not in pinned("inference")
+
+
+def test_a_release_is_scanned_and_signed_before_it_gets_a_tag() -> None:
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["jobs"]["image"]
+    assert job["permissions"] == {"contents": "read", "id-token": "write"}
+    names = [step.get("name", step.get("uses", "")) for step in job["steps"]]
+    order = ["Build", "Scan", "Bill of materials", "Sign", "Tag the version"]
+    places = [next(n for n, name in enumerate(names) if name.startswith(word)) for word in order]
+    assert places == sorted(places)
+    build, scan, bill, sign, tag = (job["steps"][place] for place in places)
+    assert "push-by-digest=true" in build["with"]["outputs"]
+    assert "tags" not in build["with"]
+    assert (build["with"]["sbom"], build["with"]["provenance"]) == (True, "mode=max")
+    assert (scan["with"]["exit-code"], scan["with"]["severity"]) == ("1", "CRITICAL,HIGH")
+    assert bill["with"]["format"] == "spdx-json"
+    assert "cosign sign --yes" in sign["run"]
+    assert "cosign attest --yes --type spdxjson" in sign["run"]
+    digest = "@${{ steps.build.outputs.digest }}"
+    assert all(step["with"]["image-ref"].endswith(digest) for step in (scan, bill))
+    assert all(step["env"]["TARGET"].endswith(digest) for step in (sign, tag)), "what was scanned is what is signed"
 
 
 def pinned(image: str) -> set[str]:
