@@ -122,7 +122,7 @@ def direct_requirements(extra: str) -> set[str]:
             "inference",  # vLLM, and what vLLM itself needs
             {"vllm", "transformers", "numpy", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
              "huggingface-hub", "urllib3"},
-        ),  # fmt: skip
+        ),
         ("train", {"torch"}),
     ],
 )
