@@ -34,6 +34,16 @@ def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monk
     assert "8 at once" in text
 
 
+def test_plan_of_a_run_with_its_rubric_beside_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["plan", "-f", str(SAMPLES / "one-machine-paper.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert "one-machine-paper:" in text
+    assert "choose" in text
+
+
 def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
     jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))

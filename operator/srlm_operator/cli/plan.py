@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from srlm_contract.crd import KIND
 from srlm_contract.graph import model_name
 from srlm_contract.spec import RunSpec
 from srlm_contract.validate import validate_text
@@ -51,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
             print(found, file=sys.stderr)
         return 1
     settings = from_environment().override(storage_uri=args.default_storage)
-    for body in load_documents(text):
+    documents = [item for document in load_documents(text) for item in document.get("items", [document])]
+    for body in documents:
+        if body["kind"] != KIND:
+            continue  # a ConfigMap or Secret beside its run
         metadata = body["metadata"]
         spec = RunSpec.parse(body["spec"])
         stages = planned_stages(metadata.get("namespace", "default"), metadata["name"], spec, settings)
