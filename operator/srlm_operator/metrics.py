@@ -42,7 +42,7 @@ _RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 _GROWTH = (0.5, 0.8, 1, 1.2, 1.5, 2, 3, 5)
 _RECONCILE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it without annotations
 
 
 class Metrics:

@@ -120,7 +120,7 @@ class RunMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         runs = list(self._runs.items())
-        phases = Tally(known.status.phase for _, known in runs)
+        phases: Tally[str] = Tally(known.status.phase for _, known in runs)
         yield _family("srlm_runs", "Runs by phase.", ["phase"], (([p], phases[p]) for p in PHASES))
         reasons = Tally(reason for _, known in runs if (reason := _stalled(known.status)))
         yield _family(
