@@ -3,7 +3,7 @@
 In the order of a reconcile:
 
     handlers       the process: Kopf's events in, keyed queue, workers      queue  resync  progress_poll  leader
-                                                                            health
+                                                                            health  watch_life
     reconcile      observe → plan → apply
     observe        all reads                                                world (indexes)  views (objects → values)
     plan           the workflow, pure                                       draft  plan_preflight  plan_nodes
@@ -13,6 +13,7 @@ In the order of a reconcile:
       status       draft → status, pure                                     conditions  progress  figures  waiting
     apply          all writes                                               client (the API boundary)
 
-    values         what planner reads and answers       settings  names  errors  times  shards  metrics
+    values         what planner reads and answers       settings  names  errors  times  shards
+                                                                            metrics  run_metrics
     cli            the srlm command                     estimate  results
 """
