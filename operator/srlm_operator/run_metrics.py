@@ -1,7 +1,8 @@
 """Gauges about runs: how many there are by phase, and the figures of each, made from status when they are asked for.
 
 The gauges that name a run are bounded: stalled runs have them first, then the youngest unfinished ones, then the
-youngest finished ones, X
+youngest finished ones, up to a number that the settings say. They go when the run does. Their labels are
+`run_namespace` and `run`: Prometheus itself adds a label `namespace`, that of the operator's pod.
 """
 
 from __future__ import annotations
