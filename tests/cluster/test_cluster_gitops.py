@@ -145,6 +145,7 @@ async def test_kubectl_applies_again_and_again(b: Bench, cluster: Path, tmp_path
     assert "unchanged" in await kubectl("apply")
     assert await kubectl("diff") == "", "what is in the cluster is what was applied"
     assert "serverside-applied" in await kubectl("apply", "--server-side", "--field-manager=ci", "--force-conflicts")
+    await kubectl("apply", "--server-side", "--field-manager=ci")  # kubectl moves what its other mode owned
     before = (await b.admin.get(RUNS, b.namespace, "run"))["metadata"]["resourceVersion"]
     await kubectl("apply", "--server-side", "--field-manager=ci")
     found = await b.admin.get(RUNS, b.namespace, "run")
