@@ -36,7 +36,7 @@ Object = dict[str, Any]
 Run = tuple[str, str]
 """Namespace and name."""
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 RUN, NODE = "selfrewarding.dev/run", "selfrewarding.dev/node"
 
 
