@@ -65,10 +65,13 @@ def _without_nulls(value: object) -> object:
     return value
 
 
-@pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
+#: Runs; overlays and settings of GitOps tools lie beside them.
+RUNS = [p for p in sorted(SAMPLES.rglob("*.yaml")) if "\nkind: SelfRewardingRun\n" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_samples_are_valid(path: Path) -> None:
-    if "SelfRewardingRun" in path.read_text(encoding="utf-8"):
-        assert validate_files([path]).problems == ()
+    assert validate_files([path]).problems == ()
 
 
 def test_the_document_is_not_changed() -> None:
