@@ -114,6 +114,29 @@ def test_readme_lists_every_value_with_its_default() -> None:
     assert [(path, default) for path, default, _ in rows] == list(kit.leaves(kit.defaults()))
 
 
+def test_commands_of_the_readme_set_what_they_say() -> None:
+    """Braces mean a list to `--set` in some places."""
+    text = (kit.CHART / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"--set '?([^\s']+)", text)
+    assert len(found) >= 5
+    values: dict[str, Any] = {}
+    for expression in found:
+        for path, value in kit.leaves(helm.parse_set_string(expression)):
+            merge(values, kit.with_value(path, json.loads(value)))
+    settings = from_environment(kit.environment(kit.manifests(values)))
+    assert settings.storage_uri == "s3://models/self-rewarding/{namespace}"
+    assert settings.image_cpu == "registry/self-rewarding-operator/cpu:0.1.0"
+
+
+def merge(target: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            merge(target.setdefault(name, {}), value)
+        else:
+            # Placeholders of the reader's own are written in capitals.
+            target[name] = value.lower() if isinstance(value, str) and value.isupper() else value
+
+
 def test_readme_lists_every_alert() -> None:
     text = (kit.CHART / "README.md").read_text(encoding="utf-8")
     (rule,) = kit.of_kind(kit.manifests(kit.values_of("production")), "PrometheusRule")
