@@ -43,7 +43,7 @@ class Settings:
     resync_seconds: float = 300
     """Pause between full listings, which find what a lost watch event hid."""
     progress_seconds: float = 5
-    """Pause between two looks at a pod's log."""
+    """Pause between two looks at a pod's log; longer when more than a hundred pods run."""
     refused_retry_seconds: float = 30
     """Pause before an object that the API server refused is sent again."""
     look_again_seconds: float = 5

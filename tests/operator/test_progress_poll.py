@@ -1,0 +1,51 @@
+"""Logs of many pods: each is read, never more than a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from srlm_operator.client import Client
+from srlm_operator.progress_poll import ProgressPoll
+from srlm_operator.world import Key, World
+
+LINE = "PROGRESS judge rows=1/4 unit=verdicts"
+PODS = 40
+
+
+class Logs:
+    """The one method of the client that is used; counts how many reads are on their way."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.read: list[str] = []
+
+    async def log_tail(self, _namespace: str, pod: str, _container: str) -> str:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        self.read.append(pod)
+        return LINE
+
+
+def obj(name: str, uid: str, **fields: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": "1"}
+    return {"metadata": meta | fields.pop("metadata", {}), **fields}
+
+
+async def test_a_few_logs_at_a_time() -> None:
+    world, logs, touched = World(), Logs(), set[Key]()
+    for number in range(PODS):
+        run, uid = f"run-{number}", f"uid-{number}"
+        labels = {"selfrewarding.dev/run": run, "selfrewarding.dev/run-uid": uid}
+        world.feed("runs", obj(run, uid))
+        world.feed("pods", obj(f"pod-{number}", f"p{uid}", metadata={"labels": labels}, status={"phase": "Running"}))
+    poll = ProgressPoll(cast(Client, logs), world, 5, touched.add)
+    assert await poll.look() == PODS
+    assert sorted(logs.read) == sorted(f"pod-{number}" for number in range(PODS))
+    assert 1 < logs.most <= 8
+    assert touched == {("ns", f"run-{number}") for number in range(PODS)}
+    touched.clear()
+    assert await poll.look() == PODS
+    assert touched == set()  # no figure has moved
