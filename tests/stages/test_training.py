@@ -331,3 +331,22 @@ def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pyt
         environ = dict(os.environ) | {"JOB_COMPLETION_INDEX": index}
         with pytest.raises(Temporary, match=says):
             torchrun.run_workers(config, settings, tmp_path, environ, lambda line: None)
+
+
+def test_nodes_that_found_different_resume_points_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import utils
+
+    from srlm_stages.errors import Temporary
+    from srlm_stages.training.config import WorkerConfig
+    from srlm_stages.training.worker import same_resume_point
+
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 8}')
+    paths = dict.fromkeys(("model", "rows", "output", "result", "failures", "checkpoints"), str(tmp_path))
+    config = WorkerConfig(dpo=DPO, stage="train", resume_from=str(tmp_path), **paths)
+    monkeypatch.setattr(utils, "gather_object", lambda mine: [8, *mine])
+    same_resume_point(config)
+    monkeypatch.setattr(utils, "gather_object", lambda mine: [4, *mine])
+    with pytest.raises(Temporary, match=r"steps \[4, 8\]"):
+        same_resume_point(config)
+    with pytest.raises(Temporary, match=r"steps \[0, 4\]"):
+        same_resume_point(config.model_copy(update={"resume_from": None}))

@@ -5,6 +5,7 @@ Configuration → model → rows → TRL trainer → saved model. Failures go to
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, StageFailure
+from ..errors import BadInput, StageFailure, Temporary
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE
 from .processes import die_with_parent
@@ -47,6 +48,7 @@ def train(config: WorkerConfig) -> None:
     trainer.remove_callback(PrinterCallback)
     if config.keep_every:
         trainer.add_callback(KeptModels(trainer, config))
+    same_resume_point(config)
     trainer.train(resume_from_checkpoint=config.resume_from)
 
     save_model(trainer, Path(config.output), config)
@@ -61,6 +63,20 @@ def train(config: WorkerConfig) -> None:
         }
         result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions())
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
+
+
+def same_resume_point(config: WorkerConfig) -> None:
+    """Raises Temporary when nodes found different resume points: each looked for itself, and one came in between.
+
+    Processes that are at different steps would wait for one another until the network gives up.
+    """
+    from accelerate.utils import gather_object
+
+    state = Path(config.resume_from) / "trainer_state.json" if config.resume_from else None
+    step = json.loads(state.read_bytes())["global_step"] if state else 0
+    steps = sorted(set(gather_object([step])))
+    if len(steps) > 1:
+        raise Temporary("Temporary", f"the nodes of this training found different resume points: steps {steps}")
 
 
 def encoded_rows(
