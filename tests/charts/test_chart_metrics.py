@@ -199,6 +199,21 @@ def test_the_checks_see_what_is_wrong() -> None:
         parsed("rate(srlm_runs)")
 
 
+def test_readme_lists_every_metric() -> None:
+    """`name`, labels and help as they are exposed."""
+    text = (kit.CHART / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(srlm_\w+)` \| (.*) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == list(metric_rows())
+
+
+def metric_rows() -> Iterator[tuple[str, str, str]]:
+    for family in sorted(a_registry().collect(), key=lambda family: family.name):
+        if family.name.startswith("srlm_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found = KNOWN[name] | KNOWN.get(f"{family.name}_bucket", set())
+            yield name, ", ".join(sorted(found - {"le"})), family.documentation
+
+
 def test_values_reach_the_alerts() -> None:
     values = {
         "metrics": {
