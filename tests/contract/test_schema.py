@@ -236,3 +236,21 @@ def test_no_input_breaks_it_and_pruning_and_defaults_settle(value: Any) -> None:
     assert prune(SCHEMA, again) == []
     apply_defaults(SCHEMA, again)
     assert again == obj
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "message"),
+    [
+        ({"maximum": 0.5, "exclusiveMaximum": True}, 0, "should be less than 0"),
+        ({"maximum": 0.5, "exclusiveMaximum": True}, 0.0, ""),
+        ({"maximum": 0.49}, 0, ""),
+        ({"maximum": 0.49}, 1, "should be less than or equal to 0"),
+        ({"maximum": 0.49}, 0.5, "should be less than or equal to 0.49"),
+        ({"minimum": 0.5}, 0, ""),
+    ],
+)
+def test_whole_numbers_meet_the_whole_part_of_a_bound(schema: dict[str, Any], value: float, message: str) -> None:
+    """As a real API server (1.36) does: it refused a definition whose default 0 is below an exclusive 0.5."""
+    whole = {"type": "object", "properties": {"share": {"type": "number", **schema}}}
+    found = [error for error in validate(whole, {"share": value}) if error != NOT_CHECKED]
+    assert [message in str(error) for error in found] == ([True] if message else [])
