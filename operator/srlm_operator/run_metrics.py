@@ -65,6 +65,7 @@ def _running_shards(known: _Known) -> ProgressStatus | None:
     return known.status.progress if known.status.progress.shards_total else None
 
 
+_OF_MODEL = ", of the run's youngest model that has the figure."
 #: Name, help and figure of every gauge about one run; a figure of None is left out.
 FIGURES: tuple[tuple[str, str, _Figure], ...] = (
     ("srlm_run_progress_ratio", "Finished share of the run's stages.", lambda k: k.status.progress.percent / 100),
@@ -87,13 +88,18 @@ FIGURES: tuple[tuple[str, str, _Figure], ...] = (
     ("srlm_run_gpu_seconds_limit", "spec.budget.gpuSeconds, if set.", lambda k: k.budget.gpu_seconds),
     ("srlm_run_tokens", "Tokens that the run has spent.", lambda k: k.status.tokens),
     ("srlm_run_tokens_limit", "spec.budget.tokens, if set.", lambda k: k.budget.tokens),
-    # From here on: of the youngest model that has the figure.
-    ("srlm_run_pairs", "Preference pairs (or positives).", _metric("pairs")),
-    ("srlm_run_tie_ratio", "Share of prompts whose best and worst score are equal.", _metric("tie_rate")),
-    ("srlm_run_judge_parse_ratio", "Share of verdicts with a readable score.", _metric("parse_rate")),
-    ("srlm_run_judge_agreement_ratio", "Share of human-ordered pairs judged alike.", _metric("judge_accuracy")),
-    ("srlm_run_length_growth_ratio", "Mean answer length relative to the model before.", _metric("length_growth")),
-    ("srlm_run_win_ratio", "Wins plus half the ties against the model before.", _metric("win_rate")),
+    ("srlm_run_pairs", f"Preference pairs (or positives){_OF_MODEL}", _metric("pairs")),
+    ("srlm_run_tie_ratio", f"Share of prompts whose best and worst score are equal{_OF_MODEL}", _metric("tie_rate")),
+    ("srlm_run_judge_parse_ratio", f"Share of verdicts with a readable score{_OF_MODEL}", _metric("parse_rate")),
+    (
+        "srlm_run_judge_agreement_ratio", f"Share of human-ordered pairs judged alike{_OF_MODEL}",
+        _metric("judge_accuracy"),
+    ),
+    (
+        "srlm_run_length_growth_ratio", f"Mean answer length relative to the model before{_OF_MODEL}",
+        _metric("length_growth"),
+    ),
+    ("srlm_run_win_ratio", f"Wins plus half the ties against the model before{_OF_MODEL}", _metric("win_rate")),
 )  # fmt: skip
 
 
