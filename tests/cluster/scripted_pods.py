@@ -25,7 +25,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 @dataclass
 class ScriptedPods:
-    """Starts and ends every pod of the view's namespace as `stages` says."""
+    """Starts and ends every stage pod of the view's namespace as `stages` says."""
 
     view: View
     stages: FakeStages = field(default_factory=FakeStages)
@@ -53,9 +53,9 @@ class ScriptedPods:
     async def _step(self, pod: Object) -> bool:
         """Take a pod one state further. False when there is nothing to do."""
         meta = pod["metadata"]
-        node, uid = meta["labels"].get(LABEL_NODE, ""), meta["uid"]
+        node, uid = (meta.get("labels") or {}).get(LABEL_NODE, ""), meta["uid"]
         reached = self._done.get(uid, -1)
-        if "deletionTimestamp" in meta or reached == 2:
+        if not node or "deletionTimestamp" in meta or reached == 2:
             return False
         if node in self.waiting:
             if reached == 0:
