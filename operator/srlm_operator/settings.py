@@ -102,6 +102,9 @@ class Settings:
     """Environment of every stage pod (proxies, say), from variables SRLM_STAGE_ENV_<NAME>."""
 
     def __post_init__(self) -> None:
+        for name, least in (("watch_silence_seconds", 1), ("metrics_runs", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"SRLM_{name.upper()}={getattr(self, name)} must be at least {least}")
         given = [name for name in _STORAGE_FIELDS if getattr(self, name)]
         if given and not self.storage_uri:
             raise ConfigurationError(f"SRLM_{given[0].upper()} needs SRLM_STORAGE_URI")

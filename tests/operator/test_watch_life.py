@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
+from srlm_operator.errors import ConfigurationError
 from srlm_operator.handlers import kopf_settings
-from srlm_operator.settings import Settings
+from srlm_operator.settings import Settings, from_environment
 from srlm_operator.watch_life import WatchLife
 
 
@@ -103,3 +104,11 @@ def test_watches_are_renewed_well_within_the_limit(limit: float) -> None:
     assert watching.server_timeout <= limit / 4, "a server that sends bookmarks ends the watch"
     assert watching.inactivity_timeout <= limit / 4, "one that sends nothing is left"
     assert watching.server_timeout >= 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SRLM_WATCH_SILENCE_SECONDS", "0.5"), ("SRLM_METRICS_RUNS", "-1")]
+)
+def test_limits_that_cannot_work_are_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable}={value} must be at least"):
+        from_environment({variable: value})
