@@ -63,7 +63,7 @@ test: lint unit heavy  ## everything that CI checks
 test-cluster: venv  ## the operator's tests on the cluster of KUBECONFIG, with the chart's rights
 	@test -n "$${KUBECONFIG:-}" || { echo "error: KUBECONFIG must name the cluster to test on: an empty one, as the" \
 		"tests install and remove the definition of runs" >&2; exit 1; }
-	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster -p no:cacheprovider
+	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster -o timeout=600 -p no:cacheprovider
 
 bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "operator"))
 
 from cluster.admin import Admin
 from cluster.bench import Bench, bench
-from cluster.target import install, kubeconfig, sweep
+from cluster.target import Occupied, install, kubeconfig, sweep
 
 MakeBench = Callable[..., AbstractAsyncContextManager[Bench]]
 
@@ -34,7 +34,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             await sweep(admin)
 
     with kubeconfig(tmp_path_factory.mktemp("cluster")) as path:
-        asyncio.run(prepare(path))
+        try:
+            asyncio.run(prepare(path))
+        except Occupied as problem:
+            pytest.exit(str(problem), returncode=2)
         yield path
         asyncio.run(clear(path))
 

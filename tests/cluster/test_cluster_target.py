@@ -1,0 +1,56 @@
+"""Whose cluster it is: nothing of others is touched, and what a killed session left behind is removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from builders import manifest_spec
+
+from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
+from cluster.one_machine import one_machine
+from cluster.target import LABEL, Occupied, established, install, sweep
+from srlm_contract.crd import API_VERSION, CRD_NAME, KIND, custom_resource_definition
+from srlm_operator.client import RUNS
+from srlm_operator.names import FINALIZER
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
+    """The administrator of a cluster of the test's own."""
+    with one_machine(tmp_path) as kubeconfig:
+        async with Admin(kubeconfig) as found:
+            yield found
+
+
+async def test_a_cluster_with_runs_is_left_alone(admin: Admin) -> None:
+    theirs = await admin.create(DEFINITIONS, "", custom_resource_definition())
+    with pytest.raises(Occupied, match="has selfrewardingruns"):
+        await install(admin)
+    assert (await admin.get(DEFINITIONS, "", CRD_NAME))["metadata"]["uid"] == theirs["metadata"]["uid"]
+
+
+async def test_what_a_killed_session_left_is_removed(admin: Admin) -> None:
+    await install(admin)
+    role = {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]}
+    for name, labels in (("ours", {LABEL: "ours"}), ("theirs", {})):
+        await admin.create(NAMESPACES, "", {"metadata": {"name": name, "labels": labels}})
+        await admin.create(RIGHTS["ClusterRole"], "", {"metadata": {"name": name, "labels": labels}, **role})
+    run = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "run", "finalizers": [FINALIZER]},
+        "spec": manifest_spec(),
+    }
+    await admin.create(RUNS, "ours", run)
+    await sweep(admin)
+    left = {obj["metadata"]["name"] for obj in (await admin.list(NAMESPACES)).items}
+    assert ("ours" in left, "theirs" in left) == (False, True)
+    assert await admin.find(RIGHTS["ClusterRole"], "", "ours") is None
+    assert await admin.find(RIGHTS["ClusterRole"], "", "theirs")
+    assert await admin.find(DEFINITIONS, "", CRD_NAME) is None
+    await install(admin)
+    await established(admin)
