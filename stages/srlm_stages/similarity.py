@@ -1,17 +1,19 @@
 """ROUGE-L against everything seen, without comparing all pairs.
 
-ROUGE-L F-measure (Lin 2004) of token sequences a and b is 2·LCS / (|a| + |b|). For it to reach t, the LCS, and so the
-number of common tokens, must be at least t·|a| / (2 − t) whatever b is. So b contains at least one of the
-|a| − that + 1 rarest tokens of a: only texts that share a rare token are looked at (prefix filtering, Chaudhuri et al.
-2006), and of those only the ones with enough tokens in common get the exact measure.
+ROUGE-L F-measure (Lin 2004) of token sequences a and b is 2·LCS / (|a| + |b|). For it to reach t, they must have at
+least t·(|a| + |b|) / 2 tokens in common, in whatever order. How many a new text has in common with each text seen is
+counted for all of them at once, from lists of the texts that have a token; the few with enough get the exact measure.
 """
 
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from math import ceil
+from typing import Any
+
+import numpy as np
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -45,40 +47,49 @@ class SimilarityIndex:
         """threshold: above 0; at 1 or more only equal token sequences count."""
         self._threshold = threshold
         self._texts: list[list[str]] = []
-        self._postings: dict[str, list[int]] = defaultdict(list)
+        self._lengths = array("i")
+        self._postings: dict[tuple[str, int], array[int]] = {}
+        """Numbers of the texts with a token for the first, second, ... time: shared entries are common tokens."""
+        self.compared = 0
+        """Texts that got the exact measure so far."""
 
     def add(self, text: str) -> None:
         """Remember a text."""
         tokens = rouge_tokens(text)
-        for token in set(tokens):
-            self._postings[token].append(len(self._texts))
+        for entry in _numbered(tokens):
+            self._postings.setdefault(entry, array("i")).append(len(self._texts))
         self._texts.append(tokens)
+        self._lengths.append(len(tokens))
 
     def similar(self, text: str) -> bool:
         """Whether some text seen reaches the threshold."""
         tokens = rouge_tokens(text)
-        if not tokens:
-            return False
-        counts = Counter(tokens)
-        needed = max(1, ceil(self._threshold * len(tokens) / (2 - min(self._threshold, 1.0)) - 1e-9))
-        rarest = sorted(tokens, key=lambda t: (len(self._postings.get(t, ())), t))
-        looked_at: set[int] = set()
-        for token in dict.fromkeys(rarest[: len(tokens) - needed + 1]):
-            for number in self._postings.get(token, ()):
-                if number not in looked_at:
-                    looked_at.add(number)
-                    if self._reaches(tokens, counts, self._texts[number]):
-                        return True
-        return False
+        return any(self._reaches(tokens, self._texts[number]) for number in self._likely(tokens))
 
-    def _reaches(self, tokens: list[str], counts: Counter[str], other: list[str]) -> bool:
-        needed = self._threshold * (len(tokens) + len(other)) / 2 - 1e-9
-        if min(len(tokens), len(other)) < needed:
-            return False
-        common = 0
-        left = dict(counts)
-        for token in other:
-            if left.get(token, 0):
-                left[token] -= 1
-                common += 1
-        return common >= needed and lcs_length(tokens, other) >= needed
+    def _likely(self, tokens: Sequence[str]) -> list[int]:
+        """Numbers of the texts that have enough tokens in common, whatever their order."""
+        found = [self._postings[entry] for entry in _numbered(tokens) if entry in self._postings]
+        if not found:
+            return []
+        common = np.bincount(np.concatenate([np.frombuffer(numbers, np.intc) for numbers in found]))
+        lengths = np.frombuffer(self._lengths, np.intc)[: len(common)]
+        likely: list[int] = np.flatnonzero(common >= self._needed(len(tokens), lengths)).tolist()
+        return likely
+
+    def _needed(self, length: int, other: Any) -> Any:
+        """Length of the common subsequence at which texts of these lengths reach the threshold."""
+        return self._threshold * (length + other) / 2 - 1e-9
+
+    def _reaches(self, tokens: list[str], other: list[str]) -> bool:
+        self.compared += 1
+        return bool(lcs_length(tokens, other) >= self._needed(len(tokens), len(other)))
+
+
+def _numbered(tokens: Sequence[str]) -> list[tuple[str, int]]:
+    """Each token with the number of times it has occurred before."""
+    seen: Counter[str] = Counter()
+    entries = []
+    for token in tokens:
+        entries.append((token, seen[token]))
+        seen[token] += 1
+    return entries

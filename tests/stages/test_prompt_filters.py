@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +38,30 @@ def test_the_index_finds_what_comparing_all_pairs_finds(seen: list[str], text: s
     tokens = rouge_tokens(text)
     expected = any(rouge_l(tokens, rouge_tokens(other)) >= threshold - 1e-9 for other in seen)
     assert index.similar(text) == expected
+
+
+def test_a_hundred_thousand_prompts_need_hardly_any_comparison() -> None:
+    """Work is counted, not time: all pairs would be 100,000 comparisons for each new prompt."""
+    draw = random.Random(0)
+    small = ["write", "a", "the", "of", "how", "to", "what", "is", "in", "for", "and", "explain", "give", "me"]
+    names = [f"name{i}" for i in range(20_000)]
+    weights = list(accumulate(1 / (i + 1) for i in range(len(names))))  # words of texts: the n-th is n times rarer
+
+    def prompt() -> str:
+        drawn = draw.choices(names, cum_weights=weights, k=draw.randint(6, 20))
+        return " ".join(draw.choice(small) if draw.random() < 0.4 else name for name in drawn)
+
+    index = SimilarityIndex(0.7)
+    seen = [prompt() for _ in range(100_000)]
+    for text in seen:
+        index.add(text)
+    for text in (prompt() for _ in range(200)):
+        index.similar(text)
+    assert index.compared < 10 * 200
+    for text in draw.sample(seen, 20):
+        words = text.split()
+        words[0] = "another"
+        assert index.similar(" ".join(words)) == (rouge_l(words, text.split()) >= 0.7)
 
 
 def prompt_filter(**fields: object) -> PromptFilter:
