@@ -27,7 +27,7 @@ from .scoring import (
     expected_scores,
     sampled_scores,
 )
-from .statistics import Statistics, merge_shards
+from .statistics import Statistics, merge_shards, moments
 
 #: A pod with this many verdicts and no readable one gives up before its shard is committed.
 HOPELESS = 16
@@ -70,6 +70,11 @@ def run(ctx: StageContext) -> Statistics:
     ]
     write_rows(ctx.rows_file("judgements"), judgements)
     ctx.details["scores"] = dict(sorted(tally.scores.items()))
+    scored = [(row.score, row) for row in judgements if row.score is not None]
+    ctx.details["scoreLengthMoments"] = moments((score, len(row.answer)) for score, row in scored)
+    both = [(score, row.shadow_score) for score, row in scored if row.shadow_score is not None]
+    if both:
+        ctx.details["shadowMoments"] = moments(both)
     return _statistics(judgements, tally, free, shadow)
 
 
@@ -216,6 +221,8 @@ def _statistics(rows: Sequence[Judgement], tally: Tally, free: Tally, shadow: Ta
     masses = [row.digit_mass for row in rows if row.digit_mass is not None]
     if masses:
         statistics |= {"digitMassSum": sum(masses), "digitMassRows": len(masses)}
+    if shadow.asked:
+        statistics |= {"shadowVerdicts": shadow.asked, "shadowParsed": shadow.parsed}
     both = [(r.score, r.shadow_score) for r in rows if r.score is not None and r.shadow_score is not None]
     if both:
         statistics |= {

@@ -142,7 +142,11 @@ def test_expected_score_and_its_shadow(world: World, model: Path) -> None:
     rows = world.rows(result, "judgements.jsonl", Judgement)
     assert all(0 < row.score < 5 and 0 < row.digit_mass < 1 for row in rows)
     assert sum(row.shadow_score is not None for row in rows) == 5
-    assert result.statistics["shadowRows"] == 5
+    statistics = result.statistics
+    assert (statistics["shadowRows"], statistics["shadowVerdicts"], statistics["shadowParsed"]) == (5, 15, 15)
+    both = [(row.score, row.shadow_score) for row in rows if row.shadow_score is not None]
+    assert statistics["shadowDifference"] == pytest.approx(sum(abs(a - b) for a, b in both) / 5)
+    assert statistics["shadowAgreement"] == sum(abs(a - b) < 0.5 for a, b in both) / 5
     assert result.statistics["meanDigitMass"] == pytest.approx(sum(r.digit_mass for r in rows) / 12)
 
 
