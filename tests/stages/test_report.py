@@ -171,6 +171,19 @@ class TestFinishedRun:
         assert "6 of 6 prompts" in group
         assert "win against M1" in group
 
+    def test_the_top_says_what_came_of_it(self, finished: MadeRun) -> None:
+        cards = re.findall(
+            r'<span class="name">(.*?)</span><b>(.*?)</b><span class="note">(.*?)</span>', finished.page()
+        )
+        first, *_, last = [i.metrics for i in finished.status.iterations]
+        assert cards[0][:2] == (
+            "Judge agrees with people", f"{first.judge_accuracy:.1%} → {last.judge_accuracy:.1%}"
+        )  # fmt: skip
+        assert "n=6, “longer wins” 33.3%" in cards[0][2]
+        assert cards[1] == ("M3 against M1", "50.0%", "2 wins, 2 ties, 2 losses; ties count half")
+        assert cards[2] == ("Mean answer length", "73 → 109", "M1 → M3: characters, validation prompts, +49%")
+        assert cards[3] == ("Preference pairs", "8", "from 8 prompts, 2 iterations")
+
     def test_every_plot_is_there_and_named(self, finished: MadeRun) -> None:
         labels = {a["aria-label"] for tag, a in Text(finished.page()).tags if tag == "svg"}
         assert labels >= {

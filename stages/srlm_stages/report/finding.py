@@ -1,7 +1,8 @@
-"""One finding of the report: a statement in words with the numbers behind it."""
+"""One finding of the report: a statement in words with the numbers behind it; alike ones are told once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,4 +17,21 @@ class Finding:
     level: Level
     title: str
     figures: str
-    """The numbers behind it, and what to do."""
+    """The numbers behind it, and what to do; a line each where several were merged."""
+    where: str = ""
+    """The model, stage or comparison it is about; appended to the title by `merged`."""
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of the same level and title as one that names all places: a reader sees each matter once."""
+    alike: dict[tuple[Level, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.level, finding.title), []).append(finding)
+    return [_one(some) for some in alike.values()]
+
+
+def _one(alike: list[Finding]) -> Finding:
+    first = alike[0]
+    places = ", ".join(dict.fromkeys(f.where for f in alike if f.where))
+    lines = [f"{f.where}: {f.figures}" if f.where and len(alike) > 1 else f.figures for f in alike]
+    return Finding(first.level, f"{first.title} {places}" if places else first.title, "\n".join(dict.fromkeys(lines)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 from .collect import Collected
 from .figures import Figures, ModelFigures
-from .finding import LEVELS, Finding
+from .finding import LEVELS, Finding, merged
 from .findings_run import few_comparisons, few_pairs, gates, recipe, state
 
 #: Share of all verdicts with one score from which on the scores have collapsed.
@@ -50,8 +51,8 @@ def find(found: Collected, figures: Figures) -> list[Finding]:
         Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
         for text in figures.disagreements
     ]
-    findings += [Finding("warning", "Something could not be read", text) for text in dict.fromkeys(found.problems)]
-    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    findings += [Finding("warning", "Something could not be read", text) for text in found.problems]
+    return sorted(merged(findings), key=lambda finding: LEVELS.index(finding.level))
 
 
 def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding]:
@@ -62,37 +63,35 @@ def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding
     interval = "" if accuracy.low is None else f", 95% interval {accuracy.low:.1%} to {accuracy.high:.1%}"
     stated = f"It orders {accuracy.value:.1%} of {accuracy.n} human-ordered pairs right{interval}"
     if length is not None and length.value is not None:
-        if accuracy.value <= length.value:
-            yield Finding(
-                "warning",
-                f"{model.name}'s judge does no better than “longer wins”",
-                f"{stated}; taking the longer answer is right in {length.value:.1%}.",
-            )
+        compared = f"{stated}; taking the longer answer is right in {length.value:.1%}."
+        if accuracy.high is not None and accuracy.high < length.value:
+            yield Finding("warning", "The judge does worse than “longer wins”:", compared, model.name)
+        elif accuracy.value <= length.value:
+            yield Finding("warning", "The judge does no better than “longer wins”:", compared, model.name)
         elif accuracy.low is not None and accuracy.low <= length.value:
-            yield Finding(
-                "note",
-                f"{model.name}'s judge is not clearly better than “longer wins”",
-                f"{stated}; taking the longer answer is right in {length.value:.1%}.",
-            )
+            yield Finding("note", "The judge is not clearly better than “longer wins”:", compared, model.name)
     if accuracy.high is not None and accuracy.high < 0.5:
-        yield Finding("warning", f"{model.name}'s judge is worse than a coin", f"{stated}. Score ties count as wrong.")
+        text = f"{stated}. Score ties count as wrong."
+        yield Finding("warning", "The judge is worse than a coin:", text, model.name)
     earlier = before.judge.get("pairwise") if before is not None else None
-    if before is not None and earlier is not None and earlier.value is not None:
-        fall = earlier.value - accuracy.value
-        if fall > ACCURACY_FALL:
-            yield Finding(
-                "warning",
-                f"{model.name} judges worse than {before.name}",
-                f"Pairwise accuracy fell from {earlier.value:.1%} to {accuracy.value:.1%} (n={accuracy.n}{interval}).",
-            )
-            scores = (before.heldout_scores.mean_score, model.heldout_scores.mean_score)
-            if scores[0] is not None and scores[1] is not None and scores[1] - scores[0] >= 0.3:
-                yield Finding(
-                    "warning",
-                    f"{model.name} gives better marks while it agrees less with people",
-                    f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
-                    f"and accuracy fell by {fall:.1%}.",
-                )
+    if before is None or earlier is None or earlier.value is None:
+        return
+    fall = earlier.value - accuracy.value
+    if fall <= ACCURACY_FALL:
+        return
+    yield Finding(
+        "warning" if accuracy.high is None or accuracy.high < earlier.value else "note",
+        f"{model.name} judges worse than {before.name}",
+        f"Pairwise accuracy fell from {earlier.value:.1%} to {accuracy.value:.1%} (n={accuracy.n}{interval}).",
+    )
+    scores = (before.heldout_scores.mean_score, model.heldout_scores.mean_score)
+    if scores[0] is not None and scores[1] is not None and scores[1] - scores[0] >= 0.3:
+        yield Finding(
+            "warning",
+            f"{model.name} gives better marks while it agrees less with people",
+            f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
+            f"and accuracy fell by {100 * fall:.1f} percentage points.",
+        )
 
 
 def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
@@ -103,45 +102,51 @@ def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
         if count / total >= COLLAPSE_SHARE:
             yield Finding(
                 "warning",
-                f"Scores collapse to {score} on the way to {model.name}",
+                f"Scores collapse to {score} on the way to",
                 f"{count} of {total} verdicts about the candidates ({count / total:.0%}) are a {score}; "
                 "pairs then come from few prompts.",
+                model.name,
             )
     metrics = model.metrics
     if metrics.parse_rate is not None and metrics.parse_rate < MIN_PARSE_RATE:
         yield Finding(
             "warning",
-            f"Many verdicts on the way to {model.name} cannot be read",
+            "Many verdicts cannot be read on the way to",
             f"{metrics.parse_rate:.1%} have a readable score; use judging.constrain or scorer ExpectedScore.",
+            model.name,
         )
     if metrics.free_parse_rate is not None and metrics.free_parse_rate < 0.5 and found.spec.judging.constrain != "None":
         yield Finding(
             "note",
-            f"The judge on the way to {model.name} keeps the format only when it is forced to",
+            "The judge keeps the format only when forced, on the way to",
             f"Without the constraint {metrics.free_parse_rate:.1%} of its verdicts have a readable score.",
+            model.name,
         )
     correlation = model.scores.score_length_correlation
     if model.scores.scored >= MIN_ROWS and correlation is not None and correlation >= LENGTH_CORRELATION:
         yield Finding(
             "warning",
-            f"Longer answers get higher scores on the way to {model.name}",
+            "Longer answers get higher scores on the way to",
             f"Score and length correlate by {correlation:.2f} over {model.scores.scored} candidates; "
             "preferences.lengthPenalties counters that.",
+            model.name,
         )
     if metrics.tie_rate is not None and metrics.tie_rate > MAX_TIE_RATE:
         yield Finding(
             "warning",
-            f"The judge cannot tell many answers apart on the way to {model.name}",
+            "The judge cannot tell many answers apart on the way to",
             f"{metrics.tie_rate:.1%} of the prompts have equal best and worst scores and give no pair; "
             "use more judging.samples or scorer ExpectedScore.",
+            model.name,
         )
     for stage in found.of(model.iteration, "judge"):
         agreement, rows = stage.figure("shadowAgreement"), stage.figure("shadowRows")
         if agreement is not None and rows is not None and agreement < MIN_SHADOW_AGREEMENT:
             yield Finding(
                 "warning",
-                f"The two scorers disagree in {stage.id}",
+                "The two scorers disagree:",
                 f"They are within half a point in {agreement:.0%} of {rows:.0f} answers.",
+                stage.id,
             )
 
 
@@ -184,23 +189,28 @@ def _comparisons(figures: Figures, model: ModelFigures) -> Iterator[Finding]:
         if asked and result.unreadable / asked > MAX_UNREADABLE:
             yield Finding(
                 "warning",
-                f"Many comparisons of {where} cannot be read",
+                "Many comparisons cannot be read:",
                 f"{result.unreadable} of {asked} have no verdict.",
+                where,
             )
         if result.compared >= MIN_COMPARED and result.same_letter / result.compared >= POSITION_SHARE:
             yield Finding(
                 "warning",
-                f"The comparison judge goes by position in {where}",
+                "The comparison judge goes by position:",
                 f"In {result.same_letter} of {result.compared} comparisons {figures.judge_name} says the same letter "
                 "in both orders, which counts as a tie: the win rate says little.",
+                where,
             )
-    headline = model.metrics.win_rate
-    if headline is not None and headline < 0.5:
-        yield Finding(
-            "warning",
-            f"{model.name} loses head to head",
-            f"Win rate {headline:.1%} with ties as half, judged by {figures.judge_name}.",
-        )
+        if result.win_rate is not None and result.win_rate < 0.5:
+            # Beyond chance: a sign test on the decided comparisons, in its normal approximation.
+            clear = result.losses - result.wins > 1.96 * sqrt(result.losses + result.wins)
+            yield Finding(
+                "warning" if clear else "note",
+                "Loses head to head:" if clear else "Loses head to head, within chance:",
+                f"Win rate {result.win_rate:.1%} ({result.wins} wins, {result.ties} ties as half, "
+                f"{result.losses} losses), judged by {figures.judge_name}.",
+                where,
+            )
 
 
 def _data(found: Collected, model: ModelFigures) -> Iterator[Finding]:
@@ -210,16 +220,18 @@ def _data(found: Collected, model: ModelFigures) -> Iterator[Finding]:
         if cut and answers and cut / answers > MAX_TRUNCATED:
             yield Finding(
                 "warning",
-                f"Many candidates are cut by the length limit in {stage.id}",
+                "Many candidates are cut by the length limit:",
                 f"{cut:.0f} of {answers:.0f} ({cut / answers:.0%}); raise generation.sampling.maxTokens.",
+                stage.id,
             )
     pairs, prompts = model.metrics.pairs, model.metrics.prompts
     paired = found.spec.preferences.strategy == "PreferencePairs"
     if paired and pairs is not None and prompts and pairs / prompts < MIN_PAIR_YIELD:
         yield Finding(
             "warning",
-            f"Few prompts give a pair on the way to {model.name}",
+            "Few prompts give a pair on the way to",
             f"{pairs} pairs from {prompts} prompts; the section on data counts the causes.",
+            model.name,
         )
 
 
@@ -229,21 +241,24 @@ def _training(model: ModelFigures) -> Iterator[Finding]:
     if accuracy is not None and loss is not None and accuracy >= LEARNT_ACCURACY and loss <= LEARNT_LOSS:
         yield Finding(
             "note",
-            f"{model.name} has learnt its training pairs by heart",
+            "Training pairs are learnt by heart:",
             f"Reward accuracy {accuracy:.1%} at a loss of {loss:.4f} in the last quarter of the steps: "
             "fewer epochs or a lower learning rate leave more to generalise.",
+            model.name,
         )
     changed = figures.get("changedWeights")
     if changed is not None and changed < MIN_CHANGED:
         yield Finding(
             "warning",
-            f"{model.name} hardly differs from the model it was trained from",
+            "Training hardly changed the model:",
             f"{changed:.2%} of the weights differ once cast to bfloat16; raise the learning rate or train longer.",
+            model.name,
         )
     rows, dropped = figures.get("rows"), figures.get("rowsDropped")
     if rows and dropped and dropped / rows > MAX_ROWS_DROPPED:
         yield Finding(
             "warning",
-            f"Rows were too long for the training of {model.name}",
-            f"{dropped:.0f} of {rows:.0f}; raise maxLength.",
+            "Rows were too long for training:",
+            f"{dropped:.0f} of {rows:.0f} were left out; raise maxLength of the training.",
+            model.name,
         )

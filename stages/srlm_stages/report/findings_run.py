@@ -51,7 +51,7 @@ def _advice(reason: str, message: str) -> str:
 def gates(found: Collected) -> Iterator[Finding]:
     for record in found.status.iterations:
         for gate in record.gates:
-            yield Finding("warning", f"{record.name} misses a gate", gate)
+            yield Finding("warning", "A gate is missed by", gate, record.name)
 
 
 def few_pairs(figures: Figures) -> Iterator[Finding]:

@@ -16,10 +16,11 @@ from markupsafe import Markup
 from srlm_contract.graph import model_name
 
 from . import curves, plots
-from .collect import Collected, Stage
+from .collect import Collected, Stage, moment
 from .examples import Examples
 from .figures import MEASURES, Figures
-from .finding import Finding
+from .finding import LEVELS, Finding
+from .headline import headline
 from .tables import cost_table, glance_table, head_to_head_table, judge_table, loop_table, win_matrix, yield_table
 from .text import finalize
 
@@ -46,7 +47,10 @@ def page(
         run=found.run,
         now=f"{now or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         figures=figures,
+        headline=headline(found, figures),
+        took=_took(found),
         findings=findings,
+        counts={level: sum(f.level == level for f in findings) for level in LEVELS},
         examples=examples,
         measures=MEASURES,
         model_name=model_name,
@@ -97,6 +101,12 @@ def inputs(stage: Stage) -> list[tuple[str, str]]:
             place = f"{data['uri']}#{data['file']}" if data.get("file") else data["uri"]
             found.append((name, f"{place} @ {data.get('revision', '')[:19] or 'unpinned'}"))
     return found
+
+
+def _took(found: Collected) -> float | None:
+    """Seconds from start to end of a run that has ended."""
+    begin, end = moment(found.status.started_at), moment(found.status.finished_at)
+    return (end - begin).total_seconds() if begin is not None and end is not None and end >= begin else None
 
 
 def _timelines(found: Collected) -> list[int]:

@@ -12,8 +12,7 @@ from ..pairs import CAUSES
 from .collect import Collected, Stage
 from .figures import MEASURES, Estimate, Figures
 from .plots import duration
-
-NOTHING = "–"
+from .text import NOTHING
 
 
 @dataclass(frozen=True)

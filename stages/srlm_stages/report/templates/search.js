@@ -22,6 +22,12 @@
           here += hit;
         }
         element.hidden = !here;
+        const more = element.querySelector(".more");
+        if (more) {
+          // A hit must not hide behind a fold.
+          more.open = words.length > 0;
+          more.hidden = !Array.from(more.querySelectorAll(".example")).some((example) => !example.hidden);
+        }
         shown += here;
         all += examples.length;
       }
@@ -32,10 +38,10 @@
     group.addEventListener("change", search);
     box.hidden = false;
   }
-  // Paper has nothing to click on: what is folded is unfolded while printing, verdicts apart: they fill a book.
+  // Paper has nothing to click on: what is folded is unfolded while printing, apart from what would fill a book.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = Array.from(document.querySelectorAll("details:not([open]):not(.verdicts)"));
+    folded = Array.from(document.querySelectorAll("details:not([open]):not(.verdicts):not(.more):not(.long)"));
     for (const element of folded) element.open = true;
   });
   addEventListener("afterprint", () => {
