@@ -211,6 +211,30 @@ def test_pairs_are_sound_and_do_not_depend_on_order(rows: Any, rho: float, margi
     assert preference_pairs(shuffled, min_margin=margin, length_penalty=rho, truncated="Drop")[0] == found
 
 
+ROW_CAUSES = ("droppedUnjudged", "droppedTruncated", "droppedEmpty")
+
+
+@settings(deadline=None)
+@given(scored, st.sampled_from(["Drop", "Keep"]), st.sampled_from([0.0, 2.5, 5.0]))
+def test_every_row_is_kept_or_counted_by_one_cause(rows: Any, truncated: str, least: float) -> None:
+    judgements = [
+        judged(f"Q{p}", a if n else " ", s, tokens=n, truncated=t).model_copy(update={"id": f"{i:016x}"})
+        for i, (p, a, s, n, t) in enumerate(rows)
+    ]
+    found, counts = positives(judgements, min_score=least, truncated=truncated)
+    assert len(found) + sum(counts[n] for n in (*ROW_CAUSES, "droppedScore", "droppedEqualText")) == len(judgements)
+    pairs_found, counts = preference_pairs(judgements, min_margin=0, length_penalty=0, truncated=truncated)
+    whole = [r for r in judgements if not (r.truncated and truncated == "Drop")]
+    usable = [r for r in whole if r.score is not None and r.answer.strip()]
+    assert len(usable) + sum(counts[n] for n in ROW_CAUSES) == counts["rows"] == len(judgements)
+    assert counts["prompts"] == len({r.prompt_id for r in judgements})
+    by_prompt = [[r for r in usable if r.prompt_id == p] for p in {r.prompt_id for r in judgements}]
+    assert counts["droppedTooFewAnswers"] == sum(len(some) < 2 for some in by_prompt)
+    equal = [some for some in by_prompt if len(some) > 1 and len({r.score for r in some}) == 1]
+    assert counts["ties"] == len(equal)
+    assert len(pairs_found) + counts["droppedEqualText"] == counts["comparable"] - counts["ties"]
+
+
 def test_positives_are_all_distinct_answers_that_are_good_enough() -> None:
     rows = [
         judged("Q", "perfect", 5), judged("Q", "good", 4.5), judged("R", "perfect", 5),
