@@ -230,9 +230,7 @@ class ScriptedEngine:
     def _prompt(self, draw: np.random.Generator) -> str:
         if draw.random() < 0.2:  # a model repeats what it has seen: also what must stay unseen
             return str(draw.choice(self._seen))
-        names = ["".join(draw.choice(list("bdfgklmnprstvz")) + draw.choice(list("aeiou")) for _ in range(3))
-                 for _ in range(6)]  # fmt: skip
-        return "What is the {} {} of {} for {} {} and {}?".format(*names)
+        return new_question(random.Random(int(draw.integers(2**32))))
 
     def next_token_probabilities(
         self, prompts: Sequence[tuple[int, ...]], tokens: Sequence[int], on_progress: OnProgress | None = None
@@ -488,7 +486,7 @@ def spec(**changes: Any) -> RunSpec:
 def write_seed_data(path: Path, seed: int, prompts: int = 130) -> list[str]:
     """Open Assistant trees whose human ranks are those of the hidden quality; the questions."""
     draw = random.Random(seed)
-    questions = [f"Question {i}: what is the {draw.random():.6f} of the {i} for you and me?" for i in range(prompts)]
+    questions = [new_question(draw) for _ in range(prompts)]
     with path.open("w") as file:
         for question in questions:
             texts = {" ".join(draw.choices(WORDS, k=draw.randint(8, 16))) for _ in range(4)}
@@ -502,6 +500,12 @@ def write_seed_data(path: Path, seed: int, prompts: int = 130) -> list[str]:
 def _tokenizer() -> Any:
     """The same for all runs: two trainings of it may number equally frequent pieces differently."""
     return build_tokenizer(context=4096)
+
+
+def new_question(draw: random.Random) -> str:
+    """Unlike any other: only its small words occur in others too."""
+    names = ["".join(draw.choice("bdfgklmnprstvz") + draw.choice("aeiou") for _ in range(3)) for _ in range(6)]
+    return "What is the {} {} of {} for {} {} and {}?".format(*names)
 
 
 def write_model(folder: Path) -> None:
