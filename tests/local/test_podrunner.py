@@ -299,9 +299,13 @@ async def test_ephemeral_volume_is_a_folder_that_goes_with_the_pod(tmp_path: Pat
         cluster.create("pods", pod(script=script, container=container, volumes=volumes), "default")
         found = await until(cluster, lambda: ended(cluster))
         assert found["status"]["phase"] == "Succeeded"
-        assert len(list(tmp_path.rglob("row"))) == 1
+        assert len(rows_below(tmp_path)) == 1
         cluster.delete("pods", found["metadata"]["name"], "default")
-        await until(cluster, lambda: not list(tmp_path.rglob("row")))
+        await until(cluster, lambda: not rows_below(tmp_path))
+
+
+def rows_below(folder: Path) -> list[Path]:
+    return list(folder.rglob("row"))
 
 
 @pytest.mark.parametrize(
