@@ -91,7 +91,7 @@ class IterationMetrics(Contract):
     candidates: int | None = None
     """Candidate answers."""
     judged: int | None = None
-    """Answers with a usable score."""
+    """Candidates with a usable score; for M1, which has no candidates, held-out answers."""
     parse_rate: float | None = None
     """Share of verdicts with a readable score, as asked (with the constraint, if there is one)."""
     free_parse_rate: float | None = None
@@ -107,7 +107,7 @@ class IterationMetrics(Contract):
     chosen_step: int | None = None
     """Training step of the checkpoint that training.choose took; -1 for the last."""
     mean_score: float | None = None
-    """Mean score of the candidates, 0 to 5."""
+    """Mean score of these answers, 0 to 5."""
     mean_length: float | None = None
     """Mean answer length in characters."""
     length_growth: float | None = None
