@@ -28,7 +28,7 @@ from srlm_stages.engines import Completion, OnProgress, Request
 from srlm_stages.engines.vllm_engine import VllmEngine
 from stage_world import QUESTIONS, World
 
-PROMPTS = [f"{question} (Variant {number}.)" for number in range(4) for question in QUESTIONS]
+PROMPTS = [f"{question} (Variant {number}.)" for number in range(2) for question in QUESTIONS]
 CANDIDATES, TOKENS = 4, 48
 ANSWERS, SAMPLES, VERDICT_TOKENS = 8, 3, 24
 
