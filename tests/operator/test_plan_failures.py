@@ -346,3 +346,37 @@ def test_a_stopped_pod_that_its_job_never_replaces_costs_nothing_but_time() -> N
     assert name not in world.active()
     world.settle()
     assert (world.status.phase, world.record("1/generate").counted_failures) == ("Succeeded", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "reason"),
+    [
+        ("exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0", "Reconciling", "QuotaExceeded"),
+        ("failed quota: r: must specify limits.cpu for: stage", "Stalled", "Forbidden"),
+        ("maximum cpu usage per Container is 1, but limit is 2", "Stalled", "Forbidden"),
+        ('violates PodSecurity "restricted:latest": hostPath volumes (volume "model-cache")', "Stalled", "Forbidden"),
+        (
+            'error looking up service account team/none: serviceaccount "none" not found',
+            "Stalled",
+            "ObjectNotFound",
+        ),
+        ("no PriorityClass with name none was found", "Stalled", "ObjectNotFound"),
+        ('pod rejected: RuntimeClass "none" not found', "Stalled", "ObjectNotFound"),
+        ('admission webhook "policy" denied the request: image not found in the allow list', "Stalled", "Forbidden"),
+    ],
+)
+def test_why_a_job_gets_no_pods(text: str, kind: str, reason: str) -> None:
+    """The words are those of a recorded API server; the Job controller repeats them in an event."""
+    world = FakeCluster()
+    name = until_node(world, "0/data")
+    message = f'Error creating: pods "{name}-0" is forbidden: {text}'
+    pods, world.pods[name] = world.pods[name], []
+    world.jobs[name] = replace(world.jobs[name], create_error=message)
+    found = world.reconcile()
+    assert world.condition(kind) == reason
+    assert any(c.type == kind and message in c.message for c in world.status.conditions)
+    assert found.requeue_after == 5
+    world.jobs[name] = replace(world.jobs[name], create_error="")
+    world.pods[name] = pods
+    world.settle()
+    assert (world.status.phase, world.record("0/data").attempt) == ("Succeeded", 1)
