@@ -125,8 +125,9 @@ class TestFinishedRun:
         evaluated = finished.manifests["2/evaluate"]
         assert evaluated.statistics["judgeAccuracy"] == pytest.approx(2 / 3)
         rows = table(finished.page(), "judge")
-        assert rows["M3"][0] == "0.667\n[0.667, 0.667]\nn=6"
-        assert rows["“longer wins”"][0].startswith("0.333")
+        assert rows["M3"][0] == "66.7%\n66.7% to 66.7%\nn=6"
+        assert list(rows) == ["", "M1", "“longer wins”", "M2", "M3"]  # once, since it is the same for all
+        assert rows["“longer wins”"][0].startswith("33.3%")
         assert rows["M3"][2] == "–"  # no answer was scored a perfect 5
 
     def test_win_matrix_is_complete(self, finished: MadeRun) -> None:
@@ -278,6 +279,8 @@ class TestUnfinishedRun:
         assert result.statistics["artifacts"] == 0
         assert "No stage has started yet." in text
         assert "Preflight has not pinned the outside sources yet." in text
+        assert "No stage is planned: preflight has not passed." in text
+        assert "Win rates" not in text.split("Models at a glance")[0].split("Findings")[-1]
         assert "hf://example/small-model" in text
         assert made.lineage()["artifacts"] == []
 
@@ -290,6 +293,7 @@ class TestUnfinishedRun:
         assert "Candidates by M1, on the way to M2" in page
         lineage = made.lineage()
         assert [m["name"] for m in lineage["models"]] == ["M1"]
+        assert f"10 of {len(lineage['artifacts']) + len(lineage['missing'])} planned stages are done." in page
         missing = {m["node"]: m["state"] for m in lineage["missing"]}
         assert missing["1/pairs"] == "Pending"
         assert "2/train" in missing
@@ -313,7 +317,7 @@ class TestUnfinishedRun:
         text = Text(made.page()).text
         assert "The run is stalled: AttemptsExhausted" in text
         assert "1/pairs failed: NoPairs" in text
-        assert "no preference pair is left of 4 prompts" in text
+        assert "no preference pair is left of 4 prompts. " in text
         assert "Look at tie rate, truncated answers and minMargin." in text
         found = {m["node"]: m.get("reason") for m in made.lineage()["missing"]}
         assert found["1/pairs"] == "NoPairs: no preference pair is left of 4 prompts"

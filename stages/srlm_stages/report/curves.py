@@ -13,8 +13,8 @@ from srlm_contract.graph import model_name
 
 from .collect import Collected
 from .figures import Figures
-from .plots import HEIGHT, WIDTH, colour, duration, legend, shown
-from .svg import INK, MUTED, draw
+from .plots import HEIGHT, WIDTH, colour, duration, legend, marker, shown
+from .svg import COLOURS, INK, MUTED, draw
 from .text import visible
 
 
@@ -97,13 +97,15 @@ def _curve(figures: Figures, curve: Curve) -> Markup | None:
                 continue
             few = thin(points)
             x, y = [p[0] for p in few], [p[1] for p in few]
-            marker = "o" if len(few) <= 40 else ""
-            axes.plot(x, y, color=colour(model.iteration), label=model.name, marker=marker, markersize=3.5)
+            every = max(1, len(few) // 12)
+            look = {"color": colour(model.iteration), "marker": marker(model.iteration), "markersize": 4}
+            look["linestyle"] = "-" if model.iteration < COLOURS else "--"
+            axes.plot(x, y, label=model.name, markevery=every, **look)
         if curve.form == "percent":
             axes.set_ylim(-0.03, 1.03)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         elif curve.form == "thousands":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(p[1] for _, points in lines for p in points) or 1)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         elif curve.form == "science":
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}"))

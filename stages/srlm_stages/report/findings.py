@@ -46,7 +46,7 @@ def find(found: Collected, figures: Figures) -> list[Finding]:
         before = figures.models[i - 1] if i else None
         findings += [*_judge(model, before), *_scores(found, model), *_lengths(figures, model, before)]
         findings += [*_comparisons(figures, model), *_data(found, model), *_training(model)]
-    findings += [*few_pairs(figures), *few_comparisons(figures), *recipe(found)]
+    findings += [*few_pairs(figures), *few_comparisons(figures), *recipe(found, figures)]
     findings += [
         Finding("error", "Status and manifests disagree", f"{text}; trust the manifests.")
         for text in figures.disagreements

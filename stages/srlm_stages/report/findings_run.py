@@ -45,7 +45,8 @@ def state(found: Collected) -> Iterator[Finding]:
 
 def _advice(reason: str, message: str) -> str:
     known = STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
-    return " ".join(part for part in (message, known) if part)
+    end = "" if not known or message.endswith((".", "!", "?")) else "."
+    return f"{message}{end} {known}".strip() if message else known
 
 
 def gates(found: Collected) -> Iterator[Finding]:
@@ -83,7 +84,7 @@ def few_comparisons(figures: Figures) -> Iterator[Finding]:
         )
 
 
-def recipe(found: Collected) -> Iterator[Finding]:
+def recipe(found: Collected, figures: Figures) -> Iterator[Finding]:
     """Choices of the recipe that a reader must know to compare figures."""
     spec = found.spec
     if spec.judging.scorer == "ExpectedScore":
@@ -92,11 +93,7 @@ def recipe(found: Collected) -> Iterator[Finding]:
             "Scores are read from the digit's probabilities",
             "judging.scorer ExpectedScore asks for no reasoning first, unlike the paper.",
         )
-    if (
-        spec.evaluation.enabled
-        and spec.evaluation.win_rate.prompts
-        and spec.evaluation.win_rate.judge.source != "External"
-    ):
+    if any(m.against for m in figures.models) and spec.evaluation.win_rate.judge.source != "External":
         judge = spec.evaluation.win_rate.judge.source
         name = {"Bootstrap": model_name(0), "Current": "each model itself", "Fixed": "a fixed model"}[judge]
         yield Finding(

@@ -17,6 +17,8 @@ from .text import visible
 
 #: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
 WIDTH, HEIGHT = 4.5, 2.75
+#: Colour, opacity and colour of the letters of a part of a head-to-head bar.
+WINS, TIES, LOSSES = (SERIES[0], 1.0, PAPER), (MUTED, 0.35, INK), (SERIES[4], 1.0, PAPER)
 #: Models in one drawing; of more, the first and the last ones are shown.
 MAX_SHOWN = 12
 
@@ -24,6 +26,11 @@ MAX_SHOWN = 12
 def colour(iteration: int) -> str:
     """The colour of a model, the same in all plots."""
     return SERIES[iteration % COLOURS]
+
+
+def marker(iteration: int) -> str:
+    """The marker of a model: lines are told apart without colours too."""
+    return "osD^vPXd"[iteration % COLOURS]
 
 
 def shown(models: Sequence[ModelFigures], most: int = MAX_SHOWN) -> list[ModelFigures]:
@@ -100,30 +107,29 @@ def win_rates(figures: Figures) -> Markup | None:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_title("Head to head: wins, ties, losses")
+        axes.set_title("Head to head")
         axes.grid(visible=False)
-        for row, (model, result) in enumerate(met):
+        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":", zorder=0)
+        for row, (_, result) in enumerate(met):
             left = 0.0
-            parts = (
-                (result.wins, colour(model.iteration), 1.0, PAPER),
-                (result.ties, MUTED, 0.35, INK),
-                (result.losses, INK, 0.75, PAPER),
-            )
-            for count, fill, alpha, letters in parts:
+            parts = (("wins", result.wins, *WINS), ("ties", result.ties, *TIES), ("losses", result.losses, *LOSSES))
+            for name, count, fill, alpha, letters in parts:
                 share = count / result.compared
-                axes.barh(row, share, left=left, height=0.6, color=fill, alpha=alpha, linewidth=0)
+                label = name if row == 0 else None
+                axes.barh(row, share, left=left, height=0.6, color=fill, alpha=alpha, linewidth=0, label=label)
                 if share > 0.07:
-                    axes.text(left + share / 2, row, f"{count}", va="center", ha="center", fontsize=8.5, color=letters)
+                    axes.text(left + 0.02, row, f"{count}", va="center", fontsize=8.5, color=letters)
                 left += share
             axes.text(1.02, row, f"{result.win_rate:.1%}", va="center", fontsize=9.5, color=INK, fontweight="bold")
         axes.set_yticks(range(len(met)), [f"{m.name} against {visible(r.opponent)[:12]}" for m, r in met], color=INK)
         axes.set_ylim(len(met) - 0.4, -0.6)
         axes.set_xlim(0, 1.16)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlabel("share of comparisons; bold: win rate, ties as half")
         axes.spines["left"].set_visible(False)
+        legend(axes)
 
-    size = (WIDTH, 1.0 + 0.34 * len(met))
+    size = (WIDTH, 1.45 + 0.34 * len(met))
     return draw("head-to-head", "Wins, ties and losses of each model", size, paint)
 
 
@@ -185,8 +191,9 @@ def _ridges(
             )
         rows[-1].set_xticks(range(6))
         rows[-1].set_xlim(-0.4, 5.4)
+        rows[-1].set_xlabel("score; bars: share of answers")
 
-    return draw(name, title, (WIDTH, 0.7 + 0.72 * len(models)), paint)
+    return draw(name, title, (WIDTH, 0.9 + 0.72 * len(models)), paint)
 
 
 def lengths(figures: Figures) -> Markup | None:
@@ -201,7 +208,7 @@ def lengths(figures: Figures) -> Markup | None:
 
     def paint(figure: Figure) -> None:
         rows = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
-        figure.suptitle("Length of answers, characters", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+        figure.suptitle("Length of answers", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
         for axes, model in zip(rows, models, strict=True):
             counts = [model.lengths.lengths.get(b, 0) / model.lengths.rows for b in range(first, last)]
             axes.bar(range(first, last), counts, width=0.92, align="edge", color=colour(model.iteration))
@@ -223,8 +230,9 @@ def lengths(figures: Figures) -> Markup | None:
         ticks = ticks[:: max(1, len(ticks) // 6)]
         rows[-1].set_xticks(ticks, [f"{2 ** (b // LENGTH_BINS):,}" for b in ticks])
         rows[-1].set_xlim(first - 0.3, last + 0.3)
+        rows[-1].set_xlabel("characters, logarithmic; bars: share of answers")
 
-    return draw("lengths", "Lengths of the models' answers", (WIDTH, 0.7 + 0.72 * len(models)), paint)
+    return draw("lengths", "Lengths of the models' answers", (WIDTH, 0.9 + 0.72 * len(models)), paint)
 
 
 def duration(seconds: float) -> str:
@@ -252,8 +260,9 @@ def _estimates(axes: Axes, models: Sequence[ModelFigures], measures: Sequence[tu
             above.append(max(0.0, (estimate.high if estimate.high is not None else estimate.value) - estimate.value))
         if values:
             axes.errorbar(
-                places, values, yerr=[below, above], color=fill, label=label, marker="o", elinewidth=1.1, capsize=2.5
-            )
+                places, values, yerr=[below, above], color=fill, label=label, marker=marker(i), elinewidth=1.1,
+                capsize=2.5,
+            )  # fmt: skip
     axes.set_xticks(range(len(models)), [m.name for m in models], color=INK)
     axes.set_xlim(-0.4, len(models) - 0.6)
 

@@ -75,7 +75,9 @@ def loop_table(found: Collected) -> Table:
     """Time of every stage, one column a model."""
     iterations = [t for t in found.iterations if any(s.iteration == t for s in found.stages)]
     stages = {(s.iteration, s.name): s for s in found.stages}
-    names = dict.fromkeys(s.name for s in found.stages)
+    # What only the bootstrap does comes first, then the stages of the loop in their order.
+    loop = dict.fromkeys(s.name for s in found.stages if s.iteration)
+    names = [*dict.fromkeys(s.name for s in found.stages if s.name not in loop), *loop]
     rows = tuple((name, *(_time(stages.get((t, name))) for t in iterations)) for name in names)
     return Table(("", *(model_name(t) for t in iterations)), rows)
 
@@ -90,21 +92,28 @@ def _time(stage: Stage | None) -> str:
 
 def judge_table(figures: Figures) -> Table:
     """The five measures of every model with n and interval, and the same for 'longer wins'."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    said: tuple[str, ...] = ()
     for model in figures.models:
-        for kind, estimates in ((model.name, model.judge), ("“longer wins”", model.length_only)):
-            if estimates:
-                rows.append((kind, *(_estimate(estimates.get(name)) for name in MEASURES)))
+        if model.judge:
+            rows.append((model.name, *(_estimate(name, model.judge.get(name)) for name in MEASURES)))
+        length = ("“longer wins”", *(_estimate(name, model.length_only.get(name)) for name in MEASURES))
+        if model.length_only and length != said:  # the same for all models that judge the same answers
+            rows.append(length)
+            said = length
     return Table(("", *MEASURES.values()), tuple(rows))
 
 
-def _estimate(estimate: Estimate | None) -> str:
+def _estimate(name: str, estimate: Estimate | None) -> str:
+    """Shares in percent; correlations (-1 to 1) as they are."""
     if estimate is None or estimate.value is None:
         return NOTHING
-    bounded = estimate.low is not None and estimate.high is not None
-    interval = f"\n[{estimate.low:.3f}, {estimate.high:.3f}]" if bounded else ""
+    form = ".2f" if name in ("spearman", "kendall") else ".1%"
+    interval = ""
+    if estimate.low is not None and estimate.high is not None:
+        interval = f"\n{format(estimate.low, form)} to {format(estimate.high, form)}"
     excluded = f", {estimate.excluded} excluded" if estimate.excluded else ""
-    return f"{estimate.value:.3f}{interval}\nn={estimate.n}{excluded}"
+    return f"{format(estimate.value, form)}{interval}\nn={estimate.n}{excluded}".replace("-", "−")
 
 
 def head_to_head_table(figures: Figures) -> Table:
@@ -157,6 +166,7 @@ def yield_table(found: Collected) -> Table:
     dropped = {n for t in iterations for s in found.of(t, "prompts") for n in s.statistics if n.startswith("dropped")}
     for name in sorted(dropped):
         add(f"… dropped: {_words(name)}", "prompts", name)
+    add("… more than needed", "prompts", "surplus")
     add("prompts accepted", "prompts", "prompts")
     add("candidates", "generate", "candidates")
     add("… cut by the length limit", "generate", "truncated")
@@ -164,7 +174,7 @@ def yield_table(found: Collected) -> Table:
     add("answers judged", "judge", "judged")
     for name, text in CAUSES.items():
         add(f"… {text.partition(' (')[0]}", "pairs", name)
-    add("pairs or positives", "pairs", "pairs")
+    add("pairs" if found.spec.preferences.strategy == "PreferencePairs" else "positives", "pairs", "pairs")
     rows = []
     for label, value in labels.items():
         values = [value(t) for t in iterations]
