@@ -98,9 +98,11 @@ def _curve(figures: Figures, curve: Curve) -> Markup | None:
             few = thin(points)
             x, y = [p[0] for p in few], [p[1] for p in few]
             every = max(1, len(few) // 12)
-            look = {"color": colour(model.iteration), "marker": marker(model.iteration), "markersize": 4}
-            look["linestyle"] = "-" if model.iteration < COLOURS else "--"
-            axes.plot(x, y, label=model.name, markevery=every, **look)
+            line = "-" if model.iteration < COLOURS else "--"
+            axes.plot(
+                x, y, label=model.name, color=colour(model.iteration), linestyle=line,
+                marker=marker(model.iteration), markersize=4, markevery=every,
+            )  # fmt: skip
         if curve.form == "percent":
             axes.set_ylim(-0.03, 1.03)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
