@@ -20,7 +20,7 @@ from zlib import crc32
 import psutil
 from aiohttp import web
 from builders import manifest_spec
-from stage_script import FakeStages
+from stage_script import Ending, FakeStages
 from wire import RUNS, SHORT, ScriptedPods
 
 from srlm_contract.tasks import StageTask
@@ -84,7 +84,14 @@ class HeldPods(ScriptedPods):
 
     def end(self, pod: Object) -> None:
         env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
-        self._end(pod, self.stages.run(StageTask.model_validate_json(env["SRLM_TASK"] or "")))
+        index = int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0))
+        self._end(pod, self.stages.run(StageTask.model_validate_json(env["SRLM_TASK"] or ""), index))
+
+    def kill(self, pod: Object) -> None:
+        """As when its node is drained: killed, and marked as disrupted."""
+        mark = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
+        conditions = [*pod["status"].get("conditions", ()), mark]
+        self._end({**pod, "status": {**pod["status"], "conditions": conditions}}, Ending(137))
 
 
 @dataclass
@@ -142,10 +149,10 @@ class Bench:
         self.cluster.create("namespaces", {"metadata": {"name": name}}, "")
         self.cluster.create("serviceaccounts", {"metadata": {"name": "default"}}, name)
 
-    def apply(self, run: Run, iterations: int) -> None:
+    def apply(self, run: Run, iterations: int, shards: int = 1) -> None:
         """A run of the shortest loop; each of them computes something of its own."""
         seed = crc32("/".join(run).encode()) >> 1
-        changes = SHORT | {"iterations": iterations, "generation": {"shards": 1}, "seed": seed}
+        changes = SHORT | {"iterations": iterations, "generation": {"shards": shards}, "seed": seed}
         body = {
             "apiVersion": "selfrewarding.dev/v1alpha1",
             "kind": "SelfRewardingRun",
