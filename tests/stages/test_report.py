@@ -129,6 +129,7 @@ class TestFinishedRun:
         assert list(rows) == ["", "M1", "“longer wins”", "M2", "M3"]  # once, since it is the same for all
         assert rows["“longer wins”"][0].startswith("33.3%")
         assert rows["M3"][2] == "–"  # no answer was scored a perfect 5
+        assert "There are 6 answers to 2 prompts." in Text(finished.page()).text
 
     def test_win_matrix_is_complete(self, finished: MadeRun) -> None:
         page = finished.page()

@@ -58,12 +58,3 @@ class Distribution:
         if spread <= 1e-9 * max(xx * yy, 1e-9):
             return None
         return (xy - x * y) / sqrt(spread)
-
-    def length_quantile(self, share: float) -> float | None:
-        """Length below which `share` of the rows lie, to the precision of a bin (26%)."""
-        below = 0
-        for length_bin, count in sorted(self.lengths.items()):
-            below += count
-            if below >= share * self.rows:
-                return float(2 ** ((length_bin + 0.5) / LENGTH_BINS))
-        return None

@@ -228,7 +228,7 @@ def _merged(told: IterationMetrics, made: IterationMetrics) -> tuple[IterationMe
     ours = made.model_dump(exclude_none=True)
     theirs = told.model_dump(exclude_none=True)
     differing = [
-        f"{name}: status {theirs[name]:.6g}, manifests {value:.6g}"
+        f"{name.replace('_', ' ')}: status {theirs[name]:.6g}, manifests {value:.6g}"
         for name, value in ours.items()
         if isinstance(value, int | float) and abs(theirs.get(name, value) - value) > 1e-5 * max(abs(value), 1e-9)
     ]

@@ -18,7 +18,7 @@ from srlm_contract.graph import model_name
 from . import curves, plots
 from .collect import Collected, Stage, moment
 from .examples import Examples
-from .figures import MEASURES, Figures
+from .figures import Figures
 from .finding import LEVELS, Finding
 from .headline import headline
 from .tables import cost_table, glance_table, head_to_head_table, judge_table, loop_table, win_matrix, yield_table
@@ -52,9 +52,8 @@ def page(
         findings=findings,
         counts={level: sum(f.level == level for f in findings) for level in LEVELS},
         examples=examples,
-        measures=MEASURES,
         model_name=model_name,
-        glance=glance_table(found, figures),
+        glance=glance_table(figures),
         times=loop_table(found),
         judge=judge_table(figures),
         met=head_to_head_table(figures),

@@ -174,21 +174,10 @@ def _ridges(
             shares = [distribution.scores[b] / distribution.scored for b in bins]
             axes.bar(bins, shares, width=0.86 / SCORE_BINS, color=colour(model.iteration))
             axes.set_ylim(0, max(shares) * 1.15)
-            axes.grid(visible=False)
-            axes.set_yticks([])
-            axes.spines["left"].set_visible(False)
-            axes.set_ylabel(label(model), rotation=0, ha="right", va="center", color=INK)
             mean = distribution.mean_score
             assert mean is not None  # only models with scores are drawn
             axes.axvline(mean, color=INK, linewidth=1, linestyle=":")
-            axes.set_title(
-                f"mean {mean:.2f}, n={distribution.scored:,}",
-                loc="right",
-                fontsize=9,
-                fontweight="normal",
-                color=MUTED,
-                pad=2,
-            )
+            _row(axes, label(model), f"mean {mean:.2f}, n={distribution.scored:,}")
         rows[-1].set_xticks(range(6))
         rows[-1].set_xlim(-0.4, 5.4)
         rows[-1].set_xlabel("score; bars: share of answers")
@@ -213,19 +202,7 @@ def lengths(figures: Figures) -> Markup | None:
             counts = [model.lengths.lengths.get(b, 0) / model.lengths.rows for b in range(first, last)]
             axes.bar(range(first, last), counts, width=0.92, align="edge", color=colour(model.iteration))
             axes.set_ylim(0, max(counts) * 1.15)
-            axes.grid(visible=False)
-            axes.set_yticks([])
-            axes.spines["left"].set_visible(False)
-            axes.set_ylabel(model.name, rotation=0, ha="right", va="center", color=INK)
-            mean = model.lengths.mean_length or 0
-            axes.set_title(
-                f"mean {mean:,.0f}, n={model.lengths.rows:,}",
-                loc="right",
-                fontsize=9,
-                fontweight="normal",
-                color=MUTED,
-                pad=2,
-            )
+            _row(axes, model.name, f"mean {model.lengths.mean_length or 0:,.0f}, n={model.lengths.rows:,}")
         ticks = [b for b in range(first, last + 1) if b % LENGTH_BINS == 0 and b >= 0]
         ticks = ticks[:: max(1, len(ticks) // 6)]
         rows[-1].set_xticks(ticks, [f"{2 ** (b // LENGTH_BINS):,}" for b in ticks])
@@ -233,6 +210,15 @@ def lengths(figures: Figures) -> Markup | None:
         rows[-1].set_xlabel("characters, logarithmic; bars: share of answers")
 
     return draw("lengths", "Lengths of the models' answers", (WIDTH, 0.9 + 0.72 * len(models)), paint)
+
+
+def _row(axes: Axes, label: str, note: str) -> None:
+    """One histogram of several: its name to the left, its figures above, no scale of its own."""
+    axes.grid(visible=False)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
+    axes.set_title(note, loc="right", fontsize=9, fontweight="normal", color=MUTED, pad=2)
 
 
 def duration(seconds: float) -> str:

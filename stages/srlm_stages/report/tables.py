@@ -61,7 +61,7 @@ GLANCE: tuple[tuple[str, Callable[[IterationMetrics], str]], ...] = (
 )
 
 
-def glance_table(found: Collected, figures: Figures) -> Table:
+def glance_table(figures: Figures) -> Table:
     """One column a model; rows nobody measured are left out."""
     rows = []
     for label, cell in GLANCE:
