@@ -1,8 +1,8 @@
 """Bubble: the share of an iteration in which no stage works; and engine starts, counted from a run's Jobs.
 
-Real: API server, Job controller, the operator's process. Scripted: pods that run for a fixed time. Stages of two seconds
-are far shorter than real ones, so the share is an upper bound; what pods need to be scheduled, to pull images and to
-load models cannot be seen here.
+Real: API server, Job controller, the operator's process. Scripted: pods that run for a fixed time. Stages of two
+seconds are far shorter than real ones, so the share is an upper bound; what pods need to be scheduled, to pull images
+and to load models cannot be seen here.
 """
 
 from __future__ import annotations
