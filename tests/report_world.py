@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -179,7 +180,7 @@ class _Maker:
         self.answers: dict[str, list[ValidationAnswer]] = {}
 
     def commit(self, node: Node) -> Manifest:
-        folder = self.world.root / f"made-{id(self)}" / node.id
+        folder = Path(tempfile.mkdtemp(dir=self.world.root)) / node.id
         folder.mkdir(parents=True)
         statistics = getattr(self, f"make_{node.stage}")(node, folder)
         key = node_key(node, self.outcomes, self.spec.seed)

@@ -143,7 +143,7 @@ async def test_errors_of_the_api_are_counted_by_reason(folder: Folder, port: int
 
 
 async def test_a_standby_answers_probes_and_has_sane_metrics(folder: Folder, port: int) -> None:
-    more: dict[str, Any] = {"leader_elect": True, "lease_namespace": SYSTEM_NAMESPACE, "lease_seconds": 2}
+    more: dict[str, Any] = {"leader_elect": True, "lease_namespace": SYSTEM_NAMESPACE, "lease_seconds": 6}
     async with probed(folder, port, **more) as (w, prober):
         w.settings = w.settings.override(health_port=0)
         await w.start_operator()
