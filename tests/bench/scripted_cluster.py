@@ -84,7 +84,7 @@ class HeldPods(ScriptedPods):
 
     def end(self, pod: Object) -> None:
         env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
-        index = int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0))
+        index = int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0))
         self._end(pod, self.stages.run(StageTask.model_validate_json(env["SRLM_TASK"] or ""), index))
 
     def kill(self, pod: Object) -> None:
