@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PAIRS = int(os.environ.get("PAIRS", "5"))
+"""Pairs of a measure. Fewer, by the variable of that name, are good for a look and not for a figure."""
 
 
 @dataclass(frozen=True)
