@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from srlm_contract.rows import PreferencePair
 from srlm_contract.tasks import ProcessSettings
 from srlm_stages.chat import encode_chat, messages
+from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.errors import BadInput, InvalidTask, StageFailure
 from srlm_stages.training.callbacks import earlier_steps, last_steps
 from srlm_stages.training.checkpoints import Uploader, step_of
@@ -83,6 +84,20 @@ def test_a_template_without_an_end_token_still_teaches_to_stop(tokenizer: Any) -
     )
     _, answer = encode_answer(tokenizer, "", "Why?", "Because.")
     assert tokenizer.decode(answer) == "Because.<|im_end|>"
+
+
+@pytest.mark.parametrize("own_token", [False, True])
+def test_the_built_in_template_leaves_no_mark_in_answers(own_token: bool) -> None:
+    """Most base models do not know chatml's `<|im_end|>`: as plain text it would come back in every answer."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = BUILT_IN_CHAT_TEMPLATES["chatml"].replace("im_end", "turn_end")
+    tokenizer.eos_token = "<|im_end|>"  # stands for `</s>` of a base model
+    if own_token:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn_end|>"]})
+    _, answer = encode_answer(tokenizer, "", "Why?", "Because.")
+    assert answer[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(answer, skip_special_tokens=True) == "Because."
+    assert ("<|turn_end|>" in tokenizer.decode(answer)) == own_token
 
 
 def test_a_template_that_does_not_continue_its_own_prompt_is_refused(tokenizer: Any) -> None:

@@ -29,7 +29,7 @@ def encode_answer(tokenizer: Any, system_prompt: str, prompt: str, answer: str) 
             "answer must begin the text of the whole conversation",
         )
     prompt_ids = list(encode_chat(tokenizer, turns))
-    answer_text = _one_turn(tokenizer, whole[len(before) :])
+    answer_text = _one_turn(tokenizer, whole[len(before) :], answer)
     whole_ids = list(encode_text(tokenizer, before + answer_text))
     if whole_ids[: len(prompt_ids)] == prompt_ids:
         return prompt_ids, whole_ids[len(prompt_ids) :]
@@ -46,16 +46,24 @@ def render_conversation(tokenizer: Any, turns: list[Message]) -> str:
     return text
 
 
-def _one_turn(tokenizer: Any, text: str) -> str:
+def _one_turn(tokenizer: Any, text: str, answer: str) -> str:
     """`text` up to the token that ends the turn: what a template writes after it is not the model's to say.
 
-    When the template writes no end token, it is added: the model has to learn to stop.
+    When the template writes no end token, it is added: the model has to learn to stop. What closes the turn before
+    it goes when it is not a token of its own (such as `<|im_end|>` of chatml with most base models): the model would
+    write it into its answers.
     """
     end: str = tokenizer.eos_token or ""
     if not end:
         return text
     head, found, _ = text.rpartition(end)
-    return head + end if found else text.rstrip("\n") + end
+    head = head if found else text.rstrip("\n")
+    said = answer.strip()
+    if said and said in head:
+        before, _, closing = head.rpartition(said)
+        if tokenizer.decode(encode_text(tokenizer, closing), skip_special_tokens=True).strip():
+            head = before + said
+    return head + end
 
 
 def encode_rows(
