@@ -1,4 +1,4 @@
-"""What a run would do, before it runs: stages, Jobs, pods, GPUs and an upper bound of generated tokens. Pure."""
+"""What a run would do, before it runs: stages, Jobs, pods, GPUs and about how many generated tokens. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from srlm_contract.spec import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
     ArtifactRef,
+    ChooseParams,
     EvaluateParams,
     GenerateParams,
     JudgeParams,
@@ -40,8 +41,8 @@ class PlannedStage:
     pods: int
     gpus: float
     """Over all pods."""
-    tokens: int
-    """Generated tokens at most; 0 for stages that generate none."""
+    tokens: int | None
+    """About how many tokens are generated at most; 0 for stages that generate none, None where only the data tell."""
     manifest: Manifest
 
 
@@ -99,13 +100,17 @@ def _planned(run: Run, spec: RunSpec, work: Work, settings: Settings) -> Planned
         stage=work.stage,
         pods=pods,
         gpus=pods * gpus_of(container["resources"]),
-        tokens=most_tokens(work, spec),
+        tokens=estimated_tokens(work, spec),
         manifest=job.manifest,
     )
 
 
-def most_tokens(work: Work, spec: RunSpec) -> int:
-    """Upper bound of the tokens a stage generates: every answer as long as its limit, no verdict asked again."""
+def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
+    """Tokens a stage generates when every answer is as long as its limit and no verdict is asked again.
+
+    None for the verdicts on human-ranked answers (all that the seed data leave for it are judged) and for answers of
+    training checkpoints.
+    """
     match work.params:
         case PromptsParams(source="Pool"):
             return 0
@@ -113,18 +118,13 @@ def most_tokens(work: Work, spec: RunSpec) -> int:
             return p.count * p.sampling.max_tokens
         case GenerateParams() as p:
             return spec.prompts.count * p.candidates * p.sampling.max_tokens
+        case JudgeParams(rows="ranked-train") | ChooseParams():
+            return None
         case JudgeParams() as p:
-            each = 1 if p.scorer == "ExpectedScore" else p.samples * p.sampling.max_tokens
-            return _judged(p.rows, spec) * each
+            candidates = spec.prompts.count * spec.generation.candidates
+            rows = candidates if p.rows == "candidates" else spec.seed_data.eft.held_out_examples
+            return rows * (1 if p.scorer == "ExpectedScore" else p.samples * p.sampling.max_tokens)
         case EvaluateParams() as p:
             return p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
         case _:
             return 0
-
-
-def _judged(rows: str, spec: RunSpec) -> int:
-    """Answers that a judge looks at; of the human-ranked ones as many as are wanted in the end."""
-    if rows == "candidates":
-        return spec.prompts.count * spec.generation.candidates
-    eft = spec.seed_data.eft
-    return eft.held_out_examples if rows == "ranked-heldout" else eft.max_examples

@@ -247,7 +247,7 @@ class BudgetSpec(Contract):
     gpu_seconds: NonNegative | None = None
     """GPU-seconds over all stages."""
     tokens: NonNegative | None = None
-    """Generated and judged tokens over all stages."""
+    """Tokens over all stages: generated, read for a score, or trained on."""
 
 
 class FailurePolicySpec(Contract):

@@ -145,7 +145,7 @@ class IterationMetrics(Contract):
     gpu_seconds: float | None = None
     """GPU-seconds of all stages."""
     tokens: int | None = None
-    """Generated tokens of all stages."""
+    """Tokens of all stages: generated, read for a score, or trained on."""
 
 
 class IterationStatus(Contract):
@@ -282,7 +282,7 @@ class RunStatus(Contract):
     gpu_seconds: float = 0
     """GPU-seconds spent."""
     tokens: int = 0
-    """Tokens generated."""
+    """Tokens spent: generated, read for a score, or trained on."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
     """Ready, Reconciling, Stalled, Suspended."""
 

@@ -44,6 +44,21 @@ def test_plan_of_a_run_with_its_rubric_beside_it(
     assert "choose" in text
 
 
+def test_plan_says_which_tokens_only_the_data_tell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
+    rows = {cells[1]: cells[-1] for cells in map(_cells, capsys.readouterr().out.splitlines()) if len(cells) > 5}
+    assert rows["judge-ranked"] == "?"
+    assert rows["generate"] == f"{1000 * 4 * 1024:,}", "prompts by candidates by the longest answer"
+    assert rows["train"] == "–"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
 def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
     jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "plan",
         help="show what a run would do, without a cluster",
-        description="Shows stages, Jobs, pods, GPUs and the most tokens that would be generated. With `-o yaml` the"
+        description="Shows stages, Jobs, pods, GPUs and about how many tokens would be generated. With `-o yaml` the"
         " Jobs themselves; keys and digests that only a preflight can know are shown as `unknown`.",
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
@@ -79,7 +79,7 @@ def _print_table(name: str, stages: list[PlannedStage]) -> None:
     table = Table(title=f"{name}: {len(stages)} Jobs", title_justify="left")
     for column in ("model", "stage", "image"):
         table.add_column(column)
-    for column in ("pods", "GPUs", "tokens at most"):
+    for column in ("pods", "GPUs", "tokens, about"):
         table.add_column(column, justify="right")
     last = ""
     for stage in stages:
@@ -93,14 +93,18 @@ def _print_table(name: str, stages: list[PlannedStage]) -> None:
             container["image"].rpartition("/")[2],
             str(stage.pods),
             f"{stage.gpus:g}" if stage.gpus else "–",
-            f"{stage.tokens:,}" if stage.tokens else "–",
+            "?" if stage.tokens is None else f"{stage.tokens:,}" if stage.tokens else "–",
         )
         last = made
     table.add_section()
     most = max(stage.gpus for stage in stages)
-    pods, tokens = sum(s.pods for s in stages), sum(s.tokens for s in stages)
-    table.add_row("all", "", "", str(pods), f"{most:g} at once", f"{tokens:,}")
-    Console().print(table)
+    pods, tokens = sum(s.pods for s in stages), sum(s.tokens or 0 for s in stages)
+    unknown = " + ?" if any(s.tokens is None for s in stages) else ""
+    table.add_row("all", "", "", str(pods), f"{most:g} at once", f"{tokens:,}{unknown}")
+    console = Console()
+    console.print(table)
+    if unknown:
+        console.print("?: as many as the seed data have ranked answers, or training has checkpoints")
 
 
 def _print_storage(stage: PlannedStage) -> None:
