@@ -34,9 +34,9 @@ class Observer:
     async def observe(self, run: Run) -> Observed:
         """Raises ApiError when a needed read fails."""
         await self._look_for_missing(run)
-        jobs = [job_view(obj, run.uid) for obj in self._world.owned("jobs", run.uid)]
+        jobs = [job_view(obj, run.uid) for obj in self._world.owned("jobs", run.namespace, run.uid)]
         await self._complete_pods(run, jobs)
-        pods = [pod_view(obj) for obj in self._world.owned("pods", run.uid)]
+        pods = [pod_view(obj) for obj in self._world.owned("pods", run.namespace, run.uid)]
         jobs = [await self._explain_job(run, job, pods) for job in jobs]
         pods = [await self._explain_pod(run, pod) for pod in pods]
         branch, error = self._branch(run)
@@ -66,7 +66,7 @@ class Observer:
         for job in jobs:
             if job.state not in ("Complete", "Failed") or job.has_ttl or job.name in settled:
                 continue
-            pods = [p for o in self._world.owned("pods", run.uid) if (p := pod_view(o)).job == job.name]
+            pods = [p for o in self._world.owned("pods", run.namespace, run.uid) if (p := pod_view(o)).job == job.name]
             ended = [p for p in pods if p.phase in ("Succeeded", "Failed")]
             succeeded = [p for p in ended if p.phase == "Succeeded"]
             enough = len(succeeded) >= job.completions if job.state == "Complete" else len(ended) == len(pods) > 0

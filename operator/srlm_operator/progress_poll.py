@@ -43,7 +43,7 @@ class ProgressPoll:
 
     async def _run(self, meta: dict[str, str]) -> int:
         uid, namespace = meta["uid"], meta["namespace"]
-        pods = [pod_view(obj) for obj in self._world.owned("pods", uid)]
+        pods = [pod_view(obj) for obj in self._world.owned("pods", namespace, uid)]
         running = [pod.name for pod in pods if pod.phase == "Running" and not pod.deleting][:_MOST_PODS]
         found = await asyncio.gather(*(self._pod(uid, namespace, pod) for pod in running))
         if any(found):
@@ -58,7 +58,8 @@ class ProgressPoll:
             log.debug("log of %s/%s: %s", namespace, pod, problem)
             return False
         line = parse_progress(text.splitlines())
-        if line is None or self._world.progress[uid].get(pod) == line:
+        gone = self._world.get("pods", (namespace, pod)) is None  # meanwhile, and its figure with it
+        if line is None or gone or self._world.progress[uid].get(pod) == line:
             return False
         self._world.progress[uid][pod] = line
         return True

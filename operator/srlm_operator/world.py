@@ -25,7 +25,8 @@ class World:
 
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Key, Obj]] = {"runs": {}, "jobs": {}, "pods": {}}
-        self._of_run: dict[Kind, dict[str, set[Key]]] = {"jobs": defaultdict(set), "pods": defaultdict(set)}
+        self._of_run: dict[Kind, dict[Key, set[Key]]] = {"jobs": defaultdict(set), "pods": defaultdict(set)}
+        """By namespace and UID of the run."""
         self.refusals: dict[str, dict[str, Refusal]] = defaultdict(dict)
         """By UID of the run, by name of the Job."""
         self.progress: dict[str, dict[str, Progress]] = defaultdict(dict)
@@ -41,10 +42,11 @@ class World:
             if known is None or known["metadata"].get("uid") == meta.get("uid"):
                 self._drop(kind, key)
         elif known is None or _version(obj) >= _version(known):
+            if known is not None:
+                self._unlink(kind, key, known)  # its labels may have been changed since
             self._objects[kind][key] = _lean(kind, obj)
-            run_uid = _run_uid(obj)
-            if kind != "runs" and run_uid:
-                self._of_run[kind][run_uid].add(key)
+            if kind != "runs" and _run_uid(obj):
+                self._of_run[kind][key[0], _run_uid(obj)].add(key)
         return self.concerns(kind, obj)
 
     @staticmethod
@@ -67,9 +69,9 @@ class World:
     def runs(self) -> Iterator[Obj]:
         return iter(list(self._objects["runs"].values()))
 
-    def owned(self, kind: Literal["jobs", "pods"], run_uid: str) -> list[Obj]:
-        """Jobs or pods that carry the run's UID."""
-        keys = self._of_run[kind].get(run_uid) or ()
+    def owned(self, kind: Literal["jobs", "pods"], namespace: str, run_uid: str) -> list[Obj]:
+        """Jobs or pods that carry the run's UID, in its namespace: anybody may write that label in another one."""
+        keys = self._of_run[kind].get((namespace, run_uid)) or ()
         return [self._objects[kind][key] for key in sorted(keys)]
 
     def get(self, kind: Kind, key: Key) -> Obj | None:
@@ -97,13 +99,17 @@ class World:
         if kind == "runs":
             self.refusals.pop(uid, None)
             self.progress.pop(uid, None)
-        else:
-            run_uid = _run_uid(obj)
-            self._of_run[kind][run_uid].discard(key)
-            if not self._of_run[kind][run_uid]:
-                del self._of_run[kind][run_uid]
+        self._unlink(kind, key, obj)
         if kind == "pods" and _run_uid(obj) in self.progress:
             self.progress[_run_uid(obj)].pop(key[1], None)
+
+    def _unlink(self, kind: Kind, key: Key, obj: Obj) -> None:
+        """Take an object out of what belongs to its run."""
+        run = (key[0], _run_uid(obj))
+        if kind != "runs" and run in self._of_run[kind]:
+            self._of_run[kind][run].discard(key)
+            if not self._of_run[kind][run]:
+                del self._of_run[kind][run]
 
 
 def _lean(kind: Kind, obj: Obj) -> Obj:

@@ -49,3 +49,22 @@ async def test_a_few_logs_at_a_time() -> None:
     touched.clear()
     assert await poll.look() == PODS
     assert touched == set()  # no figure has moved
+
+
+async def test_a_pod_that_went_meanwhile_leaves_no_figure() -> None:
+    world = World()
+    labels = {"selfrewarding.dev/run": "run", "selfrewarding.dev/run-uid": "uid"}
+    run, pod = obj("run", "uid"), obj("pod", "puid", metadata={"labels": labels}, status={"phase": "Running"})
+    world.feed("runs", run)
+    world.feed("pods", pod)
+
+    class Leaving(Logs):
+        async def log_tail(self, _namespace: str, pod_name: str, _container: str) -> str:
+            world.feed("pods", pod, deleted=True)
+            world.feed("runs", run, deleted=True)
+            return LINE
+
+    touched = set[Key]()
+    await ProgressPoll(cast(Client, Leaving()), world, 5, touched.add).look()
+    assert touched == set()
+    assert not world.progress

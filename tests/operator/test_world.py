@@ -14,7 +14,7 @@ def job(version: int, uid: str = "u", name: str = "j") -> dict[str, Any]:
 
 
 def versions(world: World) -> list[str]:
-    return [obj["metadata"]["resourceVersion"] for obj in world.owned("jobs", "run-uid")]
+    return [obj["metadata"]["resourceVersion"] for obj in world.owned("jobs", "ns", "run-uid")]
 
 
 def test_the_newest_version_wins() -> None:
@@ -52,11 +52,32 @@ def test_only_what_is_read_is_kept() -> None:
     made = job(5)
     made["metadata"]["managedFields"] = [{"manager": "operator"}]
     world.feed("jobs", made | {"spec": {"completions": 2, "template": template}})
-    [kept] = world.owned("jobs", "run-uid")
+    [kept] = world.owned("jobs", "ns", "run-uid")
     assert kept["spec"] == {"completions": 2}
     assert "managedFields" not in kept["metadata"]
     limits = {"limits": {"nvidia.com/gpu": "1"}}
     container = template["spec"]["containers"][0] | {"resources": limits}
     world.feed("pods", job(6, name="p") | {"spec": {"containers": [container], "volumes": []}})
-    [pod] = world.owned("pods", "run-uid")
+    [pod] = world.owned("pods", "ns", "run-uid")
     assert pod["spec"] == {"containers": [{"name": "stage", "resources": limits}]}
+
+
+def test_a_label_in_another_namespace_claims_nothing() -> None:
+    world = World()
+    world.feed("jobs", job(5))
+    forged = job(6, uid="forged", name="other")
+    forged["metadata"]["namespace"] = "elsewhere"
+    world.feed("jobs", forged)
+    assert versions(world) == ["5"]
+
+
+def test_a_label_that_was_changed_leaves_nothing_behind() -> None:
+    world = World()
+    world.feed("jobs", job(5))
+    moved = job(6)
+    moved["metadata"]["labels"] = {"selfrewarding.dev/run": "run", "selfrewarding.dev/run-uid": "another"}
+    world.feed("jobs", moved)
+    assert versions(world) == []
+    assert len(world.owned("jobs", "ns", "another")) == 1
+    world.feed("jobs", moved, deleted=True)
+    assert versions(world) == [] == world.owned("jobs", "ns", "another")
