@@ -23,16 +23,22 @@ def before_training(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, .
     return (*missed, *_length(gates, metrics))
 
 
-def before_next(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
-    """Gates on the new model, looked at once it is evaluated."""
-    missed: list[str] = []
-    least = gates.min_judge_accuracy
-    if least is not None and metrics.judge_accuracy is not None and metrics.judge_accuracy < least:
-        missed.append(f"judge accuracy {metrics.judge_accuracy:.2f}, gates.minJudgeAccuracy is {least}")
-    least = gates.min_win_rate
-    if least is not None and metrics.win_rate is not None and metrics.win_rate < least:
-        missed.append(f"win rate {metrics.win_rate:.2f}, gates.minWinRate is {least}")
+def before_next(gates: GatesSpec, metrics: IterationMetrics, *, first: bool = False) -> tuple[str, ...]:
+    """Gates on the new model, looked at once it is evaluated. What could not be measured is missed too.
+
+    first: M1, which has no model before it to win against.
+    """
+    missed = _least("judge accuracy", metrics.judge_accuracy, "minJudgeAccuracy", gates.min_judge_accuracy)
+    if not first:
+        missed += _least("win rate", metrics.win_rate, "minWinRate", gates.min_win_rate)
     return (*missed, *_length(gates, metrics))
+
+
+def _least(what: str, value: float | None, field: str, least: float | None) -> tuple[str, ...]:
+    if least is None or (value is not None and value >= least):
+        return ()
+    found = "could not be measured" if value is None else f"{value:.2f}"
+    return (f"{what} {found}, gates.{field} is {least}",)
 
 
 def _length(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def walk(draft: Draft, resolved: Resolved, *, start: bool) -> Mapping[int, tuple
         if not all(resolved.done(n) for n in nodes):
             open_ = reached = False
             continue
-        after = gates.before_next(draft.spec.gates, metrics)
+        after = gates.before_next(draft.spec.gates, metrics, first=t == 0)
         missed[t] = tuple(dict.fromkeys((*missed.get(t, ()), *after)))
         if after and t < last and reached and _stopped(draft, draft.spec.gates, t, after):
             open_ = reached = False

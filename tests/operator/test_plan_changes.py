@@ -130,6 +130,25 @@ def test_gate_after_evaluation_stops_before_the_next_iteration() -> None:
     assert attempts(world, "2/prompts") == 0
 
 
+@pytest.mark.parametrize(
+    ("gate", "measured", "says"),
+    [
+        ({"minWinRate": 0.1}, {"judgeAccuracy": 0.6}, "win rate could not be measured, gates.minWinRate is 0.1"),
+        ({"minJudgeAccuracy": 0.1}, {"winRate": 0.6}, "judge accuracy could not be measured, gates.minJudgeAccuracy"),
+    ],
+)
+def test_a_gate_on_what_could_not_be_measured_is_missed(
+    gate: dict[str, float], measured: dict[str, float], says: str
+) -> None:
+    """No comparison could be read, or no held-out answer got a score."""
+    world = FakeCluster(spec=spec(gates=gate))
+    world.stages.statistics = {"1/evaluate": measured}
+    world.settle()
+    assert world.condition("Stalled") == "GateFailed"
+    assert attempts(world, "2/prompts") == 0
+    assert any(text.startswith(says) for text in world.status.iterations[1].gates)
+
+
 def test_hold_is_released_by_annotation() -> None:
     world = FakeCluster(spec=spec(gates={"minPairs": 601, "onFailure": "Hold"}))
     world.settle()
