@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from srlm_contract.errors import ArtifactDamaged
+from srlm_contract.figures import iteration_figures
 from srlm_contract.graph import model_name
 from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
 from srlm_contract.status import IterationMetrics
 
+from ..statistics import figures as numbers
 from .collect import Collected, Stage
 from .distributions import Distribution
 
@@ -80,6 +82,16 @@ class ModelFigures:
     """Training curves: one entry a logged step."""
     training: Mapping[str, float] = field(default_factory=dict)
     """Plain figures of the training."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a stage tells in figures."""
+
+    stage: str
+    name: str
+    state: str
+    statistics: Mapping[str, float]
 
 
 @dataclass
@@ -176,51 +188,13 @@ def _metrics_file(found: Collected, stage: Stage) -> dict[str, Any]:
 
 
 def from_manifests(found: Collected, iteration: int) -> IterationMetrics:
-    """The same figures as in status, from the manifests: rounds summed, rates as ratios of sums."""
-    # M1 has no candidates of its own: its judging of the held-out answers stands there.
-    asked = found.of(iteration, "judge") or found.of(iteration, "judge", "judge-heldout")
-    generated = found.of(iteration, "generate")
-    evaluated, pairs = found.of(iteration, "evaluate"), found.of(iteration, "pairs")
-    trained = [*found.of(iteration, "sft"), *found.of(iteration, "train")]
-    candidates = _sum(generated, "candidates")
-    length = _ratio(_weighted(generated, "meanLength", "candidates"), candidates)
-    return IterationMetrics(
-        prompts=_whole(_sum(found.of(iteration, "prompts"), "prompts")),
-        candidates=_whole(candidates),
-        judged=_whole(_sum(asked, "judged")),
-        parse_rate=_ratio(_sum(asked, "parsed"), _sum(asked, "verdicts")),
-        free_parse_rate=_ratio(_sum(asked, "freeParsed"), _sum(asked, "freeVerdicts")),
-        tie_rate=_last(pairs, "tieRate"),
-        pairs=_whole(_last(pairs, "pairs")),
-        rounds=done if (done := sum(s.manifest is not None for s in pairs)) > 1 else None,
-        mean_score=_ratio(_weighted(asked, "meanScore", "judged"), _sum(asked, "judged")),
-        mean_length=length if length is not None else _last(evaluated, "meanLength"),
-        length_growth=_growth(found, iteration),
-        judge_accuracy=_last(evaluated, "judgeAccuracy"),
-        judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
-        judge_accuracy_low=_last(evaluated, "judgeAccuracyLow"),
-        judge_accuracy_high=_last(evaluated, "judgeAccuracyHigh"),
-        length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
-        spearman=_last(evaluated, "spearman"),
-        kendall=_last(evaluated, "kendall"),
-        exact_match=_last(evaluated, "exactMatch"),
-        five_best=_last(evaluated, "fiveBest"),
-        shadow_agreement=_ratio(_sum(asked, "shadowSame"), _sum(asked, "shadowRows")),
-        chosen_step=_whole(_last(found.of(iteration, "choose"), "chosenStep")),
-        win_rate=_last(evaluated, "winRate"),
-        loss=_last(trained, "loss"),
-        reward_accuracy=_last(trained, "rewardAccuracy"),
-        reward_margin=_last(trained, "rewardMargin"),
-        tokens=_whole(_sum([s for s in found.stages if s.iteration == iteration], "tokens")),
-    )
+    """The same figures as in status, from the manifests."""
+    return iteration_figures(_told(found, iteration), _told(found, iteration - 1))
 
 
-def _growth(found: Collected, iteration: int) -> float | None:
-    for stage in ("evaluate", "generate"):
-        now, before = (_last(found.of(i, stage), "meanLength") for i in (iteration, iteration - 1))
-        if now is not None and before:
-            return _round(now / before)
-    return None
+def _told(found: Collected, iteration: int) -> list[Told]:
+    stages = [s for s in found.stages if s.iteration == iteration]
+    return [Told(s.stage, s.name, s.state, numbers(s.statistics)) for s in stages]
 
 
 def _merged(told: IterationMetrics, made: IterationMetrics) -> tuple[IterationMetrics, list[str]]:
@@ -244,30 +218,3 @@ def _judge_name(found: Collected) -> str:
         "Fixed": f"the fixed model {uri}",
         "External": f"the external judge {found.spec.judging.external.model or ''}".strip(),
     }[source]
-
-
-def _sum(stages: Iterable[Stage], name: str) -> float | None:
-    values = [v for s in stages if (v := s.figure(name)) is not None]
-    return sum(values) if values else None
-
-
-def _weighted(stages: Iterable[Stage], name: str, weight: str) -> float | None:
-    values = [v * (s.figure(weight) or 0) for s in stages if (v := s.figure(name)) is not None]
-    return sum(values) if values else None
-
-
-def _last(stages: list[Stage], name: str) -> float | None:
-    return next((_round(v) for s in reversed(stages) if (v := s.figure(name)) is not None), None)
-
-
-def _ratio(part: float | None, whole: float | None) -> float | None:
-    return _round(part / whole) if part is not None and whole else None
-
-
-def _round(value: float) -> float:
-    """Six digits, as in status."""
-    return float(f"{value:.6g}")
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
