@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -32,8 +33,11 @@ def run(ctx: StageContext) -> Statistics:
         for name, folder in models.items():
             answers[name], generated = answer_prompts(ctx, params, prompts, folder)
             tokens += generated
-    rates, read = _win_rates(ctx, params, answers)
+    meetings = _meetings(answers)
+    rates, unreadable, read = _win_rates(ctx, params, meetings)
     best = choose(list(models), rates)
+    if meetings and not rates:
+        ctx.warn(f"none of {len(meetings)} comparisons of checkpoints could be read: the last one is taken")
     for path in models[best].iterdir():
         if path.is_file():
             shutil.copyfile(path, ctx.output / path.name)
@@ -42,9 +46,10 @@ def run(ctx: StageContext) -> Statistics:
     statistics: Statistics = {
         "checkpoints": len(models),
         "chosenStep": -1 if best == FINAL else int(best),
-        "winRate": rates.get(best, 0.5),
-        "comparisons": len(models) * (len(models) - 1) // 2 * len(prompts),
+        "comparisons": len(meetings),
+        "unreadable": unreadable,
         "tokens": tokens + read,
+        **({"winRate": rates[best]} if best in rates else {}),
     }
     write_card(ctx, statistics)
     return statistics
@@ -61,10 +66,8 @@ def choose(names: Sequence[str], rates: Mapping[str, float]) -> str:
     return max(names, key=lambda name: rates.get(name, 0.5)) if rates else names[-1]
 
 
-def _win_rates(
-    ctx: StageContext, params: ChooseParams, answers: Mapping[str, Sequence[ValidationAnswer]]
-) -> tuple[dict[str, float], int]:
-    """(mean win rate of each model against all others, ties half, unreadable left out; tokens read)."""
+def _meetings(answers: Mapping[str, Sequence[ValidationAnswer]]) -> list[tuple[str, str, Pairing]]:
+    """Every two models' answers to the same prompt: (one, other, what is compared)."""
     meetings = []
     for left, right in combinations(answers, 2):
         theirs = {answer.id: answer for answer in answers[right]}
@@ -73,17 +76,27 @@ def _win_rates(
             for a in answers[left]
             if a.id in theirs
         ]
+    return meetings
+
+
+def _win_rates(
+    ctx: StageContext, params: ChooseParams, meetings: Sequence[tuple[str, str, Pairing]]
+) -> tuple[dict[str, float], int, int]:
+    """(mean win rate of each model against all others, ties half; comparisons that could not be read, which are left
+    out; tokens read)."""
     if not meetings:
-        return {}, 0
+        return {}, 0, 0
     choices, read = choices_by_model(ctx, ctx.model_path("judge"), params, [m[2] for m in meetings])
-    points = dict.fromkeys(answers, 0.0)
-    played = dict.fromkeys(answers, 0)
+    points: dict[str, float] = defaultdict(float)
+    played: Counter[str] = Counter()
+    unreadable = 0
     for (left, right, _), (first, second) in zip(meetings, choices, strict=True):
         result = outcome(first, second)
         if result == "unreadable":
+            unreadable += 1
             continue
         gained = {"win": 1.0, "tie": 0.5, "loss": 0.0}[result]
         for name, gain in ((left, gained), (right, 1 - gained)):
             points[name] += gain
             played[name] += 1
-    return {name: points[name] / played[name] for name in answers if played[name]}, read
+    return {name: points[name] / played[name] for name in played}, unreadable, read

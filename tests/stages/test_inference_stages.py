@@ -242,3 +242,8 @@ def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path
     }
     assert chosen["model.safetensors"] == offered[int(result.statistics["chosenStep"])]
     assert "steps/4/model.safetensors" not in chosen
+    # A random model means neither A nor B: then nothing is claimed about the model that is taken, the last one.
+    assert (result.statistics["comparisons"], result.statistics["unreadable"]) == (2, 2)
+    assert result.statistics["chosenStep"] == -1
+    assert "winRate" not in result.statistics
+    assert result.warnings == ("none of 2 comparisons of checkpoints could be read: the last one is taken",)
