@@ -11,27 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from .keys import artifact_key
+from .params import (
+    choose_params,
+    data_params,
+    evaluate_params,
+    generate_params,
+    judge_params,
+    pairs_params,
+    prompts_params,
+    sft_params,
+    train_params,
+)
 from .rows import ROW_SCHEMA
 from .spec import ExternalJudgeSpec, RunSpec, ShadowScorerSpec
 from .tasks import (
     ArtifactRef,
-    ChooseParams,
-    DataParams,
-    EvaluateParams,
-    GenerateParams,
-    JudgeParams,
-    PairsParams,
     Params,
     Pins,
-    PromptsParams,
     SelectParams,
-    SftParams,
     SourceRef,
     StageName,
-    TrainParams,
 )
 
 #: Raised by hand when a stage computes something else from the same parameters.
@@ -174,20 +175,8 @@ class _Builder:
 
     def bootstrap(self) -> None:
         spec, pins = self.spec, self.pins
-        eft = spec.seed_data.eft
         tokenizer = {"tokenizer": pins.base_model} if spec.seed_data.ift.max_answer_tokens else {}
-        self.add(
-            0, "data", "data",
-            DataParams(
-                format=spec.seed_data.format,
-                language=spec.seed_data.language,
-                validation_prompts=spec.seed_data.validation_prompts,
-                ift=spec.seed_data.ift,
-                held_out_examples=eft.held_out_examples,
-                ranked=eft.enabled,
-            ),
-            sources={"seedData": pins.seed_data, **tokenizer},
-        )  # fmt: skip
+        self.add(0, "data", "data", data_params(spec), sources={"seedData": pins.seed_data, **tokenizer})
         base = Handle(source=pins.base_model)
         if self.branch is not None:
             first = Handle(artifact=self.branch)
@@ -199,20 +188,21 @@ class _Builder:
         self.evaluation(0)
 
     def supervised(self, base: Handle) -> str:
+        spec, pins = self.spec, self.pins
         data = {"data": "0/data"}
-        if self.spec.seed_data.eft.enabled:
-            ift = self.add(0, "sft-ift", "sft", self.sft_params(), data, {"model": base})
+        if spec.seed_data.eft.enabled:
+            ift = self.add(0, "sft-ift", "sft", sft_params(spec, pins), data, {"model": base})
             # The model's own verdict texts are what it learns from, whoever judges and compares later.
             own = {"scorer": "Sampled", "external": ExternalJudgeSpec(), "shadow_scorer": ShadowScorerSpec()}
-            params = self.judge_params("ranked-train").model_copy(update=own)
+            params = judge_params(spec, pins, "ranked-train").model_copy(update=own)
             ranked = self.add(
                 0, "judge-ranked", "judge", params, data,
-                {"model": Handle(node=ift)}, shards=self.spec.judging.shards,
+                {"model": Handle(node=ift)}, shards=spec.judging.shards,
             )  # fmt: skip
-            select = SelectParams(eft=self.spec.seed_data.eft, rubric=self.pins.rubric)
+            select = SelectParams(eft=spec.seed_data.eft, rubric=pins.rubric)
             self.eft = self.add(0, "select", "select", select, {"judgements": ranked})
             data = {**data, "eft": self.eft}
-        return self.add(0, "sft", "sft", self.sft_params(), data, {"model": base})
+        return self.add(0, "sft", "sft", sft_params(spec, pins), data, {"model": base})
 
     def iterate(self, t: int) -> None:
         spec = self.spec
@@ -228,20 +218,20 @@ class _Builder:
             if source != "Current" and self.pins.prompt_source is not None:
                 outside = {"model" if source == "Fixed" else "pool": self.pins.prompt_source}
             prompts = self.add(
-                t, f"prompts{suffix}", "prompts", self.prompts_params(),
+                t, f"prompts{suffix}", "prompts", prompts_params(spec, self.pins),
                 {"data": "0/data", **earlier}, writer, outside, round=r,
             )  # fmt: skip
             self.prompt_nodes.append(prompts)
             generate = self.add(
-                t, f"generate{suffix}", "generate", self.generate_params(),
+                t, f"generate{suffix}", "generate", generate_params(spec, self.pins),
                 {"prompts": prompts}, model, shards=spec.generation.shards, round=r,
             )  # fmt: skip
             judge_model = {} if spec.judging.external.url else model
             judgements[f"judgements-{r}"] = self.add(
-                t, f"judge{suffix}", "judge", self.judge_params("candidates"),
+                t, f"judge{suffix}", "judge", judge_params(spec, self.pins, "candidates"),
                 {"candidates": generate}, judge_model, shards=spec.judging.shards, round=r,
             )  # fmt: skip
-            pairs = self.add(t, f"pairs{suffix}", "pairs", self.pairs_params(t, r), dict(judgements), round=r)
+            pairs = self.add(t, f"pairs{suffix}", "pairs", pairs_params(spec, t, r), dict(judgements), round=r)
         trained = self.train(t, pairs)
         self.models.append(Handle(node=trained))
         self.evaluation(t)
@@ -266,31 +256,13 @@ class _Builder:
         if training.reference == "Bootstrap" and not positive and start != self.models[0]:
             models["reference"] = self.models[0]
         inputs = {"pairs": pairs}
-        include_seed = positive and spec.preferences.positives.include_seed
-        if include_seed:
+        if positive and spec.preferences.positives.include_seed:
             inputs |= {"data": "0/data"} | ({"eft": self.eft} if self.eft else {})
-        every = training.checkpoint_every_steps if training.choose.enabled else 0
-        params = TrainParams(
-            strategy=spec.preferences.strategy,
-            dpo=training.dpo,
-            sft=spec.bootstrap.sft if positive else TrainParams().sft,
-            include_seed=include_seed,
-            lora=training.lora,
-            keep_checkpoints_every=every,
-            **self.trainer(),
-        )
-        trained = self.add(t, "train", "train", params, inputs, models)
+        trained = self.add(t, "train", "train", train_params(spec, self.pins), inputs, models)
         if not training.choose.enabled:
             return trained
-        choose = ChooseParams(
-            prompts=spec.seed_data.validation_prompts,
-            system_prompt=spec.generation.system_prompt,
-            sampling=spec.generation.sampling,
-            chat_template=self.pins.chat_template,
-            engine=spec.stages.choose.engine,
-        )
         return self.add(
-            t, "choose", "choose", choose,
+            t, "choose", "choose", choose_params(spec, self.pins),
             {"data": "0/data", "train": trained}, {"judge": self.models[-1]},
         )  # fmt: skip
 
@@ -305,7 +277,7 @@ class _Builder:
         if spec.seed_data.eft.held_out_examples:
             judge_model = {} if spec.judging.external.url else {"model": model}
             inputs["judgements"] = self.add(
-                t, "judge-heldout", "judge", self.judge_params("ranked-heldout"),
+                t, "judge-heldout", "judge", judge_params(spec, self.pins, "ranked-heldout"),
                 {"data": "0/data"}, judge_model, shards=spec.judging.shards,
             )  # fmt: skip
         win = spec.evaluation.win_rate
@@ -319,83 +291,5 @@ class _Builder:
             sources["judge"] = self.pins.judge_source
         elif opponents and win.judge.source == "Current":
             models["judge"] = model
-        params = EvaluateParams(
-            model=name,
-            prompts=win.prompts,
-            opponents=opponents,
-            headline=(opponents[-1] if win.opponent == "Previous" else opponents[0]) if opponents else "",
-            judge=win.judge.source,
-            external=spec.judging.external if win.judge.source == "External" else EvaluateParams().external,
-            samples=spec.judging.samples,
-            perfect_score=4.5 if spec.judging.scorer == "ExpectedScore" else 5,
-            system_prompt=spec.generation.system_prompt,
-            sampling=spec.generation.sampling,
-            chat_template=self.pins.chat_template,
-            engine=spec.stages.evaluate.engine,
-        )
+        params = evaluate_params(spec, self.pins, name, opponents)
         self.add(t, "evaluate", "evaluate", params, inputs, models, sources)
-
-    def trainer(self) -> dict[str, Any]:
-        return {
-            "system_prompt": self.spec.generation.system_prompt,
-            "chat_template": self.pins.chat_template,
-            "precision": self.spec.training.precision,
-            "save_dtype": self.spec.training.save_dtype,
-        }
-
-    def sft_params(self) -> SftParams:
-        return SftParams(sft=self.spec.bootstrap.sft, **self.trainer())
-
-    def judge_params(self, rows: Literal["candidates", "ranked-train", "ranked-heldout"]) -> JudgeParams:
-        j = self.spec.judging
-        return JudgeParams(
-            rows=rows,
-            scorer=j.scorer,
-            samples=j.samples,
-            min_valid_samples=j.min_valid_samples,
-            max_reasks=j.max_reasks,
-            constrain=j.constrain,
-            unconstrained_sample=j.unconstrained_sample,
-            min_digit_mass=j.min_digit_mass,
-            external=j.external,
-            sampling=j.sampling,
-            rubric=self.pins.rubric,
-            shadow_scorer=j.shadow_scorer,
-            chat_template=self.pins.chat_template,
-            engine=self.spec.stages.judge.engine,
-        )
-
-    def prompts_params(self) -> PromptsParams:
-        p = self.spec.prompts
-        return PromptsParams(
-            count=p.count,
-            style=p.style,
-            source=p.generator.source,
-            few_shot=p.few_shot,
-            sampling=p.sampling,
-            filters=p.filters,
-            language=self.spec.seed_data.language,
-            chat_template=self.pins.chat_template,
-            engine=self.spec.stages.prompts.engine,
-        )
-
-    def generate_params(self) -> GenerateParams:
-        return GenerateParams(
-            candidates=self.spec.generation.candidates,
-            system_prompt=self.spec.generation.system_prompt,
-            sampling=self.spec.generation.sampling,
-            chat_template=self.pins.chat_template,
-            engine=self.spec.stages.generate.engine,
-        )
-
-    def pairs_params(self, t: int, r: int) -> PairsParams:
-        p = self.spec.preferences
-        penalties = p.length_penalties
-        return PairsParams(
-            strategy=p.strategy,
-            min_margin=p.min_margin,
-            length_penalty=penalties[min(t, len(penalties)) - 1],
-            truncated=p.truncated,
-            min_score=p.positives.min_score,
-            may_be_empty=p.min_yield.pairs > 0 and r < p.min_yield.max_rounds,
-        )
