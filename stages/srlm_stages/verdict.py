@@ -3,7 +3,8 @@
 Three kinds of places are looked at, the surest first: a line of its own (`Score: 4`, `**Score:** 4/5`), `Score: 4`
 within a line, and prose (`a score of 4`). The first kind that occurs decides; within it the last valid score counts,
 since models reason first and often mention other scores on the way. Scores beyond 0 .. 5, on another scale (`8/10`),
-ranges (`0-5`) and quoted examples within a line are not valid.
+ranges (`0-5`), sums without a total (`1 + 1`; of `1 + 1 = 2` the total counts) and quoted examples within a line are
+not valid.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import re
 MIN_SCORE, MAX_SCORE = 0.0, 5.0
 
 _MARKS = r"[\s*_`\"'“”‘’(\[<{#>|]*"
+_SUM = r"(?:\d+(?:\s*\+\s*\d+)+\s*=[\s*_`]*)?"
 _NUMBER = (
+    rf"{_SUM}"
     r"(?P<sign>[-−+]?)\s?(?P<number>\d+(?:[.,]\d+)?)"
     r"(?![\d%])(?![.,]\d)(?!\s*%)"
-    r"(?!\s*(?:-|–|—|to\b|or\b)\s*\d)"
+    r"(?![^\S\r\n]*(?:-|–|—|\+|=|to\b|or\b)\s*\d)"
     r"[\s*_`]*(?:(?:/|out\s+of\b|of\b)[\s*_`]*(?P<scale>\d+(?:\.\d+)?))?"
 )
 _WORD = r"(?:(?:total|final|overall|my|the)\s+)*(?:score|points)\b"

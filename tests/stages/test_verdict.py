@@ -17,6 +17,7 @@ REASONING = "The answer is relevant (1 point) and covers 3 of the 4 parts, so 2 
 READABLE = {
     "last line": (f"{REASONING}\nScore: 3", 3),
     "first line": (f"Score: 4\n{REASONING}", 4),
+    "first line, then a list": ("Score: 4\n- 1 point for relevance\n- 3 points for the rest", 4),
     "bold all": (f"{REASONING}\n**Score: 4**", 4),
     "bold name": (f"{REASONING}\n**Score:** 2", 2),
     "bold number": (f"{REASONING}\nScore: **5**", 5),
@@ -50,6 +51,9 @@ READABLE = {
     "windows line ends": (f"{REASONING}\r\nScore: 3\r\n", 3),
     "full-width colon": (f"{REASONING}\nScore：3", 3),
     "integral decimal": ("Score: 4.0", 4),
+    "sum with its total": (f"{REASONING}\nScore: 1 + 1 + 1 = 3", 3),
+    "tight sum": (f"{REASONING}\n**Score:** 1+1+0+1+1=**4**/5", 4),
+    "sum within a line": (f"{REASONING} So Score: 1+1=2 in all.", 2),
 }
 
 UNREADABLE = {
@@ -73,6 +77,8 @@ UNREADABLE = {
     "another word": "Underscore: 4 is a name.",
     "the rubric itself": BUILT_IN_RUBRICS[DEFAULT_RUBRIC],
     "digits that go on": "Score: 4.5.1.2",
+    "sum without a total": "Score: 1 + 1 + 1",
+    "sum beyond the range": "Score: 3 + 4 = 7",
 }
 
 
