@@ -124,6 +124,23 @@ def test_an_external_judge_judges_everything_but_writes_nothing() -> None:
     assert nodes["1/generate"].inputs["model"] == "0/sft"
 
 
+@pytest.mark.parametrize(("scorer", "perfect"), [("Sampled", 5), ("ExpectedScore", 4.5)])
+def test_what_counts_as_a_perfect_score_depends_on_the_scorer(scorer: str, perfect: float) -> None:
+    nodes = {n.id: n for n in walk(spec(judging={"scorer": scorer}))[0]}
+    params = nodes["1/evaluate"].params
+    assert isinstance(params, EvaluateParams)
+    assert params.perfect_score == perfect
+
+
+def test_checkpoints_are_compared_by_the_model_that_was_trained() -> None:
+    """On the validation prompts, by M_t: the head-to-head judge of the evaluation has no part in the choice."""
+    nodes = {n.id: n for n in walk(spec(training={"choose": {"enabled": True}}))[0]}
+    assert nodes["1/choose"].inputs == {"data": "0/data", "train": "1/train", "judge": "0/sft"}
+    assert nodes["2/choose"].inputs == {"data": "0/data", "train": "2/train", "judge": "1/choose"}
+    assert nodes["2/evaluate"].inputs["judge"] == "0/sft"
+    assert nodes["2/evaluate"].inputs["model"] == "2/choose"
+
+
 def test_without_bootstrap_the_base_model_is_m1() -> None:
     nodes = {n.id: n for n in walk(spec(bootstrap={"strategy": "None"}))[0]}
     assert nodes["1/generate"].sources["model"] == PINS.base_model
