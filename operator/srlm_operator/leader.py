@@ -55,17 +55,21 @@ class LeaderElection:
 
     async def keep(self) -> None:
         """Renew until cancelled. Raises LeadershipLost."""
-        renewed = time.monotonic()
+        renewed, limit = time.monotonic(), self._seconds * 2 / 3
         while True:
             await asyncio.sleep(self._seconds / 5)
+            began, ours = time.monotonic(), True
             try:
-                if not await self._try():
-                    raise LeadershipLost(f"Lease {self._namespace}/{self._name} is held by somebody else")
-                renewed = time.monotonic()
-            except ApiError as problem:
-                log.warning("Lease not renewed: %s", problem)
-                if time.monotonic() - renewed > self._seconds * 2 / 3:
+                # A request that hangs renews nothing, and the others wait no longer for that.
+                async with asyncio.timeout(renewed + limit - began):
+                    ours = await self._try()
+                    renewed = began
+            except (ApiError, TimeoutError) as problem:
+                log.warning("Lease not renewed: %s", str(problem) or "no answer")
+                if time.monotonic() - renewed >= limit:
                     raise LeadershipLost("the Lease could not be renewed in time") from problem
+            if not ours:
+                raise LeadershipLost(f"Lease {self._namespace}/{self._name} is held by somebody else")
 
     async def release(self) -> None:
         """Let go, so that the other replica need not wait."""

@@ -71,6 +71,17 @@ async def test_a_stolen_lease_ends_the_holder(tmp_path: Path, monkeypatch: pytes
             await first.keep()
 
 
+async def test_requests_that_hang_end_the_holder_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when they time out, after 30 s: by then another one leads."""
+    async with api(tmp_path, monkeypatch) as (_, client):
+        first = candidate(client, 1)
+        assert await first.acquire(asyncio.Event())
+        monkeypatch.setattr(client, "get", lambda *_: asyncio.Event().wait())
+        with pytest.raises(LeadershipLost, match="in time"):
+            async with asyncio.timeout(20):
+                await first.keep()
+
+
 async def test_a_lease_that_cannot_be_had_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
