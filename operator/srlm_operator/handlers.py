@@ -63,7 +63,8 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, the lease is lost or a watch ends for good.
 
-        Raises OperatorError when the API refuses the operator at the start.
+        Raises LeadershipLost, and what ended the watches. An API server that does not answer at the start, or
+        refuses a listing, is waited for.
         """
         async with self.client, contextlib.AsyncExitStack() as stack:
             if self.settings.health_port:
