@@ -52,6 +52,7 @@ class Operator:
         self.ready = asyncio.Event()
         self.life = WatchLife(_RESOURCES.values(), settings.namespaces)
         self._lost = 0
+        self._returned = ""
         self._watches: asyncio.Future[None] | None = None
         self.metrics.watch_machinery(
             queued=lambda: self.queue.length,
@@ -64,7 +65,7 @@ class Operator:
         """Serve until `stop` is set, the lease is lost or a watch ends for good.
 
         Raises LeadershipLost, and what ended the watches. An API server that does not answer at the start, or
-        refuses a listing, is waited for.
+        refuses every namespace, is waited for.
         """
         async with self.client, contextlib.AsyncExitStack() as stack:
             if self.settings.health_port:
@@ -94,7 +95,7 @@ class Operator:
         stopping = threading.Event()
         loop, new_watch = asyncio.get_running_loop(), asyncio.Event()
         self.life.on_new_watch = lambda: _tell(loop, new_watch.set)
-        self.life.begin()
+        self.life.begin(self.resync.left_out)
         self._watches = self._watch(stopping)
         tasks: list[asyncio.Future[Any]] = [
             asyncio.create_task(self.queue.run(), name="queue"),
@@ -143,6 +144,7 @@ class Operator:
                     await self.resync.repair()
                 else:
                     self._lost = await self.resync.compare()
+                    self._returned = await self.resync.returned()
             except ApiError as problem:
                 log.warning("resync: %s", problem)
 
@@ -152,6 +154,8 @@ class Operator:
             return "the watches have ended"
         if self._lost:
             return f"the watches are silent: {self._lost} changes came without an event"
+        if self._returned:
+            return f"namespace {self._returned} can be served now: a new start takes it up"
         return self.life.problem(self.settings.watch_silence_seconds)
 
     def _watch(self, stopping: threading.Event) -> asyncio.Future[None]:
@@ -177,7 +181,7 @@ class Operator:
                 registry=registry,
                 settings=kopf_settings(self.settings),
                 clusterwide=not self.settings.namespaces,
-                namespaces=self.settings.namespaces,
+                namespaces=self.resync.served,
                 standalone=True,
                 stop_flag=stopping,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
 from . import names
 from .client import JOBS, PODS, RUNS, Client, Resource
+from .errors import Refused
 from .world import Key, Kind, Obj, World
 
 log = logging.getLogger(__name__)
@@ -24,15 +26,51 @@ class Resync:
         self._client, self._world, self._touch = client, world, touch
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._suspects: set[tuple[Kind, str, str]] = set()
+        self.left_out: tuple[str, ...] = ()
+        """Namespaces that are not served, because they or the rights in them are missing."""
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Namespaces that are served; empty for the whole cluster."""
+        return tuple(namespace for namespace in self._namespaces if namespace is not None)
 
     async def fill(self) -> None:
-        """First listing: nothing is planned before it is there."""
-        for kind, resource, labels in _KINDS:
-            for namespace in self._namespaces:
-                for obj in (await self._client.list(resource, namespace, labels)).items:
+        """First listing: nothing is planned before it is there.
+
+        A namespace that refuses us is left out, so that one that was deleted, or whose Role is missing, does not
+        stop the others. Raises the refusal when there is nothing else to serve.
+        """
+        refusals: dict[str | None, Refused] = {}
+        for namespace in self._namespaces:
+            try:
+                listings = await self._listings(namespace)
+            except Refused as problem:
+                refusals[namespace] = problem
+                continue
+            for kind, items in listings:
+                for obj in items:
                     self._world.feed(kind, obj)
+        if len(refusals) == len(self._namespaces):
+            raise next(iter(refusals.values()))
+        for namespace, problem in refusals.items():
+            log.error("namespace %s is not served until it can be listed: %s", namespace, problem)
+        self.left_out = tuple(namespace for namespace in refusals if namespace is not None)
+        self._namespaces = tuple(namespace for namespace in self._namespaces if namespace not in refusals)
         for run in self._world.runs():
             self._touch((run["metadata"]["namespace"], run["metadata"]["name"]))
+
+    async def returned(self) -> str:
+        """A namespace that was left out and can be served now; or nothing."""
+        for namespace in self.left_out:
+            with contextlib.suppress(Refused):
+                await self._listings(namespace)
+                return namespace
+        return ""
+
+    async def _listings(self, namespace: str | None) -> list[tuple[Kind, list[Obj]]]:
+        return [
+            (kind, (await self._client.list(resource, namespace, labels)).items) for kind, resource, labels in _KINDS
+        ]
 
     async def compare(self) -> int:
         """Repair the indexes. Returns the number of changes that no watch had told in two looks in a row.

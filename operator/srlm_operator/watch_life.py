@@ -8,7 +8,7 @@ time allowed (`kopf_settings`), so the answer to that request shows that a quiet
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import SimpleNamespace
 
 import aiohttp
@@ -32,9 +32,9 @@ class WatchLife:
         self.on_new_watch: Callable[[], None] = lambda: None
         """Called in Kopf's thread when a watch goes on from a new listing: no event tells what was deleted before."""
 
-    def begin(self) -> None:
-        """The watches are started now."""
-        self._seen = dict.fromkeys(self._watches, self._clock())
+    def begin(self, left_out: Collection[str] = ()) -> None:
+        """The watches are started now, but for those of the namespaces left out."""
+        self._seen = dict.fromkeys((watch for watch in self._watches if watch[1] not in left_out), self._clock())
 
     def seen(self, resource: str, namespace: str) -> None:
         """A sign of life from the watch that covers the namespace. Others than ours are left out."""

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stage_script import Ending
 from wire import RUNS, SHORT, Wire, wire
 
-from srlm_local.faults import FaultProxy, StallWatch
+from srlm_local.faults import Fail, FaultProxy, StallWatch
 from srlm_local.provision import SYSTEM_NAMESPACE
 from srlm_operator.handlers import Operator
 from srlm_operator.resync import Resync
@@ -207,6 +207,30 @@ async def test_a_watch_that_goes_silent_fails_liveness(folder: Folder, port: int
             assert (await prober.get("/readyz"))[0] == 200
             proxy.clear()
             assert await prober.health(200) == "ok", "the watch came back before anybody restarted us"
+        finally:
+            await w.stop_operator()
+            await proxy.stop()
+
+
+async def test_a_namespace_that_refuses_does_not_stop_the_others(folder: Folder, port: int) -> None:
+    """Deleted, or without the Role: it is left out, and taken up by a new start once it can be listed."""
+    async with probed(folder, port, namespaces=("default", "kube-system"), resync_seconds=0.2) as (w, prober):
+        path = w.folder / "kubeconfig"
+        proxy = await FaultProxy(json.loads(path.read_text())).start()
+        path.write_text(json.dumps(proxy.kubeconfig()))
+        proxy.add(Fail(path="/namespaces/kube-system/", status=403))
+        try:
+            await w.start_operator()
+            w.apply(**SHORT)
+            await w.until(lambda: w.condition("Ready"))
+            assert await prober.health(200) == "ok"
+            proxy.clear()
+            assert await prober.health(503) == "namespace kube-system can be served now: a new start takes it up"
+            await w.stop_operator()
+            await w.start_operator()
+            assert await prober.health(200) == "ok"
+            assert w.operator is not None
+            assert w.operator.resync.served == ("default", "kube-system")
         finally:
             await w.stop_operator()
             await proxy.stop()
