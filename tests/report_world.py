@@ -180,6 +180,7 @@ class _Maker:
         self.answers: dict[str, list[ValidationAnswer]] = {}
 
     def commit(self, node: Node) -> Manifest:
+        self.world.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self.world.root)) / node.id
         folder.mkdir(parents=True)
         statistics = getattr(self, f"make_{node.stage}")(node, folder)
