@@ -190,7 +190,8 @@ class Watcher:
     async def wait(self, seconds: float | None = None) -> bool:
         """Returns True once there may be something to poll, False after so many `seconds`."""
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         return True

@@ -130,14 +130,17 @@ class Operator:
             except ApiError as problem:
                 log.warning("waiting for the API server: %s", problem)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await stop.wait()
                 pause = min(pause * 2, 10)
 
     async def _keep_comparing(self, new_watch: asyncio.Event) -> None:
         """Listings from time to time, and whenever a watch has begun anew."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(new_watch.wait(), self.settings.resync_seconds)
+                # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with the event.
+                async with asyncio.timeout(self.settings.resync_seconds):
+                    await new_watch.wait()
             try:
                 if new_watch.is_set():
                     new_watch.clear()

@@ -50,7 +50,8 @@ class LeaderElection:
                     told = str(problem)
                     log.warning("Lease %s/%s: %s", self._namespace, self._name, told)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._seconds / 5)
+                async with asyncio.timeout(self._seconds / 5):
+                    await stop.wait()
         return False
 
     async def keep(self) -> None:

@@ -255,6 +255,20 @@ async def test_a_run_deleted_while_the_operator_starts_is_forgotten(folder: Fold
         await prober.until(lambda m: m["srlm_runs{phase=Pending}"] == m["srlm_runs{phase=Suspended}"] == 0)
 
 
+async def test_a_stop_is_not_lost_when_a_watch_begins_anew_just_then(folder: Folder, port: int) -> None:
+    async with probed(folder, port) as (w, _):
+        await w.start_operator()
+        assert w.operator is not None
+        new_watch = asyncio.Event()
+        comparing = asyncio.create_task(w.operator._keep_comparing(new_watch))
+        await asyncio.sleep(0)
+        new_watch.set()
+        comparing.cancel()
+        done, _pending = await asyncio.wait({comparing}, timeout=5)
+        assert done
+        assert comparing.cancelled()
+
+
 async def test_watches_that_have_ended_fail_liveness(folder: Folder, port: int) -> None:
     async with probed(folder, port) as (w, prober):
         await w.start_operator()

@@ -192,7 +192,8 @@ class PodWorker:
             self._states[name] = statuses.container_status(container, state, restarts, last)
             self._publish()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff)
+                async with asyncio.timeout(backoff):
+                    await self._stopping.wait()
             if self._stopping.is_set():
                 return outcome.exit_code
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
