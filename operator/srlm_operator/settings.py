@@ -113,8 +113,8 @@ class Settings:
                 f"SRLM_STORAGE_URI={self.storage_uri!r} must be s3://bucket/prefix with {NAMESPACE_PLACEHOLDER} as a"
                 " whole part of the prefix, such as s3://bucket/{namespace}"
             )
-        if self.storage_endpoint_url and not re.match(r"https?://[^/]+", self.storage_endpoint_url):
-            raise ConfigurationError(f"SRLM_STORAGE_ENDPOINT_URL={self.storage_endpoint_url!r} is no http(s) address")
+        if self.storage_endpoint_url and not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", self.storage_endpoint_url):
+            raise ConfigurationError("SRLM_STORAGE_ENDPOINT_URL is no http(s) address without user and password")
         try:
             self.storage_defaults("namespace")
         except ValidationError as problem:

@@ -118,8 +118,9 @@ class ExternalJudgeSpec(Contract):
         ("", "has(self.url) == has(self.model)", "judging.external needs both url and model, or neither"),
         (
             ".url",
-            "!has(self.url) || self.url.matches('^https?://[^/]+')",
-            "judging.external.url must begin with http:// or https:// and name a host",
+            "!has(self.url) || self.url.matches('^https?://[^/@]+(/[^@]*)?$')",
+            "judging.external.url must begin with http:// or https:// and name a host, without user or password (a key"
+            " belongs in the Secret of apiKeySecretRef)",
         ),
     )
 

@@ -29,8 +29,9 @@ class StorageSpec(Contract):
         ),
         (
             ".endpointUrl",
-            "!has(self.endpointUrl) || self.endpointUrl.matches('^https?://[^/]+')",
-            "storage.endpointUrl must begin with http:// or https:// and name a host; omit it for AWS",
+            "!has(self.endpointUrl) || self.endpointUrl.matches('^https?://[^/@]+(/[^@]*)?$')",
+            "storage.endpointUrl must begin with http:// or https:// and name a host, without user or password (those"
+            " belong in the Secret of credentialsSecretRef); omit it for AWS",
         ),
     )
 
