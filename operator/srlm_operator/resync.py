@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from . import names
 from .client import JOBS, PODS, RUNS, Client, Resource
@@ -52,8 +52,8 @@ class Resync:
                     self._world.feed(kind, obj)
         if len(refusals) == len(self._namespaces):
             raise next(iter(refusals.values()))
-        for namespace, problem in refusals.items():
-            log.error("namespace %s is not served until it can be listed: %s", namespace, problem)
+        for namespace, refusal in refusals.items():
+            log.error("namespace %s is not served until it can be listed: %s", namespace, refusal)
         self.left_out = tuple(namespace for namespace in refusals if namespace is not None)
         self._namespaces = tuple(namespace for namespace in self._namespaces if namespace not in refusals)
         for run in self._world.runs():
@@ -67,7 +67,7 @@ class Resync:
                 return namespace
         return ""
 
-    async def _listings(self, namespace: str | None) -> list[tuple[Kind, list[Obj]]]:
+    async def _listings(self, namespace: str | None) -> list[tuple[Kind, Sequence[Obj]]]:
         return [
             (kind, (await self._client.list(resource, namespace, labels)).items) for kind, resource, labels in _KINDS
         ]
