@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "negative-count": (lambda s: s["prompts"].update(count=-1), "count"),
     "zero-count": (lambda s: s["generation"].update(candidates=0), "candidates"),
     "top-p": (lambda s: s["generation"]["sampling"].update(topP=1.5), "topP"),
-    "no-storage": (lambda s: s.pop("storage"), "storage"),
+    "password": (lambda s: s["storage"].update(endpointUrl="https://user:password@minio:9000"), "endpointUrl"),
 }
 
 
