@@ -30,6 +30,7 @@ from srlm_local.demo_screen import Screen
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.programs import python
 from srlm_operator.download import read_object
+from srlm_operator.plan_report import ENDED
 from srlm_operator.results import duration, results_table
 
 RUNS = "selfrewardingruns.selfrewarding.dev"
@@ -37,7 +38,6 @@ NAMESPACE, NAME = "default", "demo"
 SEED = "srlm_stages/demo/seed.trees.jsonl"
 #: Answers of real data are longer than those written for the demo.
 REAL_ANSWER_TOKENS = 256
-ENDED = ("Succeeded", "Failed", "Held")
 #: The report reads a few small files; longer than this it hangs.
 REPORT_SECONDS = 300.0
 

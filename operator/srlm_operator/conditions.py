@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from srlm_contract.status import Condition
+from srlm_contract.status import Condition, RunPhase
 
 from .draft import Note
 from .times import stamp
 
-RunPhase = Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"]
 #: The most telling reason first; what is not listed comes before `Progressing`.
 _LAST = ("Retrying", "Progressing")
 _MAX_MESSAGE = 4000

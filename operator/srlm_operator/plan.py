@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from srlm_contract.status import RunStatus
+from srlm_contract.status import RunPhase, RunStatus
 
 from .attempts import gpu_seconds
-from .conditions import RunPhase, conditions
+from .conditions import conditions
 from .draft import PREFLIGHT, REPORT, Draft, Note
 from .names import FINALIZER
 from .plan_deletion import plan_deletion, release

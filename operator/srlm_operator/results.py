@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich.table import Table
 
+from srlm_contract.progress import whole_seconds
 from srlm_contract.status import IterationMetrics, IterationStatus, RunStatus
 
 Cell = Callable[[IterationMetrics], str]
@@ -53,13 +54,7 @@ def rows(constrained: bool) -> list[tuple[str, Cell]]:
 
 def duration(seconds: float | None) -> str:
     """`1h 02m`, `3m 05s` or `42s`."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h {minutes:02d}m"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+    return "–" if seconds is None else whole_seconds(seconds)
 
 
 def results_table(status: RunStatus, *, title: str, constrained: bool) -> Table:

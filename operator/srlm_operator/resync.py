@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 from . import names
-from .client import JOBS, PODS, RUNS, Client, Resource
+from .client import JOBS, PODS, RUNS, Client, Listing, Resource
 from .errors import Refused
 from .world import Key, Kind, Obj, World
 
@@ -43,12 +43,12 @@ class Resync:
         refusals: dict[str | None, Refused] = {}
         for namespace in self._namespaces:
             try:
-                listings = await self._listings(namespace)
+                listings = [found async for found in self._listings(namespace)]
             except Refused as problem:
                 refusals[namespace] = problem
                 continue
-            for kind, items in listings:
-                for obj in items:
+            for kind, listing in listings:
+                for obj in listing.items:
                     self._world.feed(kind, obj)
         if len(refusals) == len(self._namespaces):
             raise next(iter(refusals.values()))
@@ -63,14 +63,15 @@ class Resync:
         """A namespace that was left out and can be served now; or nothing."""
         for namespace in self.left_out:
             with contextlib.suppress(Refused):
-                await self._listings(namespace)
+                async for _ in self._listings(namespace):
+                    pass
                 return namespace
         return ""
 
-    async def _listings(self, namespace: str | None) -> list[tuple[Kind, Sequence[Obj]]]:
-        return [
-            (kind, (await self._client.list(resource, namespace, labels)).items) for kind, resource, labels in _KINDS
-        ]
+    async def _listings(self, namespace: str | None) -> AsyncIterator[tuple[Kind, Listing]]:
+        """One at a time: what is compared with a listing must not be much younger than it."""
+        for kind, resource, labels in _KINDS:
+            yield kind, await self._client.list(resource, namespace, labels)
 
     async def compare(self) -> int:
         """Repair the indexes. Returns the number of changes that no watch had told in two looks in a row.
@@ -85,9 +86,8 @@ class Resync:
     async def repair(self) -> set[tuple[Kind, str, str]]:
         """Bring the indexes up to date with a listing. Returns what they had wrong."""
         suspects: set[tuple[Kind, str, str]] = set()
-        for kind, resource, labels in _KINDS:
-            for namespace in self._namespaces:
-                listing = await self._client.list(resource, namespace, labels)
+        for namespace in self._namespaces:
+            async for kind, listing in self._listings(namespace):
                 version = int(listing.resource_version) if listing.resource_version.isdigit() else 0
                 for obj in self._world.missing(kind, listing.items):
                     suspects.add(self._correct(kind, obj, deleted=False))

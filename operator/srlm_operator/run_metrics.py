@@ -18,13 +18,13 @@ from prometheus_client.registry import Collector
 
 from srlm_contract.reasons import STALLED
 from srlm_contract.spec import BudgetSpec
-from srlm_contract.status import IterationMetrics, ProgressStatus, RunStatus
+from srlm_contract.status import IterationMetrics, ProgressStatus, RunPhase, RunStatus
 
 from .times import parse
 from .values import Run
 from .world import Key
 
-PHASES: tuple[str, ...] = get_args(RunStatus.model_fields["phase"].annotation)
+PHASES: tuple[str, ...] = get_args(RunPhase)
 OTHER = "Other"
 """Stands for any reason that is not one of ours."""
 _LABELS = ["run_namespace", "run"]

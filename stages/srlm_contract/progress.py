@@ -70,3 +70,12 @@ def parse_progress(lines: Iterable[str]) -> Progress | None:
         except (KeyError, ValueError):
             continue
     return None
+
+
+def whole_seconds(seconds: float) -> str:
+    """A time for people: `1h 02m`, `3m 05s` or `42s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

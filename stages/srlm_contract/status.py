@@ -20,6 +20,9 @@ Token = Annotated[str, Field(max_length=128)]
 #: Stage details are kept for this many latest iterations.
 DETAILED_ITERATIONS = 5
 
+RunPhase = Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"]
+"""For people; machines read conditions."""
+
 
 class Failure(Contract):
     """Why an attempt failed."""
@@ -249,7 +252,7 @@ class RunStatus(Contract):
 
     observed_generation: int = 0
     """Generation of the spec the operator acted on."""
-    phase: Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"] = "Pending"
+    phase: RunPhase = "Pending"
     """For people; machines read conditions."""
     current_model: Token = ""
     """Latest finished model."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from contract.store.faulty_s3 import Fault, S3Server, error
 from judge_server import judge_server
+from s3_world import CREDENTIALS, s3_endpoint
 from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
 from srlm_contract.rows import Candidate, PromptRow
@@ -35,25 +35,11 @@ from srlm_contract.tasks import (
 from srlm_stages.run import model_cache, write_result
 from stage_world import World
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        _, port = server.get_host_and_port()
-        url = f"http://127.0.0.1:{port}"
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="world")
+    with s3_endpoint() as url:
         yield url
-        server.stop()
 
 
 @pytest.fixture

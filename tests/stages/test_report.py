@@ -12,11 +12,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from report_world import EVIL, PINS, MadeRun, evil_run, make_run, report_task, spec
+from s3_world import CREDENTIALS, s3_endpoint
 from srlm_contract.errors import Temporary
 from srlm_contract.keys import artifact_key
 from srlm_contract.manifest import FileEntry, content_digest
@@ -30,21 +29,11 @@ from srlm_stages.report.lenient import read_status
 from srlm_stages.report.lineage import Lineage
 from stage_world import World
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
-
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        _, port = server.get_host_and_port()
-        url = f"http://127.0.0.1:{port}"
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="world")
+    with s3_endpoint() as url:
         yield url
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from srlm_contract.progress import whole_seconds
+
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Estimate, Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
@@ -56,16 +58,7 @@ def judge_shares(figures: Figures) -> Markup | None:
                 ("exactMatch", "exact match", SERIES[2]),
             ],
         )
-        lengths = [_value(m.length_only.get("pairwise")) for m in models]
-        axes.plot(
-            range(len(models)),
-            _numbers(lengths),
-            color=MUTED,
-            linestyle="--",
-            marker="_",
-            label="“longer wins”, pairwise",
-        )
-        axes.axhline(0.5, color=GRID, linewidth=1.2)
+        _longer_wins(axes, models, "pairwise", "pairwise", level=0.5)
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         legend(axes)
@@ -83,16 +76,7 @@ def judge_correlations(figures: Figures) -> Markup | None:
         axes = figure.subplots()
         axes.set_title("Rank correlation with people")
         _estimates(axes, models, [("spearman", "Spearman", SERIES[3]), ("kendall", "Kendall tau-b", SERIES[4])])
-        lengths = [_value(m.length_only.get("kendall")) for m in models]
-        axes.plot(
-            range(len(models)),
-            _numbers(lengths),
-            color=MUTED,
-            linestyle="--",
-            marker="_",
-            label="“longer wins”, Kendall",
-        )
-        axes.axhline(0, color=GRID, linewidth=1.2)
+        _longer_wins(axes, models, "kendall", "Kendall", level=0)
         axes.set_ylim(-1.06, 1.06)
         legend(axes)
 
@@ -225,11 +209,14 @@ def duration(seconds: float) -> str:
     """`1h 02m`, `3m 05s`, `42s` or `0.4s`."""
     if 0 < seconds < 9.95 and seconds != int(seconds):
         return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h {minutes:02d}m"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+    return whole_seconds(seconds)
+
+
+def _longer_wins(axes: Axes, models: Sequence[ModelFigures], measure: str, label: str, level: float) -> None:
+    """What a judge reaches that takes the longer answer, and the level of chance."""
+    lengths = _numbers([_value(m.length_only.get(measure)) for m in models])
+    axes.plot(range(len(models)), lengths, color=MUTED, linestyle="--", marker="_", label=f"“longer wins”, {label}")
+    axes.axhline(level, color=GRID, linewidth=1.2)
 
 
 def _estimates(axes: Axes, models: Sequence[ModelFigures], measures: Sequence[tuple[str, str, str]]) -> None:
