@@ -6,6 +6,7 @@ Real: API server, RBAC, CRD, Job controller, Kopf, our client. Scripted: what ha
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -249,6 +250,9 @@ async def wire(
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await server.stop()
+        # What libraries left is reported here. Elsewhere Python 3.11 may trip over it: a traceback that is written in
+        # the middle of ast.parse makes that fail with "recursion depth mismatch".
+        gc.collect()
         for result in results:
             if isinstance(result, Exception):
                 raise result
