@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 FLAVOUR ?= auto
 MODEL ?= .cache/models/smollm2-135m-instruct
 export SEED_DATA MODEL
+# Every process would compile all it imports anew: seconds for torch, and a run starts dozens of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The first interpreter of a fitting version.
 ifndef PYTHON
@@ -25,9 +27,9 @@ PYTHON := $(shell for p in python3 python3.12 python3.11 python3.13; do \
 endif
 
 # Torch on every core in every test process is slower than one thread each.
-SERIAL := -m "heavy or vllm or e2e" -p no:cacheprovider
+SERIAL := -m "heavy or vllm or e2e" --ignore=tests/bench -p no:cacheprovider
 VLLM_TESTS := tests/stages/test_vllm_engine.py
-PARALLEL := -m "not heavy and not vllm and not e2e and not bench" -n auto --dist worksteal -p no:cacheprovider
+PARALLEL := -m "not heavy and not vllm and not e2e" --ignore=tests/bench -n auto --dist worksteal -p no:cacheprovider
 
 help:  ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14

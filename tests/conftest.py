@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# Some machines and images forbid Python to keep what it compiled. The tests start hundreds of Python processes, and
+# each would compile torch, transformers or the Kubernetes client anew: that is half of the time such a start takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 

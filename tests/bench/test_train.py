@@ -6,6 +6,7 @@ log-probabilities and our callbacks cost or save in one process. FSDP, GPU kerne
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from pathlib import Path
 import pytest
 from pairs import TABLE, Line, Ratios, in_turn, load
 
-pytest.importorskip("trl", reason="TRL is not installed")
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is not installed"),
+]
 
 
 class Side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ from srlm_stages.verdict import parse_score
 from stage_world import QUESTIONS, World
 from tiny_model import build_tiny_model
 
-pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
     pytest.mark.heavy,
     pytest.mark.vllm,
     pytest.mark.timeout(400),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
     # vLLM runs in this process and uses parts of its own libraries that they have deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
 ]
