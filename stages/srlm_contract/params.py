@@ -51,7 +51,7 @@ def choose_params(spec: RunSpec, pins: Pins) -> ChooseParams:
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
-        engine=spec.stages.choose.engine,
+        engine=spec.stages.choose.engine.settings,
     )
 
 
@@ -70,7 +70,7 @@ def evaluate_params(spec: RunSpec, pins: Pins, model: str, opponents: tuple[str,
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
-        engine=spec.stages.evaluate.engine,
+        engine=spec.stages.evaluate.engine.settings,
     )
 
 
@@ -96,7 +96,7 @@ def judge_params(
         rubric=pins.rubric,
         shadow_scorer=j.shadow_scorer,
         chat_template=pins.chat_template,
-        engine=spec.stages.judge.engine,
+        engine=spec.stages.judge.engine.settings,
     )
 
 
@@ -111,7 +111,7 @@ def prompts_params(spec: RunSpec, pins: Pins) -> PromptsParams:
         filters=p.filters,
         language=spec.seed_data.language,
         chat_template=pins.chat_template,
-        engine=spec.stages.prompts.engine,
+        engine=spec.stages.prompts.engine.settings,
     )
 
 
@@ -121,7 +121,7 @@ def generate_params(spec: RunSpec, pins: Pins) -> GenerateParams:
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
-        engine=spec.stages.generate.engine,
+        engine=spec.stages.generate.engine.settings,
     )
 
 

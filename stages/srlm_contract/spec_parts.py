@@ -161,16 +161,36 @@ class ResourceRequirements(Contract):
     """Limits, such as `nvidia.com/gpu: 1`."""
 
 
-class EngineSpec(Contract):
-    """The inference engine of a stage."""
+Dtype = Literal["Auto", "BFloat16", "Float16", "Float32"]
+
+
+class EngineSettings(Contract):
+    """An inference engine as tasks and keys spell it.
+
+    What is left out of a key has to mean the same for ever: BFloat16, which was the default before `Auto`. Runs that
+    were written down with it keep their keys.
+    """
 
     name: Literal["vllm", "transformers"] = "vllm"
     """`vllm`, or `transformers`: slower, for machines where vLLM cannot be installed."""
-    dtype: Literal["BFloat16", "Float16", "Float32"] = "BFloat16"
+    dtype: Dtype = "BFloat16"
     """Type the weights are served in."""
     args: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
     """Further engine arguments, such as `tensor_parallel_size`; trust_remote_code is false unless set
     here."""
+
+
+class EngineSpec(EngineSettings):
+    """The inference engine of a stage."""
+
+    dtype: Dtype = "Auto"
+    """Type the weights are served in. `Auto`: bf16 where the device multiplies it natively, else fp16 on GPUs and
+    fp32 on CPUs."""
+
+    @property
+    def settings(self) -> EngineSettings:
+        """The same without the defaults of a spec."""
+        return EngineSettings(name=self.name, dtype=self.dtype, args=self.args)
 
 
 class StagePodSpec(Contract):

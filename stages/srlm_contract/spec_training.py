@@ -110,6 +110,9 @@ class LoraSpec(Contract):
     """Module names; empty for all linear layers."""
 
 
+Precision = Literal["Auto", "BF16Mixed", "Float32"]
+
+
 class TrainingSpec(Contract):
     """Preference training and how all training runs."""
 
@@ -123,8 +126,9 @@ class TrainingSpec(Contract):
     """Steps between resume points; 0 for none."""
     choose: ChooseSpec = ChooseSpec()
     """Choice of a checkpoint."""
-    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
-    """fp32 master weights under bf16 autocast, or plain fp32. Pure bf16 AdamW loses small updates."""
+    precision: Precision = "Auto"
+    """`BF16Mixed`: fp32 master weights under bf16 autocast; `Float32`: plain fp32; `Auto`: BF16Mixed where the device
+    multiplies bf16 natively, else Float32. Pure bf16 AdamW loses small updates."""
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
     """Type of the weights between iterations; the inference engine casts."""
     lora: LoraSpec = LoraSpec()

@@ -22,7 +22,8 @@ from .spec import (
     SftSpec,
     ShadowScorerSpec,
 )
-from .spec_parts import EftSpec, EngineSpec, IftSpec
+from .spec_parts import EftSpec, EngineSettings, IftSpec
+from .spec_training import Precision
 
 StageName = Literal[
     "preflight", "data", "sft", "judge", "select", "prompts", "generate",
@@ -99,7 +100,8 @@ class TrainerParams(Contract):
     system_prompt: str = ""
     chat_template: str = ""
     """Built-in name or digest of a ConfigMap's template; empty for the model's own."""
-    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
+    precision: Precision = "BF16Mixed"
+    """Left out of a key it means what the default of a run was before `Auto`."""
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
 
 
@@ -137,7 +139,7 @@ class JudgeParams(Contract):
     """Built-in name or digest of a ConfigMap's template; empty for the built-in rubric."""
     shadow_scorer: ShadowScorerSpec = ShadowScorerSpec()
     chat_template: str = ""
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSettings = EngineSettings()
 
 
 class SelectParams(Contract):
@@ -156,7 +158,7 @@ class PromptsParams(Contract):
     filters: PromptFiltersSpec = PromptFiltersSpec()
     language: str = "en"
     chat_template: str = ""
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSettings = EngineSettings()
 
 
 class GenerateParams(Contract):
@@ -165,7 +167,7 @@ class GenerateParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSettings = EngineSettings()
 
 
 class PairsParams(Contract):
@@ -185,7 +187,7 @@ class ChooseParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSettings = EngineSettings()
 
 
 class EvaluateParams(Contract):
@@ -205,7 +207,7 @@ class EvaluateParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSettings = EngineSettings()
 
 
 class PreflightParams(Contract):

@@ -36,7 +36,7 @@ def answer_prompts(
         return [], 0
     needed = max(len(ids) for _, ids in encoded) + sampling.max_tokens
     engine = open_engine(params.engine, model, rounded_length(needed, limit))
-    ctx.versions[engine.name] = engine.version
+    ctx.versions |= engine.versions
     try:
         completions = engine.generate(
             [

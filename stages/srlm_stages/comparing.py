@@ -76,7 +76,7 @@ def choices_by_model(
     if fitting:
         longest = max(len(encoded[i][0]) for i in fitting)
         engine = open_engine(params.engine, model, rounded_length(longest + 1, limit))
-        ctx.versions[engine.name] = engine.version
+        ctx.versions |= engine.versions
         try:
             found = engine.next_token_probabilities(
                 [encoded[i][0] for i in fitting],

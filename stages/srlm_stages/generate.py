@@ -48,7 +48,7 @@ def run(ctx: StageContext) -> Statistics:
     if requests:
         needed = max(len(r.prompt) for r in requests) + sampling.max_tokens
         engine = open_engine(params.engine, model, rounded_length(needed, limit))
-        ctx.versions[engine.name] = engine.version
+        ctx.versions |= engine.versions
         ctx.progress.update(0, len(requests), unit="candidates")
         try:
             completions = engine.generate(

@@ -150,7 +150,7 @@ def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str]) -> _Ju
     if longest + params.sampling.max_tokens < limit:
         limit = rounded_length(longest + params.sampling.max_tokens + 1, limit)
     engine = open_engine(params.engine, model, limit)
-    ctx.versions[engine.name] = engine.version
+    ctx.versions |= engine.versions
     return _Judge(ctx, params, engine, tokenizer, limit)
 
 

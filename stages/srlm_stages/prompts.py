@@ -85,7 +85,7 @@ def _written(
     needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
     length = rounded_length(needed, limit)
     engine = open_engine(params.engine, model, length)
-    ctx.versions[engine.name] = engine.version
+    ctx.versions |= engine.versions
     rows: list[PromptRow] = []
     counts: Counter[str] = Counter()
     try:

@@ -36,11 +36,9 @@ ANSWERS, SAMPLES, VERDICT_TOKENS = 8, 3, 24
 class Kept:
     """One engine for all stages: remembers what it was last asked, and stays open."""
 
-    name = "vllm"
-
     def __init__(self, model: Path) -> None:
         self.engine = VllmEngine(model, EngineSpec(name="vllm", dtype="BFloat16"), 1024)
-        self.version = self.engine.version
+        self.versions = self.engine.versions
         self.asked: list[Request] = []
 
     def generate(self, requests: Sequence[Request], on_progress: OnProgress | None = None) -> list[Completion]:

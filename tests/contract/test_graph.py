@@ -262,3 +262,45 @@ def test_inputs_always_come_first(iterations: int, choose: bool, evaluation: boo
         assert set(node.inputs.values()) <= seen
         assert node.id not in seen
         seen.add(node.id)
+
+
+#: Keys of the run above as they were before `Auto` became the default of `precision` and `dtype`, when a key was made
+#: of BF16Mixed and BFloat16 by leaving them out. A run that has them written down keeps them.
+FORMER_KEYS = {
+    "0/data": "e6a037e1a900010200f3f18e",
+    "0/sft-ift": "0b473cb9880d3b75a6a0a943",
+    "0/judge-ranked": "cea8eec354780620629ddc7e",
+    "0/select": "97d10e5316b45536f6ed066a",
+    "0/sft": "c0879a5ab98e42147e340ecb",
+    "0/judge-heldout": "f638510c4520f8403b1d1594",
+    "0/evaluate": "a50f1cbb3a2f03fd8ea041f4",
+    "1/prompts": "b16d65b9ce6136227a394547",
+    "1/generate": "7e0ba9f2b57e4ab7bfc57588",
+    "1/judge": "e8b87b989f0c8a0dfa741620",
+    "1/pairs": "12d39478f6747c15df414ea7",
+    "1/train": "b93bbe023772cb81fec5b613",
+    "1/judge-heldout": "bdf1252c6c4f36deac7b46eb",
+    "1/evaluate": "fffbc6fda59cd2b9b6791523",
+    "2/prompts": "f4b4d1603ec9e0647db7fb18",
+    "2/generate": "a286ca7df596ac7507aa0247",
+    "2/judge": "65482c84178c6f21d9219d35",
+    "2/pairs": "f45abfc4c504f80fbd7f8c10",
+    "2/train": "1e493b08c2855223c4d56563",
+    "2/judge-heldout": "35d5fa6447745119ecd9ac35",
+    "2/evaluate": "54e81cd4668ddde083b73641",
+}
+
+
+def test_keys_are_frozen() -> None:
+    """A change here makes every user's finished stages run again. Bump a revision instead where results change."""
+    engine = {"engine": {"dtype": "BFloat16"}}
+    stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate"), engine)
+    assert keys(spec(training={"precision": "BF16Mixed"}, stages=stages)) == FORMER_KEYS
+
+
+def test_auto_is_part_of_the_key() -> None:
+    ours = keys(spec())
+    assert {node for node, key in ours.items() if key == FORMER_KEYS[node]} == {"0/data"}
+    nodes = {node.id: node.params.wire(defaults=False) for node in walk(spec())[0]}
+    assert nodes["0/sft"]["precision"] == "Auto"
+    assert nodes["1/generate"]["engine"] == {"dtype": "Auto"}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec_parts import EngineSettings
+from srlm_stages.devices import choice, inference_dtype
 from srlm_stages.errors import BadInput
 
 OnProgress = Callable[[int, int], None]
@@ -56,8 +57,8 @@ class Completion:
 class Engine(Protocol):
     """A loaded model. Closed once, at the end of the stage."""
 
-    name: str
-    version: str
+    versions: dict[str, str]
+    """What shapes its answers, for the manifest: the engine's version by its name, and `dtype`."""
 
     def generate(self, requests: Sequence[Request], on_progress: OnProgress | None = None) -> list[Completion]:
         """One completion a request, in order."""
@@ -71,11 +72,14 @@ class Engine(Protocol):
         """Free the model's memory."""
 
 
-def open_engine(spec: EngineSpec, model: Path, max_model_len: int) -> Engine:
+def open_engine(spec: EngineSettings, model: Path, max_model_len: int) -> Engine:
     """Load `model` for inputs and answers of together at most `max_model_len` tokens.
 
     Raises BadInput ModelNotUsable when the engine cannot load it.
     """
+    dtype = inference_dtype(spec.dtype)
+    print(choice("engine.dtype", spec.dtype, dtype), flush=True)  # noqa: T201 - the log of the pod
+    spec = spec.model_copy(update={"dtype": dtype})
     if spec.name == "transformers":
         from .transformers_engine import TransformersEngine
 

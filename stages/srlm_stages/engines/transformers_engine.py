@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec_parts import EngineSettings
 from srlm_stages.errors import BadInput
 
 from . import Completion, OnProgress, Request
@@ -39,14 +39,12 @@ class _Row:
 class TransformersEngine:
     """A model in transformers."""
 
-    name = "transformers"
-
-    def __init__(self, model: Path, spec: EngineSpec, max_model_len: int) -> None:
+    def __init__(self, model: Path, spec: EngineSettings, max_model_len: int) -> None:
         import torch
         import transformers
 
         self._torch = torch
-        self.version = str(transformers.__version__)
+        self.versions = {"transformers": str(transformers.__version__), "dtype": spec.dtype}
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = {"BFloat16": torch.bfloat16, "Float16": torch.float16, "Float32": torch.float32}[spec.dtype]
         arguments = {"dtype": dtype, "trust_remote_code": False, **spec.args}

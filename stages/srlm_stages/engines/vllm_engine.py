@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec_parts import EngineSettings
 from srlm_stages.errors import BadInput
 
 from . import Completion, OnProgress, Request, model_config
@@ -35,9 +35,7 @@ CPU_CACHE_BYTES = 512 * 2**20
 class VllmEngine:
     """A model in vLLM."""
 
-    name = "vllm"
-
-    def __init__(self, model: Path, spec: EngineSpec, max_model_len: int) -> None:
+    def __init__(self, model: Path, spec: EngineSettings, max_model_len: int) -> None:
         on_cpu = self._on_cpu = not _has_accelerator()
         cache = os.environ.get("SRLM_MODEL_CACHE")
         if cache and os.access(cache, os.W_OK | os.X_OK):
@@ -51,7 +49,7 @@ class VllmEngine:
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\b")
         import vllm
 
-        self.version = str(vllm.__version__)
+        self.versions = {"vllm": str(vllm.__version__), "dtype": spec.dtype}
         arguments: dict[str, Any] = {
             "model": str(model),
             "tokenizer": str(model),

@@ -8,6 +8,7 @@ import torch
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
+from ..devices import training_precision
 from ..errors import InvalidTask
 from .config import WorkerConfig
 
@@ -50,7 +51,7 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "seed": config.seed,
         "data_seed": config.seed,
         "max_length": recipe.max_length,
-        "bf16": config.precision == "BF16Mixed",
+        "bf16": training_precision(config.precision) == "BF16Mixed",
         "fp16": False,
         "gradient_checkpointing": config.gradient_checkpointing,
         "ddp_find_unused_parameters": False,

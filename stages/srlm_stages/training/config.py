@@ -8,6 +8,7 @@ from pydantic import Field
 
 from srlm_contract.base import Contract
 from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
+from srlm_contract.spec_training import Precision
 
 
 class WorkerConfig(Contract):
@@ -41,7 +42,7 @@ class WorkerConfig(Contract):
     chat_template: str | None = None
     seed: int = 0
     lora: LoraSpec = LoraSpec()
-    precision: Literal["BF16Mixed", "Float32"] = "BF16Mixed"
+    precision: Precision = "Auto"
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
 
     micro_batch_size: int = 1

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ..devices import choice, training_precision
 from ..errors import BadInput, StageFailure, Temporary
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE
@@ -36,6 +37,9 @@ def train(config: WorkerConfig) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if RANK == 0:
+        line = choice("training.precision", config.precision, training_precision(config.precision))
+        print(line, flush=True)  # noqa: T201 - the log of the pod
     tokenizer = load_tokenizer(Path(config.model), config.chat_template)
     own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
     rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, own))
@@ -61,7 +65,7 @@ def train(config: WorkerConfig) -> None:
             "seconds": round(time.monotonic() - started, 1),
             "processes": float(processes),
         }
-        result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions())
+        result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions(config))
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
 
 
@@ -178,11 +182,12 @@ def summary(series: list[dict[str, float]]) -> dict[str, float]:
     return found | {"tokens": max((row.get("tokens", 0.0) for row in series), default=0.0)}
 
 
-def versions() -> dict[str, str]:
-    """Libraries that shape the result."""
+def versions(config: WorkerConfig) -> dict[str, str]:
+    """Libraries and number type that shape the result."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")}
+    found = {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")}
+    return found | {"precision": training_precision(config.precision)}
 
 
 def main() -> int:
