@@ -89,7 +89,8 @@ def has_own_credentials() -> bool:
     """Whether the person's environment or profile has AWS credentials."""
     if any(os.environ.get(name) for name in _AMBIENT):
         return True
-    return any(Path(os.environ.get(name) or usual).expanduser().is_file() for name, usual in _FILES.items())
+    # Not Path.expanduser: it fails for a user without a home directory, as in a container.
+    return any(os.path.isfile(os.path.expanduser(os.environ.get(name) or usual)) for name, usual in _FILES.items())
 
 
 async def _secret(client: Client, namespace: str, storage: Storage, refused: str) -> Credentials | None:

@@ -50,6 +50,7 @@ class Operator:
         self.queue = KeyedQueue(self.reconciler.reconcile, settings.workers)
         self.resync = Resync(self.client, self.world, settings.namespaces, self.queue.add)
         self.ready = asyncio.Event()
+        self._leading = False
         self.life = WatchLife(_RESOURCES.values(), settings.namespaces)
         self._lost = 0
         self._returned = ""
@@ -75,7 +76,7 @@ class Operator:
                     self.metrics,
                     self.problem,
                     # A standby is ready too: a rollout must not wait for the lease.
-                    lambda: True,
+                    lambda: not self._leading or self.life.running,
                 )
                 stack.push_async_callback(server.cleanup)
             leader = LeaderElection(self.client, self.settings) if self.settings.leader_elect else None
@@ -83,6 +84,7 @@ class Operator:
                 if not await leader.acquire(stop):
                     return
                 stack.push_async_callback(leader.release)
+            self._leading = True
             self.metrics.leader.set(1)
             stack.callback(self.metrics.leader.set, 0)
             await self._serve(stop, leader)
@@ -186,6 +188,8 @@ class Operator:
                 clusterwide=not self.settings.namespaces,
                 namespaces=self.resync.served,
                 standalone=True,
+                # Kopf would ask for the user's name, and the user of a container has none. The type is not exported.
+                identity=names.MANAGER,  # type: ignore[arg-type]
                 stop_flag=stopping,
             )
             # TLS connections that were closed still need the loop to say goodbye.

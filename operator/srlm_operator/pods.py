@@ -92,6 +92,9 @@ def _environment(task: StageTask, job: str, chosen: str, spec: RunSpec, settings
             f"the task of {task.stage} is {len(text.encode())} bytes, more than {MAX_TASK_BYTES}: shorten the spec"
         )
     plain = {
+        # torch and others ask for the user's name, and the user of a container need not have one.
+        "USER": "srlm",
+        "LOGNAME": "srlm",
         **settings.extra_env,
         "SRLM_TASK": text,
         "SRLM_WORK_DIR": WORK_DIR,

@@ -29,12 +29,19 @@ class WatchLife:
         self._watches = [(resource, ns) for resource in resources for ns in tuple(namespaces) or ("",)]
         self._seen: dict[Watch, float] = {}
         self._listed: set[Watch] = set()
+        self._answered: set[Watch] = set()
         self.on_new_watch: Callable[[], None] = lambda: None
         """Called in Kopf's thread when a watch goes on from a new listing: no event tells what was deleted before."""
 
     def begin(self, left_out: Collection[str] = ()) -> None:
         """The watches are started now, but for those of the namespaces left out."""
+        self._answered.clear()
         self._seen = dict.fromkeys((watch for watch in self._watches if watch[1] not in left_out), self._clock())
+
+    @property
+    def running(self) -> bool:
+        """Whether the API server has answered the request for every watch since `begin`."""
+        return bool(self._seen) and self._answered.issuperset(self._seen)
 
     def seen(self, resource: str, namespace: str) -> None:
         """A sign of life from the watch that covers the namespace. Others than ours are left out."""
@@ -78,6 +85,7 @@ class WatchLife:
             self._listed.add(watch)
             return
         self._seen[watch] = self._clock()
+        self._answered.add(watch)
         if watch in self._listed:
             self._listed.discard(watch)
             self.on_new_watch()

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from ruamel.yaml import YAML
 from wire import SHORT, wire
 
+from srlm_local.provision import SYSTEM_NAMESPACE
 from srlm_operator.cli import main
+from srlm_operator.download import has_own_credentials
 from srlm_operator.settings import from_environment
+from unmapped import nameless, unmapped
 
 SAMPLES = Path(__file__).parents[2] / "crds" / "samples"
 
@@ -134,18 +139,45 @@ async def test_status_screen_and_its_errors(tmp_path: Path, monkeypatch: pytest.
         assert (status, "absent does not exist" in err) == (1, True)
 
 
-async def test_operator_process_ends_at_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with wire(tmp_path, monkeypatch) as w:
-        command = [sys.executable, "-m", "srlm_operator.cli", "operator", "--local", "--health-port", "0"]
-        process = await asyncio.create_subprocess_exec(*command, env=environment(), stderr=asyncio.subprocess.PIPE)
+async def test_operator_process_of_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the image: the user has neither a name nor a home. It serves a run, and ends at SIGTERM."""
+    async with wire(tmp_path, monkeypatch) as w, aiohttp.ClientSession() as session:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = str(listener.getsockname()[1])
+        lease = {"SRLM_LEADER_ELECT": "1", "SRLM_LEASE_NAMESPACE": SYSTEM_NAMESPACE, "SRLM_HEALTH_HOST": "127.0.0.1"}
+        command = unmapped("srlm_operator.cli", "operator", "--local", "--health-port", port)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=nameless({**environment(), **lease}), stderr=asyncio.subprocess.PIPE
+        )
+        ended = asyncio.create_task(process.communicate())
         try:
             w.apply(**SHORT)
-            await w.until(lambda: w.condition("Ready"))
+            ready = asyncio.create_task(w.until(lambda: w.condition("Ready")))
+            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+            assert not ended.done(), ended.result()[1].decode()
+            await ready
+            async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                assert (answer.status, await answer.text()) == (200, "ok")
         finally:
-            process.send_signal(signal.SIGTERM)
-            _, err = await process.communicate()
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            _, err = await ended
         assert process.returncode == 0, err.decode()
         assert "Traceback" not in err.decode()
+
+
+def test_credentials_are_looked_for_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("HOME", raising=False)
+
+    def getpwuid(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    assert not has_own_credentials()
 
 
 def environment() -> dict[str, str]:

@@ -56,6 +56,21 @@ def test_every_namespace_has_its_own_watch(clock: Clock) -> None:
     assert life.ages() == {"jobs": 0}
 
 
+def test_running_once_every_watch_is_answered(clock: Clock) -> None:
+    life = WatchLife(["jobs", "pods"], ["a", "b"], clock)
+    assert not life.running, "nothing has begun"
+    life.begin(left_out=["b"])
+    root = "http://host/api/v1/namespaces/a/"
+    life.answered(URL(f"{root}jobs?watch=true"))
+    life.answered(URL(f"{root}pods"))
+    life.seen("pods", "a")
+    assert not life.running, "a listing is no watch"
+    life.answered(URL(f"{root}pods?watch=true"))
+    assert life.running
+    life.begin()
+    assert not life.running, "those of another start say nothing"
+
+
 @pytest.mark.parametrize(
     ("address", "alive"),
     [

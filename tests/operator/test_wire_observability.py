@@ -67,6 +67,13 @@ class Prober:
                 return found
         raise AssertionError
 
+    async def ready(self) -> None:
+        """Probe until readiness holds."""
+        async for _ in looks():
+            if await self.get("/readyz") == (200, "ok"):
+                return
+        raise AssertionError
+
     async def health(self, status: int) -> str:
         """Probe until liveness answers so."""
         async for _ in looks():
@@ -194,7 +201,7 @@ async def test_a_watch_that_goes_silent_fails_liveness(folder: Folder, port: int
         path.write_text(json.dumps(proxy.kubeconfig()))
         try:
             await w.start_operator()
-            await prober.health(200)
+            await prober.ready()
             proxy.add(StallWatch(path=f"/{resource}$"))
             text = await prober.health(503)
             assert text.startswith("no sign of life from the watch of ")
@@ -267,6 +274,23 @@ async def test_a_stop_is_not_lost_when_a_watch_begins_anew_just_then(folder: Fol
         done, _pending = await asyncio.wait({comparing}, timeout=5)
         assert done
         assert comparing.cancelled()
+
+
+async def test_a_leader_is_not_ready_before_its_watches_run(folder: Folder, port: int) -> None:
+    async with probed(folder, port) as (w, prober):
+        path = w.folder / "kubeconfig"
+        proxy = await FaultProxy(json.loads(path.read_text())).start()
+        path.write_text(json.dumps(proxy.kubeconfig()))
+        proxy.add(StallWatch(path="/pods$"))
+        try:
+            await w.start_operator()
+            await prober.health(200)
+            assert await prober.get("/readyz") == (503, "not ready")
+            proxy.clear()
+            await prober.ready()
+        finally:
+            await w.stop_operator()
+            await proxy.stop()
 
 
 async def test_watches_that_have_ended_fail_liveness(folder: Folder, port: int) -> None:

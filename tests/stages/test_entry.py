@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from srlm_contract.tasks import (
 )
 from srlm_stages.run import model_cache, write_result
 from stage_world import World
+from unmapped import unmapped
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +64,19 @@ def pool_task(world: World, endpoint: str, tmp_path: Path, **storage: Any) -> St
 class Pod:
     """What came of a process."""
 
-    def __init__(self, stage: str, task: StageTask | str | None, tmp_path: Path, **environ: str) -> None:
+    def __init__(
+        self,
+        stage: str,
+        task: StageTask | str | None,
+        tmp_path: Path,
+        command: Sequence[str] | None = None,
+        **environ: str,
+    ) -> None:
         self.log = tmp_path / "termination-log"
         self.log.write_text("")
         text = task.model_dump_json(by_alias=True) if isinstance(task, StageTask) else task
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "srlm_stages", stage],
+            command or [sys.executable, "-m", "srlm_stages", stage],
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
@@ -102,8 +110,9 @@ def test_a_stage_commits_and_a_second_pod_finds_it_done(world: World, endpoint: 
     assert (progress.stage, progress.done, progress.total) == ("prompts", 1, 1)
     assert list((tmp_path / "work").iterdir()) == []
 
-    code, again = Pod("prompts", task, tmp_path).end()
-    assert code == 0
+    nameless = Pod("prompts", task, tmp_path, command=unmapped("srlm_stages", "prompts"))
+    code, again = nameless.end()
+    assert code == 0, nameless.err
     assert again.reused
     assert (again.content_digest, again.statistics) == (result.content_digest, result.statistics)
 
