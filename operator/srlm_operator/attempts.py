@@ -39,7 +39,7 @@ def account(
                 # As long as it has been failing already: doubles by itself.
                 return _retry(record, now, _capped(max(policy.backoff_seconds, waited), settings))
             return _count(record, policy, now, settings)
-        case "counted" | "damaged":
+        case "counted" | "unseen" | "damaged":
             return _count(record, policy, now, settings)
         case "person":
             again = now + timedelta(seconds=settings.slow_recheck_seconds)

@@ -28,14 +28,17 @@ from srlm_contract.tasks import (
 
 from .values import JobView, PodView
 
-Kind = Literal["free", "temporary", "counted", "person", "hopeless", "damaged"]
-"""How an attempt counts: not; against the time budget; against maxAttempts; a person must act (checked again
-slowly); the same again would end the same; an input artifact must be made again."""
+Kind = Literal["free", "temporary", "counted", "unseen", "person", "hopeless", "damaged"]
+"""How an attempt counts: not; against the time budget; against maxAttempts; the same, and its artifact may be there
+all the same; a person must act (checked again slowly); the same again would end the same; an input artifact must be
+made again."""
 
 #: Exit 65 that no second try of the same task can change.
 HOPELESS = frozenset({"JudgeNotUsable", "NoPairs", "InputTooLong"})
 _NODE_LOSS = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"})
 _DISK = ("ephemeral", "emptydir", "disk", "no space left")
+#: Characters shown of a termination message that is no result.
+_SHOWN = 160
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,32 @@ class Failed:
 def committed(job: JobView, pods: Sequence[PodView], *, needs_answer: bool) -> Committed | Failed:
     """Outcome of a Job that is Complete.
 
-    The pod that put the top manifest carries the content digest; `preflight` answers with pins instead.
+    The pod that put the top manifest carries the content digest; `preflight` answers with pins instead. What needs
+    no answer is done when the Job is. Every other end counts: a stage that never answers must not run for ever.
     """
-    results = [r for p in pods if p.phase == "Succeeded" and (r := parse_result(p.message)) is not None]
-    for result in results:
-        if result.content_digest or result.pins or not needs_answer:
+    ended = [pod for pod in pods if pod.phase == "Succeeded"]
+    results = [(pod, parse_result(pod.message)) for pod in ended]
+    for _, result in results:
+        if result is not None and (result.content_digest or result.pins):
             return Committed(result)
-    if len(results) >= job.completions:
-        return Failed("counted", "Crashed", f"Job {job.name}: all its pods ended, none of them said what it committed")
-    return Failed("free", "JobGone", f"Job {job.name}: its pods were removed before their result was read")
+    if not needs_answer:
+        found = next((result for _, result in results if result is not None), None)
+        return Committed(found or StageResult(stage="cleanup" if job.stage == "cleanup" else "report"))
+    for pod, result in results:
+        if result is None:
+            return _unreadable(pod)
+    if len(ended) < job.completions:
+        return Failed("unseen", "PodsGone", f"Job {job.name} is complete; its pods went before their result was read")
+    names = ", ".join(pod.name for pod in ended[:3])
+    text = f"all pods of Job {job.name} ended with exit code 0 ({names}), and none says what it has committed"
+    return Failed("counted", "NoResult", text, 0)
+
+
+def _unreadable(pod: PodView) -> Failed:
+    said = repr(pod.message[:_SHOWN]) + ("..." if len(pod.message) > _SHOWN else "") if pod.message else "nothing"
+    size = f" ({len(pod.message.encode())} bytes)" if pod.message else ""
+    text = f"pod {pod.name} ended with exit code {pod.exit_code}, and its termination message{size} is no result"
+    return Failed("counted", "NoResult", f"{text}: {said}", pod.exit_code)
 
 
 def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:

@@ -108,6 +108,9 @@ def _failed(draft: Draft, node_id: str, record: StageStatus, failed: Failed) -> 
         failed = replace(failed, kind="hopeless")
     if failed.kind == "damaged":
         failed = _order_repair(draft, failed)
+    if failed.kind == "unseen":
+        # Asked from the beginning, preflight tells of every artifact that is committed.
+        draft.preflight = draft.preflight.model_copy(update={"done": False, "checked_at": None})
     after = account(record, failed, draft.spec.failure_policy, draft.now, draft.settings)
     what = f"{title(node_id)}, attempt {record.attempt}: {failed.message}"
     draft.warn(failed.reason, what[:1000])

@@ -65,6 +65,10 @@ FAILURES: Mapping[str, str] = {
     "Suspended": "The attempt was stopped by spec.suspend; it does not count.",
     "Superseded": "The spec changed; the attempt was stopped.",
     "JobGone": "The Job was deleted by somebody; the attempt does not count.",
+    "NoResult": "The pods ended well, but none says readably what it committed. Check that the images of"
+    " stages.<stage>.image and of the operator fit, and that nothing else writes the container's termination log.",
+    "PodsGone": "The pods of a complete Job were removed before their result was read. Preflight looks for the"
+    " artifact; keep whatever cleans up pods from those of running Jobs.",
     "Temporary": "Network or storage failed for a while (exit 75).",
     "InputDamaged": "An input artifact is missing or damaged (exit 65); its producer runs again.",
     "DiskFull": "The pod's disk is full. Raise ephemeral storage or the work volume.",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stage_script import error
 
-from srlm_operator.outcomes import Failed, committed, failure, parse_error, parse_result
+from srlm_operator.outcomes import committed, failure, parse_error, parse_result
 from srlm_operator.values import JobView, PodView
 
 JOB = JobView("job", "uid", 1, "generate", "generate", "key", 1, "Failed", completions=2)
@@ -70,14 +70,45 @@ def test_garbage_in_a_termination_message_is_shown_not_trusted() -> None:
     assert "exit code 3" in found.message
 
 
+SILENT = '{"stage": "generate"}'
+
+
+def complete(*messages: str, needs_answer: bool = True) -> Any:
+    """Outcome of a Complete Job of two shards, with the pods that are still there."""
+    pods = [pod(0, i, phase="Succeeded", message=text) for i, text in enumerate(messages)]
+    return committed(JOB, pods, needs_answer=needs_answer)
+
+
+@pytest.mark.parametrize("text", ["", "done\n", "{", SILENT[:-1], '{"stage": "other"}', "\ufffd" * 1365])
+def test_a_message_that_is_no_result_counts_and_is_shown(text: str) -> None:
+    for found in (complete(SILENT, text), complete(text)):
+        assert (found.kind, found.reason, found.exit_code) == ("counted", "NoResult", 0)
+        assert "pod-1" in found.message or "pod-0" in found.message
+        assert "exit code 0" in found.message
+        assert (repr(text[:20])[:-1] if text else "nothing") in found.message
+        assert len(found.message) < 400
+
+
+def test_a_readable_answer_outweighs_what_the_other_pods_say() -> None:
+    found = complete("garbage", '{"stage": "generate", "contentDigest": "sha256:1"}')
+    assert found.result.content_digest == "sha256:1"
+
+
 def test_complete_without_any_digest_is_a_failure_that_counts() -> None:
-    silent = [pod(0, i, phase="Succeeded", message='{"stage": "generate"}') for i in range(2)]
-    found = committed(JOB, silent, needs_answer=True)
-    assert isinstance(found, Failed)
-    assert found.kind == "counted"
-    gone = committed(JOB, silent[:1], needs_answer=True)
-    assert isinstance(gone, Failed)
-    assert gone.kind == "free"
+    found = complete(SILENT, SILENT)
+    assert (found.kind, found.reason) == ("counted", "NoResult")
+    assert "pod-0, pod-1" in found.message
+
+
+@pytest.mark.parametrize("messages", [(), (SILENT,)])
+def test_pods_that_went_before_they_were_read_count_too(messages: tuple[str, ...]) -> None:
+    found = complete(*messages)
+    assert (found.kind, found.reason) == ("unseen", "PodsGone")
+
+
+@pytest.mark.parametrize("messages", [(), ("garbage",), (SILENT,)])
+def test_what_needs_no_answer_is_done_when_its_job_is(messages: tuple[str, ...]) -> None:
+    assert not complete(*messages, needs_answer=False).result.content_digest
 
 
 @pytest.mark.parametrize("loss", ["null", "NaN", "1e999", '"high"', "true"])

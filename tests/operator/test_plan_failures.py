@@ -104,6 +104,67 @@ def test_job_deleted_by_hand_is_free() -> None:
     assert (world.status.phase, world.record("1/train").counted_failures) == ("Succeeded", 0)
 
 
+@pytest.mark.parametrize("message", ["", "no JSON", '{"stage": "train", "contentDigest": "sha256:'])
+def test_a_complete_job_that_says_nothing_readable_is_tried_as_often_as_others(message: str) -> None:
+    world = FakeCluster()
+    world.stages.fail("train", *[Ending(0, message, "Completed")] * 99)
+    world.settle()
+    record = world.record("1/train")
+    assert (record.state, record.counted_failures, attempts(world, "1/train")) == ("Failed", 3, 3)
+    assert record.last_failure.reason == "NoResult"
+    assert world.pods[record.job][0].name in record.last_failure.message
+    assert world.condition("Stalled") == "AttemptsExhausted"
+
+
+def complete_without_pods(world: FakeCluster, job: str, *, committed: bool = True) -> None:
+    """The Job ends well, and its pods are removed before anybody reads them."""
+    if committed:
+        world.finish(job)
+    world.jobs[job] = replace(world.jobs[job], state="Complete", active=0, finished_at=world.now)
+    world.pods[job] = []
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_pods_gone_and_the_artifact_found(most: int) -> None:
+    world = FakeCluster()
+    world.edit(failure_policy=world.spec.failure_policy.model_copy(update={"max_attempts": most}))
+    complete_without_pods(world, until_node(world, "1/generate"))
+    world.reconcile()
+    assert world.record("1/generate").last_failure.reason == "PodsGone"
+    world.settle()
+    assert world.status.phase == "Succeeded"
+    assert attempts(world, "1/generate") == 1, "preflight has found what it committed"
+    assert world.record("1/generate").reused
+    assert world.stages.ran.count("1/generate") == 2, "once for each shard"
+
+
+def test_pods_gone_and_the_artifact_of_an_old_iteration_kept() -> None:
+    """Iterations that status has shortened are not made again."""
+    world = FakeCluster(spec=spec(iterations=8, evaluation={"enabled": False}))
+    complete_without_pods(world, until_node(world, "8/train"))
+    world.settle()
+    assert world.status.phase == "Succeeded"
+    assert {attempts(world, f"{t}/train") for t in range(1, 9)} == {1}
+
+
+@pytest.mark.parametrize("node", ["0/data", "0/preflight", "1/generate"])
+def test_pods_that_always_go_unread_are_not_replaced_for_ever(node: str) -> None:
+    world = FakeCluster()
+    for _ in range(3):
+        complete_without_pods(world, until_node(world, node), committed=False)
+    world.settle()
+    assert world.condition("Stalled") == "AttemptsExhausted"
+    assert len([name for name in world.created if world.node_of(name) == node]) == 3
+
+
+def test_a_report_whose_pod_went_is_there() -> None:
+    world = FakeCluster()
+    complete_without_pods(world, until_node(world, "0/report"))
+    world.settle()
+    assert world.status.report.uri
+    assert attempts(world, "0/report") == 1
+
+
 def test_temporary_failures_have_a_budget_of_time_not_a_count() -> None:
     world = FakeCluster()
     world.stages.fail("data", *[error(75, "StorageUnavailable", "S3 does not answer")] * 8)
@@ -205,17 +266,6 @@ def test_only_missing_shards_run_again() -> None:
     world.settle()
     assert world.status.phase == "Succeeded"
     assert world.stages.ran.count("1/generate") == 4
-
-
-def test_lost_result_runs_again_and_is_reused() -> None:
-    world = FakeCluster()
-    name = until_node(world, "1/train")
-    world.finish(name)
-    world.pods[name] = []  # the pods were collected before their result was read
-    world.settle()
-    record = world.record("1/train")
-    assert (record.attempt, record.reused, record.counted_failures) == (2, True, 0)
-    assert world.stages.ran.count("1/train") == 1
 
 
 def test_damaged_artifact_is_made_again_by_its_producer() -> None:
