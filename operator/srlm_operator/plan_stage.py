@@ -268,7 +268,8 @@ def _watch(draft: Draft, record: StageStatus, job: JobView, work: Work) -> None:
         # A re-check of something only a person can fix: stalled until the attempt has shown that it works.
         began = parse(record.attempt_started_at) or draft.now
         until = began + timedelta(seconds=draft.settings.slow_recheck_seconds)
-        shown = any(pod.name in draft.observed.progress for pod in draft.pods(job.name))
+        said = (draft.observed.progress.get(pod.name) for pod in draft.pods(job.name))
+        shown = any(line is not None and not line.activity for line in said)
         if draft.now < until and not shown:
             draft.stall(failure.reason, f"{title(work.id)}: {failure.message}")
             draft.wake(until)

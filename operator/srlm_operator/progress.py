@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from srlm_contract.progress import Progress
 from srlm_contract.status import ProgressStatus, StageStatus
 
 from .attempts import missing_shards
 from .draft import Draft, title
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rows of a stage over all its shards; a shard that has said nothing yet counts as long as the others."""
+
+    done: int = 0
+    total: int = 0
+    estimated: bool = False
+    """Whether a shard is among them that has not told its rows."""
+    finished: int = 0
+    """Shards that are committed."""
+    lines: tuple[Progress, ...] = ()
+    """What the shards say that are not done; when all are, what they said last."""
+    silent: bool = False
+    """Whether a shard that is not done has said nothing yet."""
 
 
 def run_progress(draft: Draft, total: int, done: int, running: Sequence[str]) -> ProgressStatus:
@@ -21,53 +38,96 @@ def run_progress(draft: Draft, total: int, done: int, running: Sequence[str]) ->
         return ProgressStatus(percent=percent)
     node_id = running[0]
     record = draft.records[node_id]
-    shards_done, lines = _look(draft, record)
-    share = _share(record, shards_done, lines)
-    percent = min(99, round(100 * (done + share) / max(total, 1)))
+    work = _look(draft, record)
+    rows = work.done / work.total if work.total else 0.0
+    share = min(1.0, max(rows, work.finished / record.shards))
     return ProgressStatus(
-        percent=percent,
-        shards_done=shards_done,
+        percent=min(99, round(100 * (done + share) / max(total, 1))),
+        shards_done=work.finished,
         shards_total=record.shards,
-        message=describe(title(node_id), lines) or f"{title(node_id)}: starting",
-        eta_seconds=_eta(lines, record.shards - shards_done),
+        message=f"{title(node_id)}: {describe(work) or _before_the_first_line(draft, record)}",
+        eta_seconds=_eta(work),
     )
 
 
-def _look(draft: Draft, record: StageStatus) -> tuple[int, Mapping[str, Progress]]:
+def _look(draft: Draft, record: StageStatus) -> Work:
+    """The lines of all pods of the stage's Job, and what earlier attempts have done."""
+    said = _lines(draft, record)
+    if record.shards == 1:
+        lines = tuple(said.values())
+        return Work(sum(r.done for r in lines), sum(r.total for r in lines), lines=lines, silent=not lines)
+    finished = _finished(draft, record)
+    told = [line.total for line in said.values() if line.total]
+    typical = round(sum(told) / len(told)) if told else 0
+    totals = {shard: said[shard].total if shard in said else typical for shard in range(record.shards)}
+    done = {shard: line.done for shard, line in said.items()} | {shard: totals[shard] for shard in finished}
+    working = [line for shard, line in said.items() if shard not in finished and not _all_done(line)]
+    return Work(
+        done=sum(done.values()),
+        total=sum(totals.values()),
+        estimated=len(said) < record.shards,
+        finished=len(finished),
+        lines=tuple(working or said.values()),
+        silent=any(shard not in said and shard not in finished for shard in range(record.shards)),
+    )
+
+
+def _lines(draft: Draft, record: StageStatus) -> dict[int, Progress]:
+    """The last line of each shard, by its number."""
     job = draft.job(record.job)
-    pods = draft.pods(record.job)
-    earlier = record.shards - len(missing_shards(record) or range(record.shards))
-    finished = len(job.completed) if job is not None and record.shards > 1 else 0
+    # A training has one shard, and of its nodes the first one speaks.
+    covered = (job.shard_indexes if job is not None else ()) or tuple(range(record.shards))
     known = draft.observed.progress
-    return earlier + finished, {p.name: known[p.name] for p in pods if p.name in known}
+    # A pod that replaces another one of the same index began later.
+    pods = sorted(draft.pods(record.job), key=lambda pod: (pod.index, pod.started_at or draft.now))
+    return {covered[pod.index]: known[pod.name] for pod in pods if pod.name in known and pod.index < len(covered)}
 
 
-def _share(record: StageStatus, shards_done: int, lines: Mapping[str, Progress]) -> float:
-    """Share of the stage that is done; rows of running shards count within their shard."""
-    running = sum(line.done / line.total for line in lines.values() if line.total)
-    if record.shards > 1:
-        return min(1.0, max(shards_done, running) / record.shards)
-    return min(1.0, running)
+def _finished(draft: Draft, record: StageStatus) -> set[int]:
+    """Shards that are committed, by this attempt or an earlier one."""
+    job = draft.job(record.job)
+    every = range(record.shards)
+    finished = set(every) - set(missing_shards(record) or every)
+    if job is not None:
+        covered = job.shard_indexes or tuple(every)
+        finished |= {covered[index] for index in job.completed if index < len(covered)}
+    return finished
 
 
-def describe(what: str, lines: Mapping[str, Progress]) -> str:
-    """`judge of M2: 4,120/12,000 verdicts, 3,900 tok/s, loss 0.6931`; empty without any line."""
-    if not lines:
+def _all_done(line: Progress) -> bool:
+    return line.total > 0 and line.done >= line.total
+
+
+def describe(work: Work) -> str:
+    """`4,120/12,000 verdicts, 3,900 tok/s, loss 0.6931`, `~` before a total that is partly a guess; or empty."""
+    if not work.lines:
         return ""
-    rows = list(lines.values())
-    done, total = sum(r.done for r in rows), sum(r.total for r in rows)
-    parts = [f"{done:,}/{total:,} {rows[0].unit}" if total else f"{done:,} {rows[0].unit}"]
-    speed = [r.tokens_per_second for r in rows if r.tokens_per_second is not None]
+    parts = []
+    unit = work.lines[0].unit
+    if work.total:
+        parts.append(f"{work.done:,}/{'~' if work.estimated else ''}{work.total:,} {unit}")
+    elif work.done:
+        parts.append(f"{work.done:,} {unit}")
+    busy = [line for line in work.lines if not line.activity]
+    speed = [line.tokens_per_second for line in busy if line.tokens_per_second is not None]
     if speed:
         parts.append(f"{sum(speed):,.0f} tok/s")
-    losses = [r.loss for r in rows if r.loss is not None]
+    losses = [line.loss for line in busy if line.loss is not None]
     if losses:
         parts.append(f"loss {losses[-1]:.4f}")
-    return f"{what}: {', '.join(parts)}"
+    if not busy:
+        parts.append(work.lines[0].activity)
+    return ", ".join(parts) or f"0 {unit}"
 
 
-def _eta(lines: Mapping[str, Progress], unfinished: int) -> int | None:
-    """The longest of the pods that are at work; unknown while a shard has not begun."""
-    left = [line.eta_seconds for line in lines.values() if line.eta_seconds is not None]
-    working = [line for line in lines.values() if not line.total or line.done < line.total]
-    return max(left) if left and len(working) >= unfinished else None
+def _before_the_first_line(draft: Draft, record: StageStatus) -> str:
+    if any(pod.phase == "Running" for pod in draft.pods(record.job)):
+        return "its program starts and reads its inputs"
+    return "waits for its pod to start"
+
+
+def _eta(work: Work) -> int | None:
+    """The longest of the shards at work; unknown while one of them has not begun, and when all have said their last."""
+    if work.silent or any(_all_done(line) or line.eta_seconds is None for line in work.lines):
+        return None
+    return max((line.eta_seconds for line in work.lines if line.eta_seconds is not None), default=None)

@@ -1,7 +1,8 @@
 """Progress lines: one line of a stage's log that people read and the operator parses.
 
 `PROGRESS judge rows=4120/12000 unit=verdicts tok/s=3900 eta=1260` or
-`PROGRESS train rows=12/40 unit=steps tok/s=310 eta=95 loss=0.6931`.
+`PROGRESS train rows=12/40 unit=steps tok/s=310 eta=95 loss=0.6931`. Before the first row it says what is being done:
+`PROGRESS judge rows=0/12000 unit=verdicts doing=starting_vLLM`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Progress(Contract):
     unit: str = "rows"
     """What is counted."""
     tokens_per_second: float | None = None
-    """Tokens per second of the last interval."""
+    """Tokens per second since the first row was begun."""
     eta_seconds: int | None = None
-    """Estimated seconds left."""
+    """Estimated seconds left; absent before the first row and after the last."""
     loss: float | None = None
     """Training loss of the last step."""
+    activity: str = ""
+    """What is being done before the first row, such as `starting vLLM`."""
 
 
 def format_progress(progress: Progress) -> str:
@@ -45,6 +48,8 @@ def format_progress(progress: Progress) -> str:
         parts.append(f"eta={progress.eta_seconds}")
     if progress.loss is not None:
         parts.append(f"loss={progress.loss:.4f}")
+    if progress.activity:
+        parts.append(f"doing={'_'.join(progress.activity.split())}")
     return " ".join(parts)
 
 
@@ -66,6 +71,7 @@ def parse_progress(lines: Iterable[str]) -> Progress | None:
                 tokens_per_second=float(fields["tok/s"]) if "tok/s" in fields else None,
                 eta_seconds=int(fields["eta"]) if "eta" in fields else None,
                 loss=float(fields["loss"]) if "loss" in fields else None,
+                activity=fields.get("doing", "").replace("_", " ")[:64],
             )
         except (KeyError, ValueError):
             continue

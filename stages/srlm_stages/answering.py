@@ -35,6 +35,7 @@ def answer_prompts(
     if not encoded:
         return [], 0
     needed = max(len(ids) for _, ids in encoded) + sampling.max_tokens
+    ctx.progress.begin(len(encoded), "answers", f"starting {params.engine.name}, loading the model")
     engine = open_engine(params.engine, model, rounded_length(needed, limit))
     ctx.versions |= engine.versions
     try:

@@ -75,6 +75,7 @@ def choices_by_model(
         ctx.warn(f"{len(texts) - len(fitting)} of {len(texts)} comparisons are too long for the judge's context")
     if fitting:
         longest = max(len(encoded[i][0]) for i in fitting)
+        ctx.progress.begin(len(fitting), "comparisons", f"starting {params.engine.name}, loading the model")
         engine = open_engine(params.engine, model, rounded_length(longest + 1, limit))
         ctx.versions |= engine.versions
         try:

@@ -47,6 +47,7 @@ def run(ctx: StageContext) -> Statistics:
     completions = []
     if requests:
         needed = max(len(r.prompt) for r in requests) + sampling.max_tokens
+        ctx.progress.begin(len(requests), "candidates", f"starting {params.engine.name}, loading the model")
         engine = open_engine(params.engine, model, rounded_length(needed, limit))
         ctx.versions |= engine.versions
         ctx.progress.update(0, len(requests), unit="candidates")

@@ -46,11 +46,15 @@ def run(ctx: StageContext) -> Statistics:
     shadow_wanted = params.shadow_scorer.sample if params.shadow_scorer.scorer != "None" else 0
     shadow_rows = _sample(ctx, everything, shadow_wanted, "shadow")
 
-    judge = _open(ctx, params, [task.prompt for task in tasks])
+    seconds_asked = _asks(params, params.shadow_scorer.scorer, shadow_rows)
+    progress = PartialProgress(ctx, _asks(params, params.scorer, tasks), len(free_rows), seconds_asked)
+    judge = _open(ctx, params, [task.prompt for task in tasks], progress.total)
     try:
-        scores = judge.score(params.scorer, tasks, tally, _progress(ctx, params, len(tasks)))
-        judge.ask_freely([by_id[row] for row in free_rows], free)
-        seconds = judge.score(params.shadow_scorer.scorer, [by_id[row] for row in shadow_rows], shadow, None)
+        scores = judge.score(params.scorer, tasks, tally, progress.part(0))
+        judge.ask_freely([by_id[row] for row in free_rows], free, progress.part(1))
+        seconds = judge.score(
+            params.shadow_scorer.scorer, [by_id[row] for row in shadow_rows], shadow, progress.part(2)
+        )
     finally:
         judge.close()
 
@@ -111,12 +115,13 @@ class _Judge:
             on_progress=on_progress,
         )
 
-    def ask_freely(self, tasks: Sequence[Task], tally: Tally) -> None:
+    def ask_freely(self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress) -> None:
         """One verdict a task without the constraint: how well the judge keeps the format by itself."""
         if tasks:
             sampled_scores(
                 tasks, self._asker(False, tally), samples=1, min_valid=1, max_reasks=0,
                 seed_of=lambda row, sample: self.ctx.seed("judge-free", row, sample), tally=tally,
+                on_progress=on_progress,
             )  # fmt: skip
 
     def _asker(self, constrained: bool, tally: Tally) -> Asker:
@@ -132,8 +137,8 @@ class _Judge:
             self.engine.close()
 
 
-def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str]) -> _Judge:
-    """The judge, with a context as long as the longest prompt here needs and no longer."""
+def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str], asks: int) -> _Judge:
+    """The judge of `asks` verdicts, with a context as long as the longest prompt here needs and no longer."""
     if params.external.url:
         if "ExpectedScore" in (params.scorer, params.shadow_scorer.scorer):
             raise InvalidTask("InvalidTask", "judging.external gives no logits: use scorer Sampled")
@@ -149,6 +154,7 @@ def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str]) -> _Ju
     longest = max(len(encode_chat(tokenizer, messages(prompt))) for prompt in prompts)
     if longest + params.sampling.max_tokens < limit:
         limit = rounded_length(longest + params.sampling.max_tokens + 1, limit)
+    ctx.progress.begin(asks, "verdicts", f"starting {params.engine.name}, loading the model")
     engine = open_engine(params.engine, model, limit)
     ctx.versions |= engine.versions
     return _Judge(ctx, params, engine, tokenizer, limit)
@@ -177,10 +183,30 @@ def _sample(ctx: StageContext, rows: Sequence[Judgement], count: int, purpose: s
     return [row.id for row in drawn if ctx.mine(row.prompt_id)]
 
 
-def _progress(ctx: StageContext, params: JudgeParams, rows: int) -> OnProgress:
-    total = rows * (params.samples if params.scorer == "Sampled" else 1)
-    ctx.progress.update(0, total, unit="verdicts")
-    return lambda done, tokens: ctx.progress.update(done, total, unit="verdicts", tokens=tokens)
+def _asks(params: JudgeParams, scorer: str, rows: Sequence[object]) -> int:
+    """Verdicts that a scorer asks for, those asked again left out."""
+    return 0 if scorer == "None" else len(rows) * (params.samples if scorer == "Sampled" else 1)
+
+
+class PartialProgress:
+    """Counts the verdicts of all parts of the stage together; parts: how many each asks for, in their order."""
+
+    def __init__(self, ctx: StageContext, *parts: int) -> None:
+        self._ctx, self._parts = ctx, parts
+        self.total = sum(parts)
+        self._tokens = [0] * len(parts)
+
+    def part(self, number: int) -> OnProgress:
+        """What one part reports to; the parts before it are done by then."""
+        before = sum(self._parts[:number])
+
+        def on_progress(done: int, tokens: int) -> None:
+            self._tokens[number] = tokens
+            self._ctx.progress.update(before + done, self.total, unit="verdicts", tokens=sum(self._tokens))
+
+        if self._parts[number]:
+            on_progress(0, 0)
+        return on_progress
 
 
 def _check(rows: Sequence[Judgement], tally: Tally, hopeless: int) -> None:

@@ -24,38 +24,40 @@ class ProgressReporter:
     ) -> None:
         self._stage, self._out, self._clock, self._interval = stage, out, clock, interval
         self._begun: tuple[float, int, int] | None = None
-        self._printed: tuple[float, int] | None = None
+        self._printed: float | None = None
         self._of: tuple[int, str] | None = None
+
+    def begin(self, total: int, unit: str, activity: str) -> None:
+        """Say what is done before the first of `total` units; speed and time left count from the next update on."""
+        self._begun = self._printed = self._of = None
+        self._print(Progress(stage=self._stage, done=0, total=total, unit=unit, activity=activity))
 
     def update(self, done: int, total: int, unit: str = "rows", tokens: int = 0, loss: float | None = None) -> None:
         """Report `done` of `total` units; `tokens` counts all tokens since the work began."""
         now = self._clock()
-        fresh = self._begun is None or self._of != (total, unit)
-        if fresh:
+        if self._begun is None or self._of != (total, unit):
             self._begun, self._of, self._printed = (now, done, tokens), (total, unit), None
-        if self._printed is not None and now - self._printed[0] < self._interval and done < total:
+        if self._printed is not None and now - self._printed < self._interval and done < total:
             return
-        assert self._begun is not None
-        began, done_then, _ = self._begun
-        last_time, last_tokens = self._printed or (began, self._begun[2])
-        rate = (tokens - last_tokens) / (now - last_time) if tokens > last_tokens and now > last_time else None
-        eta = None
-        if done > done_then and done <= total:
-            eta = round((now - began) / (done - done_then) * (total - done))
-        line = format_progress(
+        began, done_then, tokens_then = self._begun
+        seconds, units = now - began, done - done_then
+        self._print(
             Progress(
                 stage=self._stage,
                 done=done,
                 total=total,
                 unit=unit,
-                tokens_per_second=rate,
-                eta_seconds=eta,
+                # Of all the work so far: engines count a text's tokens when it is finished, many at the same moment.
+                tokens_per_second=(tokens - tokens_then) / seconds if tokens > tokens_then and seconds > 0 else None,
+                eta_seconds=round(seconds / units * (total - done)) if units > 0 and done < total else None,
                 loss=loss,
             )
         )
-        print(line, file=self._out or sys.stdout, flush=True)
-        self._printed = (now, tokens)
+        self._printed = now
 
     def say(self, text: str) -> None:
         """A plain line for people."""
         print(text, file=self._out or sys.stdout, flush=True)
+
+    def _print(self, progress: Progress) -> None:
+        self.say(format_progress(progress))

@@ -84,6 +84,7 @@ def _written(
     examples = _short_enough(tokenizer, human, params), _short_enough(tokenizer, earlier, params)
     needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
     length = rounded_length(needed, limit)
+    ctx.progress.begin(params.count, "prompts", f"starting {params.engine.name}, loading the model")
     engine = open_engine(params.engine, model, length)
     ctx.versions |= engine.versions
     rows: list[PromptRow] = []

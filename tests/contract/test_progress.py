@@ -17,6 +17,11 @@ def test_a_line_reads_well_and_comes_back() -> None:
     assert parse_progress(["noise", f"2026-01-01 INFO {line}", "more noise"]) == progress
 
 
+def test_what_is_done_before_the_first_row_comes_back() -> None:
+    progress = Progress(stage="judge", done=0, total=96, unit="verdicts", activity="starting vllm, loading the model")
+    assert parse_progress([format_progress(progress)]) == progress
+
+
 def test_the_last_whole_line_counts() -> None:
     lines = [
         format_progress(Progress(stage="train", done=1, total=9, unit="steps", loss=0.7)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import ANY
 
 from builders import spec
 from fake_cluster import FakeCluster
@@ -14,6 +15,10 @@ from srlm_operator.plan import plan
 
 def line(done: int, total: int, eta: int | None = None) -> Progress:
     return Progress(stage="judge", done=done, total=total, unit="verdicts", tokens_per_second=100.4, eta_seconds=eta)
+
+
+def starting(total: int) -> Progress:
+    return Progress(stage="judge", done=0, total=total, unit="verdicts", activity="starting vLLM")
 
 
 def shown(world: FakeCluster, *lines: Progress | None) -> tuple[str, int | None, int, int]:
@@ -37,10 +42,28 @@ def test_shards_add_up() -> None:
     assert more >= percent
 
 
+def test_a_shard_that_has_said_nothing_counts_as_long_as_the_others_and_not_begun() -> None:
+    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world.start_pods(until_node(world, "1/judge"))
+    message, eta, percent, _ = shown(world, line(96, 96, 0), None)
+    assert message == "judge of M2: 96/~192 verdicts, 100 tok/s"
+    assert eta is None
+    assert percent == shown(world, line(48, 96, 9), line(48, 96, 9))[2]
+
+
 def test_no_eta_while_a_shard_has_not_begun() -> None:
     world = FakeCluster(spec=spec(judging={"shards": 2}))
     world.start_pods(until_node(world, "1/judge"))
     assert shown(world, line(1000, 4000, 30), None)[1] is None
+    assert shown(world, line(1000, 4000, 30), starting(4000))[1] is None
+
+
+def test_a_shard_that_is_done_takes_no_part_in_eta_and_speed() -> None:
+    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world.start_pods(until_node(world, "1/judge"))
+    message, eta, _, _ = shown(world, line(96, 96), line(24, 96, 12))
+    assert (message, eta) == ("judge of M2: 120/192 verdicts, 100 tok/s", 12)
+    assert shown(world, line(96, 96), line(96, 96))[1] is None, "what comes after the last row takes time, too"
 
 
 def test_finished_shards_are_counted_over_attempts() -> None:
@@ -49,9 +72,28 @@ def test_finished_shards_are_counted_over_attempts() -> None:
     world.start_pods(name)
     world.jobs[name] = replace(world.jobs[name], completed=(0, 2))
     assert shown(world)[3] == 2
+    assert shown(world, None, line(5, 10, 7))[0] == "generate of M2: 25/~40 verdicts, 100 tok/s"
 
 
-def test_a_stage_that_says_nothing_yet() -> None:
+def test_shards_of_a_later_attempt_are_told_by_their_own_numbers() -> None:
+    world = FakeCluster(spec=spec(generation={"shards": 4}))
+    name = until_node(world, "1/generate")
+    world.start_pods(name)
+    world.pods[name] = world.pods[name][:2]
+    world.jobs[name] = replace(world.jobs[name], shard_indexes=(1, 3), completions=2)
+    first, second = world.status.iterations
+    stages = tuple(
+        s.model_copy(update={"finished_shards": "0,2"}) if s.name == "generate" else s for s in second.stages
+    )
+    world.status = world.status.model_copy(update={"iterations": (first, second.model_copy(update={"stages": stages}))})
+    assert shown(world, line(10, 10), line(2, 10, 8)) == ("generate of M2: 32/~40 verdicts, 100 tok/s", 8, ANY, 2)
+
+
+def test_a_stage_that_prepares_says_what_it_does() -> None:
     world = FakeCluster()
-    world.start_pods(until_node(world, "1/train"))
-    assert shown(world)[0] == "train of M2: starting"
+    name = until_node(world, "1/judge")
+    assert shown(world)[0] == "judge of M2: waits for its pod to start"
+    world.start_pods(name)
+    assert shown(world)[0] == "judge of M2: its program starts and reads its inputs"
+    assert shown(world, starting(96))[0] == "judge of M2: 0/96 verdicts, starting vLLM"
+    assert shown(world, starting(0))[0] == "judge of M2: starting vLLM"

@@ -43,9 +43,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            self.progress.update(state.global_step, state.max_steps, unit="steps")
             self.series = earlier_steps(state.log_history)
             self._earlier = self._tokens = max((row.get("tokens", 0.0) for row in self.series), default=0.0)
+            self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(self._earlier))
         self._time = time.monotonic()
 
     def on_log(

@@ -69,6 +69,8 @@ def run_training(
         f"{task.stage}: {count} rows, batch {config.recipe.batch_size}, "
         f"{task.process.nodes} x {task.process.processes_per_node} processes"
     )
+    if first:
+        ctx.progress.begin(0, "steps", "starting torchrun, loading the model")
 
     def store(step: int, where: Path) -> None:
         ctx.artifacts.commit_checkpoint(task.stage, task.key, step, where)
