@@ -10,21 +10,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srlm_stages.chat import encode_text
+from srlm_stages.chat import Rendered, encode_rendered, encode_text
 from srlm_stages.errors import BadInput
 
 
 def choice_tokens(
-    tokenizer: Any, text: str, lead: str, choices: Sequence[str]
+    tokenizer: Any, text: Rendered | str, lead: str, choices: Sequence[str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(ids of `text` and the fixed part of `lead`, id of each choice as the next token).
 
+    text: a conversation up to the assistant's turn (a thought it has opened is ended first), or plain text.
     lead: such as `Score: `; its trailing blank goes to whichever side the tokenizer puts it.
     Raises BadInput JudgeNotUsable when the tokenizer has no single distinct token for each choice there.
     """
+
+    def encoded(more: str) -> tuple[int, ...]:
+        if isinstance(text, str):
+            return encode_text(tokenizer, text + more)
+        return encode_rendered(tokenizer, text.closed(), more)
+
     for fixed in (lead, lead.rstrip(" ")):
-        prompt = encode_text(tokenizer, text + fixed)
-        whole = [encode_text(tokenizer, text + lead + choice) for choice in choices]
+        prompt = encoded(fixed)
+        whole = [encoded(lead + choice) for choice in choices]
         ids = tuple(w[-1] for w in whole)
         if all(w[:-1] == prompt for w in whole) and len(set(ids)) == len(ids):
             return prompt, ids

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..chat import Message, encode_chat, encode_text, messages, render_chat
+from ..chat import Rendered, encode_inside, encode_rendered, messages, render_chat, render_exchange, traits_of
 from ..errors import BadInput
+from ..thoughts import Thought, without_thoughts
 from .config import SupervisedRow
 
 IGNORED = -100
@@ -16,38 +18,69 @@ IGNORED = -100
 def encode_answer(tokenizer: Any, system_prompt: str, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     """(prompt ids, answer ids) of one exchange; the answer ids end with what ends a turn in the template.
 
-    The prompt ids are exactly what the engine is given when it generates. Raises BadInput TemplateNotUsable when the
-    template writes a conversation differently once it has an answer.
+    The prompt ids are exactly what the engine is given when it generates. Answers are taught without thoughts: one in
+    the answer is cut off, an empty one that the template writes before finished answers is left out, and one that the
+    prompt has opened is ended at once. Raises BadInput TemplateNotUsable when the template writes a conversation
+    differently once it has an answer.
     """
+    thoughts = traits_of(tokenizer).thoughts
+    said = without_thoughts(answer, thoughts)
+    answer = said.answer if said.finished and said.answer.strip() else answer
     turns = messages(prompt, system_prompt)
     before = render_chat(tokenizer, turns)
-    whole = render_conversation(tokenizer, [*turns, {"role": "assistant", "content": answer}])
-    if not whole.startswith(before):
+    whole = render_exchange(tokenizer, turns, answer)
+    shared = _without_last_thought(before.text.replace(before.mark, ""), thoughts)
+    length = _prefix_length(whole, shared)
+    if length is None:
         raise BadInput(
             "TemplateNotUsable",
             "the chat template does not continue its own generation prompt: the text of a conversation up to the "
             "answer must begin the text of the whole conversation",
         )
-    prompt_ids = list(encode_chat(tokenizer, turns))
-    answer_text = _one_turn(tokenizer, whole[len(before) :], answer)
-    whole_ids = list(encode_text(tokenizer, before + answer_text))
+    said_text = _without_first_thought(whole.text[length:], thoughts)
+    turn = _one_turn(tokenizer, Rendered(said_text, whole.mark), answer)
+    closing = before.closed().text[len(before.text) :]
+    prompt_ids = encode_rendered(tokenizer, before)
+    start = Rendered(before.text.replace(before.mark, whole.mark), whole.mark)
+    whole_ids = encode_rendered(tokenizer, start, closing + turn)
     if whole_ids[: len(prompt_ids)] == prompt_ids:
-        return prompt_ids, whole_ids[len(prompt_ids) :]
+        return list(prompt_ids), list(whole_ids[len(prompt_ids) :])
     # Letters merged across the border: the engine never sees that token, so the answer is encoded by itself.
-    return prompt_ids, list(encode_text(tokenizer, answer_text))
+    return list(prompt_ids), list(encode_inside(tokenizer, Rendered(closing + turn, whole.mark)))
 
 
-def render_conversation(tokenizer: Any, turns: list[Message]) -> str:
-    """The text of a whole conversation."""
-    try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception as error:  # templates are programs: they raise whatever they like
-        raise BadInput("TemplateNotUsable", f"the chat template cannot render this conversation: {error}") from error
+def _prefix_length(whole: Rendered, shared: str) -> int | None:
+    """Characters of the marked text that spell `shared`; None when it begins otherwise."""
+    if whole.mark not in whole.text:
+        return len(shared) if whole.text.startswith(shared) else None
+    at = 0
+    for position, character in enumerate(whole.text):
+        if at == len(shared):
+            return position
+        if character == whole.mark:
+            continue
+        if character != shared[at]:
+            return None
+        at += 1
+    return len(whole.text) if at == len(shared) else None
+
+
+def _without_last_thought(text: str, thoughts: Iterable[Thought]) -> str:
+    """`text` without an empty or just opened thought at its end: finished answers may be shown without it."""
+    for thought in thoughts:
+        text = re.sub(rf"{re.escape(thought.opening)}\s*(?:{re.escape(thought.closing)}\s*)?\Z", "", text)
     return text
 
 
-def _one_turn(tokenizer: Any, text: str, answer: str) -> str:
-    """`text` up to the token that ends the turn: what a template writes after it is not the model's to say.
+def _without_first_thought(text: str, thoughts: Iterable[Thought]) -> str:
+    """`text` without the empty thought that a template writes before an answer."""
+    for thought in thoughts:
+        text = re.sub(rf"\A\s*{re.escape(thought.opening)}\s*{re.escape(thought.closing)}\s*", "", text)
+    return text
+
+
+def _one_turn(tokenizer: Any, rest: Rendered, answer: str) -> str:
+    """`rest` up to the token that ends the turn: what a template writes after it is not the model's to say.
 
     When the template writes no end token, it is added: the model has to learn to stop. What closes the turn before
     it goes when it is not a token of its own (such as `<|im_end|>` of chatml with most base models): the model would
@@ -55,13 +88,13 @@ def _one_turn(tokenizer: Any, text: str, answer: str) -> str:
     """
     end: str = tokenizer.eos_token or ""
     if not end:
-        return text
-    head, found, _ = text.rpartition(end)
-    head = head if found else text.rstrip("\n")
-    said = answer.strip()
+        return rest.text
+    head, found, _ = rest.text.rpartition(end)
+    head = head if found else rest.text.rstrip("\n")
+    said = traits_of(tokenizer).special.marked(answer.strip(), rest.mark)
     if said and said in head:
         before, _, closing = head.rpartition(said)
-        if tokenizer.decode(encode_text(tokenizer, closing), skip_special_tokens=True).strip():
+        if tokenizer.decode(encode_inside(tokenizer, Rendered(closing, rest.mark)), skip_special_tokens=True).strip():
             head = before + said
     return head + end
 
