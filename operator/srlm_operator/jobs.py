@@ -14,6 +14,7 @@ from srlm_contract.tasks import (
     EXIT_NOT_PERMITTED,
     ArtifactRef,
     Params,
+    Pins,
     ProcessSettings,
     RunIdentity,
     SourceRef,
@@ -46,7 +47,8 @@ class Work:
     shards: int = 1
     round: int = 1
     repair: bool = False
-    conditional_puts: bool = True
+    pins: Pins | None = None
+    """What preflight found out; None before it has."""
     deadline_seconds: int | None = None
     """Instead of failurePolicy.stageDeadlineSeconds."""
 
@@ -147,13 +149,7 @@ def _task(
         sources=dict(work.sources),
         shards=work.shards,
         shard_indexes=missing,
-        storage=StorageLocation(
-            uri=storage.uri,
-            endpoint_url=storage.endpoint_url,
-            region=storage.region,
-            addressing_style=storage.addressing_style,
-            conditional_puts=work.conditional_puts,
-        ),
+        storage=StorageLocation.of(storage, work.pins),
         process=_process(run, spec, work, job, settings),
         repair=work.repair,
     )

@@ -48,7 +48,7 @@ def plan_deletion(draft: Draft) -> Plan:
         stage="cleanup",
         key="cleanup",
         params=CleanupParams(retention=draft.storage.retention),
-        conditional_puts=pins.conditional_puts if pins else True,
+        pins=pins,
         deadline_seconds=max(1, int((deadline - draft.now).total_seconds())),
     )
     if record is None:

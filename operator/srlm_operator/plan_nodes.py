@@ -124,7 +124,7 @@ def _work(draft: Draft, resolved: Resolved, node: Node, key: str) -> Work:
         sources=node.sources,
         shards=node.shards,
         round=node.round,
-        conditional_puts=pins.conditional_puts,
+        pins=pins,
     )
 
 

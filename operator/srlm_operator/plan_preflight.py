@@ -173,7 +173,7 @@ def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
         stage="preflight",
         key=_job_key(key, digests),
         params=PreflightParams(spec=pinned(draft.spec, pins), branch=draft.preflight.branch, known=digests),
-        conditional_puts=pins.conditional_puts if pins else True,
+        pins=pins,
     )
     record = draft.records.get(PREFLIGHT)
     if record is None or record.key != work.key:

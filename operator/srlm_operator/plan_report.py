@@ -96,7 +96,7 @@ def _driven(draft: Draft, report: ReportStatus, status: RunStatus) -> ReportStat
         stage="report",
         key=record.key,
         params=report_params(draft, status),
-        conditional_puts=pins.conditional_puts if pins else True,
+        pins=pins,
         deadline_seconds=report_deadline(draft.spec),
     )
     waits, stalls = len(draft.waits), len(draft.stalls)

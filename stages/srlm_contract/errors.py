@@ -7,6 +7,7 @@
     └── StoreError
         ├── NotFound            65  an object does not exist
         ├── PreconditionFailed  75  somebody else wrote the object first
+        ├── Unsupported         75  the store lacks an operation or a header
         ├── Temporary           75  the store does not answer, or not well, for a while
         ├── NotPermitted        77  credentials or rights
         └── BucketNotFound      77  the bucket does not exist, or is another one
@@ -62,6 +63,10 @@ class NotFound(StoreError):
 
 class PreconditionFailed(StoreError):
     """A conditional write lost: the object exists already, or changed since it was read."""
+
+
+class Unsupported(StoreError):
+    """The store does not know the operation or header; callers do without."""
 
 
 class Temporary(StoreError):

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from . import layout, reader
 from .base import Contract
-from .errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary
+from .errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary, Unsupported
 from .keys import canonical_json
 from .manifest import CheckpointManifest, Described, Manifest, ShardManifest
 from .store import ObjectInfo, Store
@@ -103,13 +103,18 @@ def delete_unfinished(store: Store, run: RunIdentity) -> int:
     return removed
 
 
-def delete_orphans(store: Store, older_than: datetime) -> int:
+def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], object] = lambda text: None) -> int:
     """Removes data files that no manifest names, and unfinished uploads, from before `older_than`.
 
     Choose the bound well above the longest attempt: files of a running stage are not named yet.
     Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
+    warn: is told when the store cannot list unfinished uploads; they stay then.
     """
-    removed = store.abort_uploads(layout.ARTIFACTS, older_than)
+    removed = 0
+    try:
+        removed += store.abort_uploads(layout.ARTIFACTS, older_than)
+    except Unsupported as lacking:
+        warn(str(lacking))
     for artifact, objects in _by_artifact(store):
         orphans = {
             key for key, info in objects.items() if layout.part_of_key(key) is not None and info.modified < older_than

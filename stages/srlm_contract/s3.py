@@ -1,30 +1,40 @@
 """The object store over S3, for any server that speaks it.
 
 Conditional puts: `conditional=True` leaves the condition to the server. `None` (not known yet) looks first
-and then puts conditionally; `False` looks first and puts plainly, which is weaker: two writers within one
-round trip can both believe they won. `probe` finds out what the server can do.
+and then puts conditionally; `False` looks first, puts plainly and looks again, which is weaker: of two writers
+within one round trip usually only one believes it won, but both can. `if_match` says the same of replacing one
+version, and in which form the server compares its ETag. `probe` finds out what the server can do.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from .errors import InvalidTask, NotFound, PreconditionFailed
+from .errors import InvalidTask, NotFound, NotPermitted, PreconditionFailed, Unsupported
+from .s3_conditions import Condition, same_etag
 from .s3_count import RequestErrors
-from .s3_errors import Conflict, Unsupported, translated
-from .s3_transfer import S3Object, TransferSettings, download, read_range, read_whole, upload_parts
+from .s3_errors import Rejected, SendAgain, translated
+from .s3_md5 import content_md5, send_md5_of_deletions
+from .s3_transfer import S3Object, TransferSettings, download, read_range, read_whole, repeated, upload_parts
+from .spec_storage import AddressingStyle, IfMatch
 from .store import Blob, FileDigest, ObjectInfo, Probe, run_probe
 
 #: Most keys in one DeleteObjects call.
 DELETE_BATCH = 1000
+#: Seconds after which a plain put is looked at again, at most.
+LONGEST_WAIT = 5.0
 
 
 class S3Store:
@@ -37,17 +47,20 @@ class S3Store:
         prefix: str = "",
         *,
         conditional: bool | None = None,
+        if_match: IfMatch | None = None,
         transfer: TransferSettings | None = None,
         errors: RequestErrors | None = None,
     ) -> None:
-        """prefix: without slashes at the ends. errors: counts requests that fail."""
+        """prefix: without slashes at the ends. if_match: None when not known. errors: counts requests that fail."""
         self.client = client
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self.conditional = conditional
+        self.if_match = if_match
         self.transfer = transfer or TransferSettings()
         self.errors = errors or RequestErrors()
         self.errors.listen(client)
+        send_md5_of_deletions(client)
 
     @classmethod
     def from_location(
@@ -56,9 +69,10 @@ class S3Store:
         *,
         endpoint_url: str | None = None,
         region: str | None = "us-east-1",
-        addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto",
+        addressing_style: AddressingStyle = "Auto",
         ca_bundle: Path | str | None = None,
         conditional: bool | None = None,
+        if_match: IfMatch | None = None,
         transfer: TransferSettings | None = None,
         attempts: int = 5,
         errors: RequestErrors | None = None,
@@ -78,7 +92,7 @@ class S3Store:
         config = Config(
             region_name=region,
             s3={"addressing_style": addressing_style.lower()},
-            # Some stores refuse the newer checksum trailers; payloads are signed with their SHA-256 instead.
+            # Some stores refuse the newer checksum trailers; Content-MD5 does the same and is known to all.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": attempts},
@@ -95,7 +109,7 @@ class S3Store:
             raise InvalidTask(f"storage.endpointUrl {endpoint_url!r} is not a URL: {error}") from error
         except BotoCoreError as error:
             raise InvalidTask(f"storage {uri}: {error}; correct region, endpoint or credentials") from error
-        return cls(client, bucket, prefix, conditional=conditional, transfer=transfer, errors=errors)
+        return cls(client, bucket, prefix, conditional=conditional, if_match=if_match, transfer=transfer, errors=errors)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}"
@@ -123,31 +137,36 @@ class S3Store:
         return bytes(data)
 
     def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
-        condition = self._look_first(key, _condition(if_none_match, if_match))
-        for attempt in range(self.transfer.attempts):
+        wanted = Condition.of(if_none_match, if_match)
+        if wanted is None:
+            return self._put(key, data)
+        if wanted.left_to_server(self.conditional, self.if_match) is not False:
             try:
-                return self._put(key, data, condition)
+                return self._put_on_condition(key, data, wanted)
             except Unsupported:
-                if not condition:
-                    raise
-                self.conditional = False
-                condition = {}
-            except Conflict:
-                self.transfer.pause(attempt)
-        return self._put(key, data, condition)
+                self._lacks(wanted)
+        began = time.monotonic()
+        self._look(key, wanted)
+        info = self._put(key, data)
+        self._look_again(info, time.monotonic() - began)
+        return info
 
     def upload_file(self, path: Path, key: str, *, if_none_match: bool = False) -> FileDigest:
         if path.stat().st_size <= self.transfer.part_bytes:
             data = path.read_bytes()
             self.put(key, data, if_none_match=if_none_match)
             return FileDigest(len(data), hashlib.sha256(data).hexdigest())
-        condition = self._look_first(key, _condition(if_none_match, None))
+        wanted = Condition.of(if_none_match, None)
+        if wanted is None:
+            return upload_parts(self._target(key), path, self.transfer, {})
+        self._look(key, wanted)  # also where the server decides: some do for single puts only
+        sent = {} if self.conditional is False else wanted.headers()
         try:
-            return upload_parts(self._target(key), path, self.transfer, condition)
+            return upload_parts(self._target(key), path, self.transfer, sent)
         except Unsupported:
-            if not condition:
+            if not sent:
                 raise
-            self.conditional = False
+            self._lacks(wanted)
             return upload_parts(self._target(key), path, self.transfer, {})
 
     def download_file(self, key: str, path: Path) -> FileDigest:
@@ -166,58 +185,114 @@ class S3Store:
         for start in range(0, len(names), DELETE_BATCH):
             batch = names[start : start + DELETE_BATCH]
             try:
-                self._delete_batch(batch)
-            except Unsupported:
-                for name in batch:
-                    with translated(f"s3://{self.bucket}/{name}", "delete"):
-                        self.client.delete_object(Bucket=self.bucket, Key=name)
+                repeated(self.transfer, partial(self._delete_batch, batch))
+            except (Unsupported, Rejected, NotFound):
+                self._delete_each(batch)
 
     def abort_uploads(self, prefix: str, older_than: datetime) -> int:
-        pages = self.client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + prefix
-        )
         aborted = 0
-        with translated(self.uri(prefix), "clean up unfinished uploads of"):
-            for page in pages:
-                for entry in page.get("Uploads", ()):
-                    if entry["Initiated"] < older_than:
-                        self.client.abort_multipart_upload(
-                            Bucket=self.bucket, Key=entry["Key"], UploadId=entry["UploadId"]
-                        )
-                        aborted += 1
+        for upload in self._unfinished(prefix):
+            if upload["Initiated"] < older_than:
+                target = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                ended = self.client.exceptions.NoSuchUpload  # in this very moment
+                with translated(f"s3://{self.bucket}/{upload['Key']}", "drop an unfinished upload of"), suppress(ended):
+                    self.client.abort_multipart_upload(**target)
+                aborted += 1
         return aborted
 
     def probe(self) -> Probe:
-        """Also remembers whether conditional puts work."""
+        """Also remembers whether conditional puts work, and how."""
 
-        def conditional_put(key: str, data: bytes, etag: str | None) -> None:
+        def conditional_put(key: str, data: bytes, etag: str | None, form: IfMatch) -> None:
+            headers = Condition(etag).headers(form)
             try:
-                self._put(key, data, _condition(etag is None, etag))
-            except Unsupported as error:
-                raise NotImplementedError from error
+                self._put(key, data, headers)
+            except (Rejected, SendAgain) as error:
+                raise Unsupported(str(error)) from error
 
         found = run_probe(self, conditional_put)
-        self.conditional = found.conditional
+        self.conditional, self.if_match = found.conditional, found.if_match
+        try:
+            next(self._unfinished("probes/"), None)
+        except Unsupported as error:
+            return replace(found, lacks=(str(error),))
         return found
 
     def _target(self, key: str) -> S3Object:
         return S3Object(self.client, self.bucket, self.prefix + key, self.errors)
 
-    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> ObjectInfo:
-        with translated(self.uri(key), "write"):
-            answer = self.client.put_object(**self._target(key).address, Body=data, **condition)
-            return ObjectInfo(key, len(data), answer["ETag"], datetime.now(UTC))
+    def _put(self, key: str, data: bytes, headers: Mapping[str, str] | None = None) -> ObjectInfo:
+        """headers: a condition, as arguments of boto3."""
+        about = {**self._target(key).address, "ContentMD5": content_md5(data), **(headers or {})}
 
-    def _look_first(self, key: str, condition: dict[str, str]) -> dict[str, str]:
-        """Checks the condition here unless the server is known to; returns what to send along."""
-        if not condition or self.conditional:
-            return condition
+        def once() -> ObjectInfo:
+            with translated(self.uri(key), "write"):
+                answer = self.client.put_object(**about, Body=data)
+                return ObjectInfo(key, len(data), answer["ETag"], datetime.now(UTC))
+
+        return repeated(self.transfer, once)
+
+    def _put_on_condition(self, key: str, data: bytes, wanted: Condition) -> ObjectInfo:
+        """Leaves the decision to the server; looks first unless it is known to decide. Raises Unsupported."""
+        if wanted.left_to_server(self.conditional, self.if_match):
+            return self._put(key, data, wanted.headers(self.if_match))
+        self._look(key, wanted)
+        try:
+            return self._put(key, data, wanted.headers(self.if_match))
+        except PreconditionFailed:
+            if wanted.etag is None or self.if_match is not None:
+                raise
+            # A moment ago it held: the server may compare the ETag without its quotes.
+            info = self._put(key, data, wanted.headers("Unquoted"))
+            self.if_match = "Unquoted"
+            return info
+
+    def _lacks(self, wanted: Condition) -> None:
+        """The server said that it knows no such condition."""
+        if wanted.etag is None:
+            self.conditional = False
+        else:
+            self.if_match = "Unsupported"
+
+    def _look(self, key: str, wanted: Condition) -> None:
+        """Raises PreconditionFailed unless the condition holds now."""
         info = self.head(key)
-        if "IfNoneMatch" in condition and info is not None:
+        if wanted.etag is None and info is not None:
             raise PreconditionFailed(f"{self.uri(key)} exists already")
-        if "IfMatch" in condition and (info is None or info.etag != condition["IfMatch"]):
+        if wanted.etag is not None and (info is None or not same_etag(info.etag, wanted.etag)):
             raise PreconditionFailed(f"{self.uri(key)} changed since it was read")
-        return condition if self.conditional is None else {}
+
+    def _look_again(self, put: ObjectInfo, seconds: float) -> None:
+        """Raises PreconditionFailed when another writer's object took the place of ours.
+
+        seconds: how long we took from looking to having put; another one who looked before we put has put its own
+        after about as long again.
+        """
+        time.sleep(min(seconds, LONGEST_WAIT))
+        now = self.head(put.key)
+        if now is None or not same_etag(now.etag, put.etag):
+            raise PreconditionFailed(f"{self.uri(put.key)}: somebody else wrote it at the same time")
+
+    def _unfinished(self, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """Multipart uploads that nobody completed. Raises Unsupported when the store does not tell."""
+        below = self.prefix + prefix
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=below)
+        try:
+            with translated(self.uri(prefix), "list unfinished uploads of"):
+                for page in pages:
+                    # Not every store heeds the prefix, and the uploads of others must stay.
+                    yield from (found for found in page.get("Uploads", ()) if found["Key"].startswith(below))
+        except (Unsupported, Rejected, NotFound, NotPermitted) as error:
+            raise Unsupported(
+                "the store does not list unfinished uploads (ListMultipartUploads), so parts that a killed pod leaves "
+                f"stay; let the bucket's lifecycle rules abort incomplete multipart uploads ({error})"
+            ) from error
+
+    def _delete_each(self, names: Iterable[str]) -> None:
+        """One request an object, for stores that do not take many at once."""
+        for name in names:
+            with suppress(NotFound), translated(f"s3://{self.bucket}/{name}", "delete"):
+                self.client.delete_object(Bucket=self.bucket, Key=name)
 
     def _delete_batch(self, names: list[str]) -> None:
         objects = [{"Key": name} for name in names]
@@ -248,9 +323,3 @@ def _session(credentials: Mapping[str, str] | None) -> Any:
         aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
         aws_session_token=credentials.get("AWS_SESSION_TOKEN") or None,
     )
-
-
-def _condition(if_none_match: bool, if_match: str | None) -> dict[str, str]:
-    if if_none_match:
-        return {"IfNoneMatch": "*"}
-    return {"IfMatch": if_match} if if_match is not None else {}

@@ -16,6 +16,7 @@ from .errors import (
     PreconditionFailed,
     StoreError,
     Temporary,
+    Unsupported,
 )
 
 _CREDENTIALS = {
@@ -27,14 +28,20 @@ _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocation
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"}
 #: The store does not know a header or operation; callers fall back.
 NOT_IMPLEMENTED = {"NotImplemented", "501", "405", "MethodNotAllowed"}
+#: Two conditional writes met in the store: nothing was decided.
+_MET = {"ConditionalRequestConflict", "OperationAborted"}
+#: What arrived is not what was sent, by one of the digests in the request.
+_CHANGED_ON_THE_WAY = {
+    "BadDigest", "InvalidDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch",
+}  # fmt: skip
 
 
-class Unsupported(StoreError):
-    """The store does not know the operation or header."""
+class SendAgain(Temporary):
+    """The store took nothing and the same request may go through: two writes met, or bytes were damaged."""
 
 
-class Conflict(Temporary):
-    """Two conditional writes met in the store; it asks to send the request again."""
+class Rejected(Temporary):
+    """The store calls the request bad (400) and has its own word for why."""
 
 
 @contextmanager
@@ -66,8 +73,10 @@ def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
         return NotFound(f"{uri} does not exist")
     if code == "PreconditionFailed" or status == 412:
         return PreconditionFailed(f"{cannot}: somebody else wrote it first")
-    if code in {"ConditionalRequestConflict", "OperationAborted"} or status == 409:
-        return Conflict(f"{cannot}: another write is under way ({says})")
+    if code in _MET or status == 409:
+        return SendAgain(f"{cannot}: another write is under way ({says})")
+    if code in _CHANGED_ON_THE_WAY:
+        return SendAgain(f"{cannot}: the bytes were damaged on the way; check the network ({says})")
     if code in _CREDENTIALS:
         return NotPermitted(
             f"{cannot}: the credentials are refused; correct storage.credentialsSecretRef "
@@ -84,7 +93,7 @@ def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
         )
     if code in _FULL or status == 507:
         return Temporary(f"{cannot}: the store is full; free space there ({says})")
-    return Temporary(f"{cannot}: {says}")
+    return Rejected(f"{cannot}: {says}") if status == 400 else Temporary(f"{cannot}: {says}")
 
 
 def _from_client(error: Exception, uri: str, action: str) -> StoreError | InvalidTask:

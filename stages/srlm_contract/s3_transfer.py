@@ -25,7 +25,8 @@ from urllib3.exceptions import HTTPError
 
 from .errors import PreconditionFailed, StoreError, Temporary
 from .s3_count import RequestErrors
-from .s3_errors import translated
+from .s3_errors import SendAgain, translated
+from .s3_md5 import content_md5
 from .store import FileDigest
 
 MAX_PARTS = 10_000
@@ -52,6 +53,16 @@ class TransferSettings:
     def pause(self, attempt: int) -> None:
         """Waits before another try. Full jitter keeps parallel parts from coming back all at once."""
         time.sleep(random.uniform(0, self.backoff_seconds * 2**attempt))  # noqa: S311 - no secret
+
+
+def repeated(settings: TransferSettings, send: Callable[[], R]) -> R:
+    """Sends a request again while the store asks for that."""
+    for attempt in range(settings.attempts - 1):
+        try:
+            return send()
+        except SendAgain:
+            settings.pause(attempt)
+    return send()
 
 
 @dataclass(frozen=True)
@@ -204,13 +215,15 @@ def upload_parts(
         upload = target.client.create_multipart_upload(**target.address)["UploadId"]
 
     def send(number: int, view: memoryview) -> dict[str, Any]:
-        with translated(target.uri, "write"):
-            # botocore takes no memoryview; only the last part is shorter than its buffer and copied.
-            body = view.obj if view.nbytes == part else view.tobytes()
-            answer = target.client.upload_part(
-                **target.address, UploadId=upload, PartNumber=number, Body=body
-            )
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        # botocore takes no memoryview; only the last part is shorter than its buffer and copied.
+        body = view.obj if view.nbytes == part else view.tobytes()
+        about = {**target.address, "UploadId": upload, "PartNumber": number, "ContentMD5": content_md5(view)}
+
+        def once() -> dict[str, Any]:
+            with translated(target.uri, "write"):
+                return {"PartNumber": number, "ETag": target.client.upload_part(**about, Body=body)["ETag"]}
+
+        return repeated(settings, once)
 
     parts: list[dict[str, Any]] = []
     try:

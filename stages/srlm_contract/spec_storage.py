@@ -15,6 +15,9 @@ from .spec_parts import ConfigMapKeyRef, SecretRef, rules
 
 AddressingStyle = Literal["Auto", "Path", "Virtual"]
 Retention = Literal["Retain", "DeleteIntermediate", "DeleteAll"]
+IfMatch = Literal["Quoted", "Unquoted", "Unsupported"]
+"""How a store takes the ETag of a conditional put's If-Match: in quotes as HTTP has it, without them (Ceph RGW 16
+and what is built on it compares the bare value), or not at all."""
 
 
 class StorageSpec(Contract):

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from .errors import NotFound, NotPermitted, PreconditionFailed
+from .errors import NotFound, NotPermitted, PreconditionFailed, Unsupported
+from .spec_storage import IfMatch
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,27 @@ class Probe:
     """What `preflight` found out about a store that can be read, written and deleted from."""
 
     conditional: bool
-    """Whether it refuses conditional puts whose condition does not hold."""
+    """Whether it decides puts with If-None-Match: refuses them when there is an object, and only then."""
+    if_match: IfMatch = "Quoted"
+    """How it decides puts with If-Match; without meaning unless `conditional`."""
+    lacks: tuple[str, ...] = ()
+    """Sentences on what else it cannot do."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know before they rely on the store."""
+        weaker = []
+        if not self.conditional:
+            weaker.append(
+                "the store does not honour conditional puts (If-None-Match): two pods that commit the same artifact "
+                "within one round trip could both believe they won"
+            )
+        elif self.if_match == "Unsupported":
+            weaker.append(
+                "the store does not honour If-Match on puts: of two pods that repair the same artifact, or record "
+                "what the run uses, within one round trip one could be forgotten"
+            )
+        return (*weaker, *self.lacks)
 
 
 class Store(Protocol):
@@ -86,47 +107,62 @@ class Store(Protocol):
         """Remove objects; those that do not exist are no error."""
 
     def abort_uploads(self, prefix: str, older_than: datetime) -> int:
-        """Drop unfinished multipart uploads begun before `older_than`; returns how many."""
+        """Drop unfinished multipart uploads begun before `older_than`; returns how many.
+
+        Raises Unsupported when the store does not list them.
+        """
 
     def probe(self) -> Probe:
         """Try reading, writing, conditional writing and deleting; raises what is missing."""
 
 
-ConditionalPut = Callable[[str, bytes, str | None], object]
-"""(key, data, ETag or None): put if the object has the ETag, or if there is no object."""
+ConditionalPut = Callable[[str, bytes, str | None, IfMatch], object]
+"""(key, data, ETag or None, form of the ETag): put if the object has the ETag, or if there is no object."""
 
 
 def run_probe(store: Store, conditional_put: ConditionalPut) -> Probe:
     """Try on `store` what stages do, with an object of its own that is gone afterwards.
 
-    conditional_put: leaves the condition to the server; raises NotImplementedError where the server does.
+    conditional_put: leaves the condition to the server; raises Unsupported where the server knows of none.
     """
     key = f"probes/{uuid.uuid4().hex}"
-    first = store.put(key, b"first")
+    new = f"{key}-new"
+    store.put(key, b"first")
     try:
         if store.get(key).data != b"first" or [info.key for info in store.list_objects(key)] != [key]:
             raise NotPermitted(
                 f"{store.uri(key)}: an object is not read or listed as it was just written; "
                 "storage.uri must name a store with strong read-after-write consistency"
             )
-        return Probe(conditional=_refuses(conditional_put, key, first.etag))
+        if not _decides(lambda data: conditional_put(new, data, None, "Quoted")):
+            return Probe(conditional=False)
+        return Probe(conditional=True, if_match=_form_of_etags(store, conditional_put, key))
     finally:
-        store.delete([key])
+        store.delete([key, new])
 
 
-def _refuses(conditional_put: ConditionalPut, key: str, etag: str) -> bool:
-    """Whether both kinds of conditional put are refused when the condition does not hold."""
+def _form_of_etags(store: Store, conditional_put: ConditionalPut, key: str) -> IfMatch:
+    """The form in which the server compares the ETag of a put."""
+    for form in ("Quoted", "Unquoted"):
+        etag = store.put(key, form.encode()).etag
+        if _decides(lambda data: conditional_put(key, data, etag, form)):  # noqa: B023 - called at once
+            return form
+    return "Unsupported"
+
+
+def _decides(put: Callable[[bytes], object]) -> bool:
+    """Whether a put goes through while its condition holds, and is refused once it no longer does."""
     try:
-        conditional_put(key, b"second", etag)
-        for stale in (None, etag):
-            try:
-                conditional_put(key, b"third", stale)
-            except PreconditionFailed:
-                continue
-            return False
-    except NotImplementedError:
+        put(b"goes through")
+    except (PreconditionFailed, NotFound, Unsupported):
         return False
-    return True
+    try:
+        put(b"is refused")
+    except PreconditionFailed:
+        return True
+    except Unsupported:
+        pass
+    return False
 
 
 class MemoryStore:
@@ -196,7 +232,7 @@ class MemoryStore:
     def probe(self) -> Probe:
         return run_probe(
             self,
-            lambda key, data, etag: self.put(key, data, if_none_match=etag is None, if_match=etag),
+            lambda key, data, etag, form: self.put(key, data, if_none_match=etag is None, if_match=etag),
         )
 
     def _info(self, key: str, data: bytes) -> ObjectInfo:

@@ -6,7 +6,7 @@ task (where storage is, how many processes, which attempt) does not.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from .spec import (
     ShadowScorerSpec,
 )
 from .spec_parts import EftSpec, EngineSettings, IftSpec
+from .spec_storage import IfMatch, Storage
 from .spec_training import Precision
 
 StageName = Literal[
@@ -81,6 +82,9 @@ class Pins(Contract):
     """The model of a fixed win-rate judge."""
     conditional_puts: bool = True
     """Whether the store has conditional puts; without them commits are check-then-put."""
+    if_match: IfMatch = "Quoted"
+    """How conditional puts name the version they replace: its ETag in quotes, or without them (Ceph RGW 16), or
+    Unsupported, when replacing is check-then-put."""
 
 
 class DataParams(Contract):
@@ -252,6 +256,20 @@ class StorageLocation(Contract):
     addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
     conditional_puts: bool = True
     """Found out by `preflight`."""
+    if_match: IfMatch = "Quoted"
+    """The same."""
+
+    @classmethod
+    def of(cls, storage: Storage, pins: Pins | None) -> Self:
+        """pins: what `preflight` found out; None before it has."""
+        return cls(
+            uri=storage.uri,
+            endpoint_url=storage.endpoint_url,
+            region=storage.region,
+            addressing_style=storage.addressing_style,
+            conditional_puts=pins is None or pins.conditional_puts,
+            if_match="Quoted" if pins is None else pins.if_match,
+        )
 
 
 class ProcessSettings(Contract):

@@ -30,7 +30,7 @@ def run(ctx: StageContext) -> StageResult:
         run = ctx.task.run
         ctx.store.delete([lineage_key(run.namespace, run.name), report_key(run.namespace, run.name)])
         drop_refs(ctx.store, run)
-    orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER)
+    orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER, warn=ctx.warn)
     ctx.progress.say(f"cleanup: {len(refs)} artifacts ({objects} objects) and {orphans} orphaned objects removed")
     return StageResult(
         stage="cleanup",

@@ -37,11 +37,8 @@ def run(ctx: StageContext) -> StageResult:
     spec = params.spec
     ctx.progress.say("preflight: storage")
     probe = ctx.store.probe()
-    if not probe.conditional:
-        ctx.warn(
-            "the store does not honour conditional puts (If-None-Match): two pods that commit the same artifact "
-            "within one round trip could both believe they won"
-        )
+    for warning in probe.warnings:
+        ctx.warn(warning)
     ctx.progress.say("preflight: templates")
     template_name, template = chat_template(spec, ctx.environ)
     rubric = rubric_name(spec, ctx.environ)
@@ -66,6 +63,7 @@ def run(ctx: StageContext) -> StageResult:
         prompt_source=prompt_source,
         judge_source=judge_source,
         conditional_puts=probe.conditional,
+        if_match=probe.if_match,
     )
     ctx.progress.say("preflight: committed artifacts")
     if params.branch is not None:

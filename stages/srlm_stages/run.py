@@ -188,6 +188,7 @@ def open_store(
             addressing_style=storage.addressing_style,
             ca_bundle=environ.get("SRLM_CA_BUNDLE_FILE") or None,
             conditional=None if task.stage == "preflight" else storage.conditional_puts,
+            if_match=storage.if_match,
             errors=errors,
         )
 

@@ -261,3 +261,17 @@ def test_the_operator_does_not_start_with_a_default_that_cannot_work(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         from_environment(environment)
+
+
+def test_stages_are_told_how_the_store_takes_conditional_puts() -> None:
+    """What preflight found out, so that no other pod tries; clean-up and report are told, too."""
+    found = PINS.model_copy(update={"if_match": "Unquoted"})
+    kept = without_storage(uri="s3://shared/team", retention="DeleteAll")
+    world = FakeCluster(spec=kept, settings=settings(), stages=FakeStages(pins=found))
+    world.settle()
+    world.deleted_at = world.now
+    world.reconcile()
+    told = {task.stage: task.storage.if_match for task in world.tasks.values() if task.stage != "preflight"}
+    assert {"data", "generate", "train", "evaluate", "report", "cleanup"} <= told.keys()
+    assert set(told.values()) == {"Unquoted"}
+    assert {task.storage.conditional_puts for task in world.tasks.values()} == {True}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.errors import Unsupported
 from srlm_contract.layout import lineage_key, report_key
 from srlm_contract.retention import add_refs, read_refs
 from srlm_contract.rows import PromptRow
@@ -67,3 +68,17 @@ def test_it_may_run_twice(world: World) -> None:
     put(world, "pairs")
     clean(world, "DeleteAll")
     assert clean(world, "DeleteAll")["artifacts"] == 0
+
+
+def test_a_store_that_cannot_list_uploads_is_cleaned_up_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = put(world, "pairs")
+
+    def lacking(prefix: str, older_than: object) -> int:
+        raise Unsupported("the store does not list unfinished uploads")
+
+    monkeypatch.setattr(world.store, "abort_uploads", lacking)
+    task = world.task(CleanupParams(retention="DeleteAll"), key="")
+    assert world.run(task).warnings == ("the store does not list unfinished uploads",)
+    assert not exists(world, pairs)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def s3(server: S3Server) -> Iterator[FaultyS3]:
     server.app.requests.clear()
     yield server.app
     server.app.faults.clear()
+    server.app.quirks = ()
 
 
 @pytest.fixture
@@ -62,9 +63,9 @@ def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
     client(server.url, 2).create_bucket(Bucket=bucket)
 
-    def open_store(attempts: int = 2, conditional: bool | None = None) -> S3Store:
+    def open_store(attempts: int = 2, **known: Any) -> S3Store:
         shared = client(server.url, attempts)
-        return S3Store(shared, bucket, "some/prefix", conditional=conditional, transfer=FAST)
+        return S3Store(shared, bucket, "some/prefix", transfer=FAST, **known)
 
     return open_store
 
@@ -110,15 +111,16 @@ def run_identity(name: str = "run") -> RunIdentity:
     return RunIdentity(namespace="training", name=name, uid=f"uid-{name}")
 
 
+def artifacts_of(store: Store, scratch: Path, uid: str = "pod-a", run: str = "run") -> ArtifactStore:
+    """The artifacts as the pod with this UID sees them."""
+    producer = Producer(run=run_identity(run), job="job", pod=f"name-{uid}", pod_uid=uid, image="image")
+    return ArtifactStore(store, producer, scratch=scratch)
+
+
 @pytest.fixture
 def pod(store: Store, tmp_path: Path) -> Callable[..., ArtifactStore]:
-    """`pod("a")`: the artifacts as a pod with this UID sees them."""
-
-    def make(uid: str = "pod-a", run: str = "run", over: Store | None = None) -> ArtifactStore:
-        producer = Producer(run=run_identity(run), job="job", pod=f"name-{uid}", pod_uid=uid, image="image")
-        return ArtifactStore(over or store, producer, scratch=tmp_path)
-
-    return make
+    """`pod("a")`: the artifacts as a pod with this UID sees them, in every store under test."""
+    return partial(artifacts_of, store, tmp_path)
 
 
 @pytest.fixture

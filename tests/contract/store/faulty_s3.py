@@ -50,6 +50,8 @@ class FaultyS3:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         """Method and path of every request."""
+        self.quirks: tuple[Callable[[Environ], Response | None], ...] = ()
+        """What the server does differently for every request, in this order; see `Fault.answer`."""
         self._writing = threading.Lock()
         self._counting = threading.Lock()
 
@@ -59,8 +61,8 @@ class FaultyS3:
         with self._counting:
             self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ['QUERY_STRING']}")
             faults = [fault for fault in self.faults if fault.applies(environ)]
-        for fault in faults:
-            instead = fault.answer(environ)
+        for answer in (*self.quirks, *(fault.answer for fault in faults)):
+            instead = answer(environ)
             if instead is not None:
                 return instead(environ, start_response)
         response = self._real(environ)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Response
 
+from contract.store.conftest import artifacts_of
 from contract.store.faulty_s3 import Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
-from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.errors import (
     ArtifactDamaged,
     BucketNotFound,
@@ -27,7 +27,6 @@ from srlm_contract.s3 import S3Store
 from srlm_contract.s3_transfer import TransferSettings
 
 OpenS3 = Callable[..., S3Store]
-Pod = Callable[..., ArtifactStore]
 MIB = 2**20
 
 
@@ -194,8 +193,8 @@ def test_answers_that_always_end_early(open_s3: OpenS3, s3: FaultyS3, tmp_path: 
         store.get("key")
 
 
-def test_a_bit_flipped_on_the_way_is_fetched_again(open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path) -> None:
-    artifacts = pod(over=open_s3())
+def test_a_bit_flipped_on_the_way_is_fetched_again(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path) -> None:
+    artifacts = artifacts_of(open_s3(), tmp_path)
     (tmp_path / "rows").write_bytes(b"0123456789")
     ref = artifacts.commit("generate", "abcdef01", {"rows.jsonl": tmp_path / "rows"}).manifest.ref
     flip = Fault("GET", "rows.jsonl", change=lambda body: b"\xff" + body[1:], times=1)
@@ -247,9 +246,9 @@ def test_complete_whose_answer_got_lost(open_s3: OpenS3, s3: FaultyS3, tmp_path:
     assert store.upload_file(tmp_path / "big", "big") == sent
 
 
-def test_put_whose_answer_got_lost_still_wins(open_s3: OpenS3, s3: FaultyS3, pod: Pod, tmp_path: Path) -> None:
+def test_put_whose_answer_got_lost_still_wins(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path) -> None:
     store = open_s3(conditional=True)
-    artifacts = pod(over=store)
+    artifacts = artifacts_of(store, tmp_path)
     (tmp_path / "rows").write_bytes(b"rows")
 
     def lose_answer(environ: dict[str, object]) -> Response:
@@ -298,11 +297,11 @@ class TestWithoutConditionalPuts:
         with pytest.raises(PreconditionFailed):
             store.upload_file(tmp_path / "big", "big", if_none_match=True)
 
-    def test_artifacts_work(self, open_s3: OpenS3, pod: Pod, tmp_path: Path) -> None:
+    def test_artifacts_work(self, open_s3: OpenS3, tmp_path: Path) -> None:
         store = open_s3()
         (tmp_path / "rows").write_bytes(b"rows")
-        first = pod("a", over=store).commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
-        second = pod("b", over=store).commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
+        first = artifacts_of(store, tmp_path, "pod-a").commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
+        second = artifacts_of(store, tmp_path, "pod-b").commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
         assert (first.won, second.won) == (True, False)
         assert second.manifest == first.manifest
 
