@@ -121,19 +121,28 @@ class EftSpec(Contract):
     """Smallest Kendall tau-b with `agreement: KendallTau`."""
 
 
+SeedFormat = Literal[
+    "OasstTrees", "OasstMessages", "Chat", "Preferences", "UltraFeedback", "ShareGpt", "Alpaca", "Auto"
+]
+"""What the rows of a seed file look like."""
+
+
 class SeedDataSpec(Contract):
     """Human-written, human-ranked data."""
 
     model_config = rules(source_rule("uri", "seedData.uri"))
 
     uri: Uri
-    """`hf://owner/dataset[@revision]`, `s3://bucket/key` or `file:///path`; plain or gzip JSON lines."""
+    """`hf://owner/dataset[@revision]`, `s3://bucket/key` or `file:///path`; JSON lines, a JSON array or Parquet, plain,
+    gzip or zstd."""
     file: Annotated[str, Field(max_length=512)] | None = None
-    """File inside a data set repository; omit to pick the ready-trees file."""
-    format: Literal["OasstTrees", "OasstMessages", "Chat"] = "OasstTrees"
-    """Open Assistant trees, Open Assistant flat messages, or chat JSON lines."""
+    """File inside a data set repository; omit to pick the ready-trees file, or the only file that fits the format."""
+    format: SeedFormat = "OasstTrees"
+    """What rows look like: Open Assistant trees or flat messages, Chat (messages, or a prompt with its answers, best
+    first), Preferences (TRL's prompt, chosen, rejected), UltraFeedback, ShareGpt, Alpaca; Auto tells it from the first
+    row. Default OasstTrees."""
     language: Annotated[str, Field(min_length=2, max_length=16)] = "en"
-    """Language code of the prompts to keep."""
+    """Language tag of the prompts to keep, such as `en` or `pt-BR`; `pt` takes `pt-BR` too, and the other way round."""
     validation_prompts: CountOrZero = 253
     """Prompts kept aside for head-to-head evaluation and the choice of checkpoints."""
     ift: IftSpec = IftSpec()

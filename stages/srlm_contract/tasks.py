@@ -22,7 +22,7 @@ from .spec import (
     SftSpec,
     ShadowScorerSpec,
 )
-from .spec_parts import EftSpec, EngineSettings, IftSpec
+from .spec_parts import EftSpec, EngineSettings, IftSpec, SeedFormat
 from .spec_storage import IfMatch, Storage
 from .spec_training import Precision
 
@@ -89,7 +89,7 @@ class Pins(Contract):
 
 class DataParams(Contract):
     kind: Literal["data"] = "data"
-    format: Literal["OasstTrees", "OasstMessages", "Chat"] = "OasstTrees"
+    format: SeedFormat = "OasstTrees"
     language: str = "en"
     validation_prompts: int = 253
     ift: IftSpec = IftSpec()

@@ -15,10 +15,13 @@ from srlm_contract.tasks import DataParams
 from .context import StageContext
 from .errors import BadInput
 from .rowfiles import write_rows
-from .seed_formats import SeedDataError, SeedPrompt, read_seed_data
+from .seed_formats import SeedData, SeedDataError, SeedPrompt, read_seed_data
 from .seed_source import seed_file
 from .split import split_prompts
 from .statistics import Statistics
+
+#: Beginnings of causes that are marks of the data, not faults of the file.
+MARKED = ("deleted", "otherLanguage", "spam", "synthetic", "unranked")
 
 
 def run(ctx: StageContext) -> Statistics:
@@ -49,6 +52,7 @@ def run(ctx: StageContext) -> Statistics:
         raise BadInput("InvalidSeedData", str(error)) from error
 
     ctx.details["dropped"] = dict(sorted(seed.dropped.items()))
+    _warn_about_dropped(ctx, path.name, seed)
     statistics: Statistics = {
         "prompts": len(seed.prompts),
         "ift": write_rows(ctx.output / "ift.jsonl", _examples(split.ift)),
@@ -96,6 +100,14 @@ def _length_limit(ctx: StageContext, params: DataParams) -> Callable[[str], bool
 
     tokenizer = load_tokenizer(ctx.tokenizer_path("tokenizer"), ctx.chat_template())
     return lambda answer: len(tokenizer.encode(answer, add_special_tokens=False)) <= limit
+
+
+def _warn_about_dropped(ctx: StageContext, name: str, seed: SeedData) -> None:
+    """One warning about what is wrong with the file; what its own marks exclude (language, spam, ...) is no fault."""
+    faults = [cause for cause in sorted(seed.dropped) if not cause.startswith(MARKED)]
+    if faults:
+        causes = ", ".join(f"{seed.dropped[cause]} {cause} (first: {seed.first[cause]})" for cause in faults)
+        ctx.warn(f"{name}: left out {causes}")
 
 
 def _warn_about_shrinking(ctx: StageContext, params: DataParams, statistics: Statistics) -> None:

@@ -6,7 +6,6 @@ prompt files exist. Answers revisions and digests of all of them, and which arti
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,11 +21,12 @@ from .errors import BadInput
 from .model_check import check_model, missing_model, model_files
 from .origins import Missing, Origin, open_origin
 from .rubric import BUILT_IN_RUBRICS, Rubric
-from .seed_formats import GZIP_MAGIC, SeedDataError, read_seed_data
+from .seed_files import whole_rows
+from .seed_formats import SeedDataError, read_seed_data
 from .seed_source import pick_seed_file
 from .split import split_prompts
 
-#: Seed files up to this size are read whole; of larger ones only the beginning.
+#: Seed files up to this size are read whole; of larger ones only the beginning, if their kind allows it.
 WHOLE_FILE_BYTES = 64 * 1024 * 1024
 BEGINNING_BYTES = 1024 * 1024
 
@@ -166,9 +166,11 @@ def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str
     folder = ctx.work / "seed"
     folder.mkdir(exist_ok=True)
     try:
-        if origin.files[path] > WHOLE_FILE_BYTES:
+        large = origin.files[path] > WHOLE_FILE_BYTES
+        rows = whole_rows(origin.head(path, BEGINNING_BYTES), path) if large else None
+        if rows is not None:
             start = folder / Path(path).name
-            start.write_bytes(whole_lines(origin.head(path, BEGINNING_BYTES), path))
+            start.write_bytes(rows)
             read_seed_data(start, data.format, data.language)
             return
         seed = read_seed_data(origin.fetch(path, folder), data.format, data.language)
@@ -182,19 +184,6 @@ def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str
         )
     except SeedDataError as error:
         raise BadInput("InvalidSeedData", str(error)) from error
-
-
-def whole_lines(head: bytes, name: str) -> bytes:
-    """The complete lines at the beginning of a plain or gzip file."""
-    if head.startswith(GZIP_MAGIC):
-        try:
-            head = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(head)
-        except zlib.error as error:
-            raise SeedDataError(f"{name} is a damaged gzip file ({error}); fetch it again") from error
-    lines, newline, _ = head.rpartition(b"\n")
-    if not newline:
-        raise SeedDataError(f"{name} has no line end in its first {len(head)} bytes: not JSON lines")
-    return lines + newline
 
 
 def bucket_store(ctx: StageContext, bucket: str) -> Store:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+
+import regex
 
 from srlm_contract.spec import PromptFiltersSpec
 
+from .languages import SPACED_CHARACTER, in_script, primary_language, word_count
 from .similarity import SimilarityIndex, rouge_tokens
 
-#: Share of letters that must belong to the script of the language.
-MIN_SCRIPT_SHARE = 0.9
-#: First word of the Unicode name of the letters of languages that are not written in Latin script.
-SCRIPTS = {
-    "ru": ("CYRILLIC",), "uk": ("CYRILLIC",), "bg": ("CYRILLIC",), "el": ("GREEK",), "ar": ("ARABIC",),
-    "fa": ("ARABIC",), "he": ("HEBREW",), "hi": ("DEVANAGARI",), "th": ("THAI",), "ko": ("HANGUL",),
-    "zh": ("CJK",), "ja": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
-}  # fmt: skip
 #: From this many words on, an English prompt has at least one of these.
 ENGLISH_FROM_WORDS = 6
 ENGLISH = frozenset(
@@ -99,8 +95,7 @@ class PromptFilter:
         self._exact: set[str] = set()
         # Refused is what is above maxRougeL, so the index looks for a little more than that.
         self._index = SimilarityIndex(filters.max_rouge_l + 1e-6) if filters.max_rouge_l < 1 else None
-        words = "|".join(re.escape(word) for word in filters.banned_keywords)
-        self._banned = re.compile(rf"\b(?:{words})s?\b", re.IGNORECASE) if words else None
+        self._banned = keyword_pattern(filters.banned_keywords) if filters.banned_keywords else None
 
     def remember(self, prompt: str) -> None:
         """A prompt that new ones must not repeat."""
@@ -112,9 +107,9 @@ class PromptFilter:
         """Why `prompt` (cleaned) is not accepted, as a counter's name, or None; the cheapest tests come first."""
         if not any(c.isalpha() for c in prompt):
             return "droppedEmpty"
-        if not self._filters.min_words <= len(prompt.split()) <= self._filters.max_words:
+        if not self._filters.min_words <= word_count(prompt) <= self._filters.max_words:
             return "droppedLength"
-        if self._banned is not None and self._banned.search(prompt):
+        if self._banned is not None and self._banned.search(_folded(prompt)):
             return "droppedKeyword"
         if not in_language(prompt, self._language):
             return "droppedLanguage"
@@ -127,13 +122,33 @@ class PromptFilter:
 
 def in_language(text: str, language: str) -> bool:
     """A cheap guess: letters of the language's script, and for English a common word in longer texts."""
-    letters = [c for c in text if c.isalpha()]
-    scripts = SCRIPTS.get(language.split("-")[0].lower(), ("LATIN",))
-    fitting = sum(unicodedata.name(c, "?").split(" ")[0] in scripts for c in letters)
-    if not letters or fitting / len(letters) < MIN_SCRIPT_SHARE:
+    if not in_script(text, language):
         return False
     words = rouge_tokens(text)
-    return not language.startswith("en") or len(words) < ENGLISH_FROM_WORDS or not ENGLISH.isdisjoint(words)
+    english = primary_language(language) == "en"
+    return not english or len(words) < ENGLISH_FROM_WORDS or not ENGLISH.isdisjoint(words)
+
+
+def keyword_pattern(keywords: Iterable[str]) -> regex.Pattern[str]:
+    """Finds keywords in texts made alike by `_folded`: as whole words, also with a plural s.
+
+    Letters of scripts without blanks between words are no word's end, and Korean joins particles to words.
+    """
+    return regex.compile("(?V1)" + "|".join(map(_keyword, keywords)))
+
+
+def _keyword(keyword: str) -> str:
+    word = _folded(keyword.strip())
+    spaced = [regex.match(rf"(?V1){SPACED_CHARACTER}", c) is not None for c in (word[:1], word[-1:])]
+    plural = "s?" if regex.match(r"\p{scx=Latn}", word[-1:]) else ""
+    before = rf"(?<!{SPACED_CHARACTER})" if spaced[0] else ""
+    after = rf"(?!{SPACED_CHARACTER})" if spaced[1] and not regex.match(r"\p{scx=Hang}", word[-1:]) else ""
+    return f"{before}{regex.escape(word)}{plural}{after}"
+
+
+def _folded(text: str) -> str:
+    """A text as it is compared: full-width and composed letters alike, upper and lower case alike."""
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _normal(prompt: str) -> str:

@@ -18,6 +18,7 @@ from .chat import encode_chat, encode_text, load_tokenizer, messages
 from .context import StageContext
 from .engines import OnProgress, Request, context_length, open_engine, rounded_length
 from .errors import BadInput
+from .languages import word_count
 from .prompt_filters import PromptFilter, cleaned
 from .rowfiles import read_all, read_rows, write_rows
 from .statistics import Statistics
@@ -132,7 +133,7 @@ def _batch(params: PromptsParams, accepted: int, counts: Counter[str]) -> int:
 def _short_enough(tokenizer: Any, prompts: Sequence[str], params: PromptsParams) -> list[str]:
     """Prompts fit to be shown: not longer than what is asked for, on one line in a list."""
     lines = [" ".join(p.split()) if params.style == "Completion" else p for p in prompts]
-    short = [p for p in lines if len(p.split()) <= params.filters.max_words]
+    short = [p for p in lines if word_count(p) <= params.filters.max_words]
     fitting = [p for p in short if len(encode_text(tokenizer, p)) <= params.sampling.max_tokens]
     return fitting or lines[:1]
 

@@ -1,27 +1,27 @@
-"""Reads human seed data: Open Assistant trees, Open Assistant flat messages, and chat JSON lines.
+"""Reads human seed data of any format: first-turn prompts with their human answers, ranked where people ranked them.
 
-All give the same thing: first-turn prompts with their human answers, ranked where people ranked them.
-Plain and gzip files are told apart by their first bytes, not by their names.
+What a file is packed in is `seed_files`, what its rows look like `seed_rows` and `oasst`. A row that is of another
+format is an error; a row that is of the format but cannot be used is left out and counted by its cause.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from srlm_contract.keys import row_id
 
-GZIP_MAGIC = b"\x1f\x8b"
+from . import oasst
+from .seed_files import Located, SeedDataError, read_rows
+from .seed_rows import SCHEMAS, WrongFormat, format_of
+from .seed_values import Dropped, content_text, rank_of
 
-
-class SeedDataError(ValueError):
-    """The seed data cannot be used; the message names file, line and what to do."""
+__all__ = ["Answer", "SeedData", "SeedDataError", "SeedPrompt", "read_seed_data"]
 
 
 @dataclass(frozen=True)
@@ -58,150 +58,141 @@ class SeedData:
 
     prompts: list[SeedPrompt] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    """Where each cause occurred first."""
+    ids: set[str] = field(default_factory=set)
+    """Ids of `prompts`."""
+
+    def drop(self, cause: str, where: str) -> None:
+        """Count a prompt or an answer that is left out."""
+        self.dropped[cause] += 1
+        self.first.setdefault(cause, where)
+
+    def causes(self) -> str:
+        """What was left out, in words: `3 emptyPrompt (first: line 7), ...`."""
+        return ", ".join(f"{n} {cause} (first: {self.first[cause]})" for cause, n in sorted(self.dropped.items()))
+
+
+Found = tuple[str, Any, Sequence[tuple[str, Any, Any]]]
+"""(where, content of the prompt, (where, content, rank) of its answers)."""
 
 
 def read_seed_data(path: Path, format: str, language: str) -> SeedData:
-    """Read `path`. Raises SeedDataError for unreadable files and files without a usable prompt."""
+    """Read `path`. Raises SeedDataError for unreadable files and files without a usable prompt.
+
+    format: as `seedData.format`; Auto tells it from the first row.
+    """
     data = SeedData()
-    lines = read_json_lines(path)
-    if format == "OasstTrees":
-        raw = _trees(lines, path, language, data.dropped)
-    elif format == "OasstMessages":
-        raw = _messages(lines, path, language, data.dropped)
-    else:
-        raw = _chats(lines, path)
-    seen: set[str] = set()
-    rows = 0
-    for text, answers in raw:
-        rows += 1
-        prompt = _prompt(text, answers, data.dropped)
-        if prompt is None:
-            continue
-        if prompt.id in seen:
-            data.dropped["duplicatePrompt"] += 1
-            continue
-        seen.add(prompt.id)
-        data.prompts.append(prompt)
-    if not data.prompts:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(data.dropped.items()))
-        if not rows and not reasons:
+    with closing(read_rows(path)) as rows:
+        first = next(rows, None)
+        if first is None:
             raise SeedDataError(f"{path.name} is empty: seedData needs at least one {format} row")
+        if format == "Auto":
+            format = _told_by(first, path)
+        try:
+            for where, content, answers in _found(chain([first], rows), format, language, data):
+                _add(data, where, _prompt(where, content, answers, data))
+        except WrongFormat as error:
+            like = format_of(first[1])
+            hint = f"; its first row looks like {like}" if like not in (None, format) else ""
+            raise SeedDataError(f"{path.name} {error}{hint}; check seedData.format") from error
+    if not data.prompts:
         raise SeedDataError(
-            f"{path.name} has no usable prompt in language {language!r} ({reasons}); "
+            f"{path.name} has no usable prompt in language {language!r} ({data.causes()}); "
             "check seedData.language, seedData.format and the file"
         )
     return data
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each non-blank line of a plain or gzip JSON lines file."""
-    number = 0
-    try:
-        with path.open("rb") as head:
-            zipped = head.read(2) == GZIP_MAGIC
-        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except (ValueError, UnicodeDecodeError) as error:
-                    raise SeedDataError(
-                        f"{path.name} line {number} is not JSON ({error}); seedData must be JSON lines, "
-                        "one object a line"
-                    ) from error
-                if not isinstance(value, dict):
-                    raise SeedDataError(f"{path.name} line {number} is not a JSON object but {type(value).__name__}")
-                yield number, value
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+def _add(data: SeedData, where: str, prompt: SeedPrompt | None) -> None:
+    """A prompt that occurs again is left out: the first one counts."""
+    if prompt is None:
+        return
+    if prompt.id in data.ids:
+        data.drop("duplicatePrompt", where)
+        return
+    data.ids.add(prompt.id)
+    data.prompts.append(prompt)
+
+
+def _told_by(first: Located, path: Path) -> str:
+    """The format of a file by its first row."""
+    where, row = first
+    found = format_of(row)
+    if found is None:
+        names = ", ".join(sorted(map(str, row))[:12]) or "none"
         raise SeedDataError(
-            f"{path.name} is a damaged gzip file after line {number} ({error}); fetch it again"
-        ) from error
+            f"{path.name} {where} has the fields {names}, which are of no known format; set seedData.format to one of "
+            f"OasstTrees, OasstMessages, {', '.join(SCHEMAS)}, and rename the fields to its own"
+        )
+    return found
 
 
-def _prompt(text: str, answers: list[Answer], dropped: Counter[str]) -> SeedPrompt | None:
-    text = text.strip()
-    unique = {a.text: a for a in reversed(answers) if a.text.strip()}
-    kept = sorted(unique.values(), key=lambda a: (a.rank is None, a.rank or 0, a.text))
-    if not text:
-        dropped["emptyPrompt"] += 1
-        return None
-    return SeedPrompt(id=row_id(text), text=text, answers=tuple(kept))
-
-
-def _usable(message: dict[str, Any], language: str, dropped: Counter[str], what: str) -> bool:
-    """Whether a message is a person's, still there, and in the wanted language; counts the others by cause."""
-    if message.get("deleted"):
-        dropped[f"deleted{what}"] += 1
-    elif message.get("lang", language) != language:
-        dropped[f"otherLanguage{what}"] += 1
-    elif message.get("synthetic"):
-        dropped[f"synthetic{what}"] += 1
-    else:
-        return True
-    return False
-
-
-def _answer(message: dict[str, Any], language: str, dropped: Counter[str]) -> Answer | None:
-    """A reply as an answer. `rank` may be missing or null: the answer then serves no part that needs ranks."""
-    if not _usable(message, language, dropped, "Answer"):
-        return None
-    rank = message.get("rank")
-    if rank is None:
-        dropped["unrankedAnswer"] += 1
-    elif not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
-        dropped["invalidRankAnswer"] += 1
-        rank = None
-    return Answer(str(message.get("text") or "").strip(), rank)
-
-
-def _trees(
-    lines: Iterator[tuple[int, dict[str, Any]]], path: Path, language: str, dropped: Counter[str]
-) -> Iterator[tuple[str, list[Answer]]]:
-    for number, tree in lines:
-        root = tree.get("prompt")
-        if not isinstance(root, dict) or not isinstance(root.get("text"), str):
-            raise SeedDataError(
-                f"{path.name} line {number} has no prompt.text: not an Open Assistant tree; check seedData.format"
-            )
-        if not _usable(root, language, dropped, "Prompt"):
-            continue
-        answers = [_answer(reply, language, dropped) for reply in root.get("replies") or []]
-        yield root["text"], [a for a in answers if a is not None]
-
-
-def _messages(
-    lines: Iterator[tuple[int, dict[str, Any]]], path: Path, language: str, dropped: Counter[str]
-) -> Iterator[tuple[str, list[Answer]]]:
-    roots: dict[str, dict[str, Any]] = {}
-    replies: dict[str, list[dict[str, Any]]] = {}
-    for number, message in lines:
-        if "message_id" not in message or not isinstance(message.get("text"), str):
-            raise SeedDataError(
-                f"{path.name} line {number} has no message_id and text: not an Open Assistant message; "
-                "check seedData.format"
-            )
-        if message.get("parent_id") is None:
-            roots[message["message_id"]] = message
+def _found(rows: Iterator[Located], format: str, language: str, data: SeedData) -> Iterator[Found]:
+    """Prompts and answers of a file as it gives them; counts what its own marks exclude."""
+    if format in ("OasstTrees", "OasstMessages"):
+        for where, root, replies in (oasst.trees if format == "OasstTrees" else oasst.messages)(rows):
+            cause = oasst.unwanted(root, language)
+            if cause is not None:
+                data.drop(f"{cause}Prompt", where)
+                continue
+            answers = []
+            for place, reply in replies:
+                cause = oasst.unwanted(reply, language)
+                if cause is not None:
+                    data.drop(f"{cause}Answer", place)
+                else:
+                    answers.append((place, reply.get("text"), reply.get("rank")))
+            yield where, root.get("text"), answers
+        return
+    read = SCHEMAS[format]
+    for where, row in rows:
+        try:
+            example = read(row)
+        except Dropped as dropped:
+            data.drop(dropped.cause, where)
+        except WrongFormat as error:
+            raise WrongFormat(f"{where} has {error}: not the {format} format") from error
         else:
-            replies.setdefault(message["parent_id"], []).append(message)
-    for message_id, root in roots.items():
-        if _usable(root, language, dropped, "Prompt"):
-            answers = [_answer(reply, language, dropped) for reply in replies.get(message_id, [])]
-            yield root["text"], [a for a in answers if a is not None]
+            yield where, example.prompt, [(where, content, rank) for content, rank in example.answers]
 
 
-def _chats(lines: Iterator[tuple[int, dict[str, Any]]], path: Path) -> Iterator[tuple[str, list[Answer]]]:
-    """`{"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}`, or `{"prompt", "answers": [...]}` with
-    the best answer first. Messages: the first user turn and the answer that follows; it has rank 0."""
-    for number, row in lines:
-        if isinstance(row.get("prompt"), str) and isinstance(row.get("answers"), list):
-            yield row["prompt"], [Answer(str(text).strip(), rank) for rank, text in enumerate(row["answers"])]
+def _prompt(where: str, content: Any, answers: Sequence[tuple[str, Any, Any]], data: SeedData) -> SeedPrompt | None:
+    """A prompt with the answers that can be used; None, counted, when the prompt itself cannot."""
+    try:
+        text = content_text(content)
+    except Dropped as dropped:
+        data.drop(f"{dropped.cause}Prompt", where)
+        return None
+    kept: dict[str, Answer] = {}
+    for place, answer_content, answer_rank in answers:
+        answer = _answer(place, answer_content, answer_rank, data)
+        if answer is None:
             continue
-        turns = [m for m in row.get("messages") or [] if isinstance(m, dict) and m.get("role") != "system"]
-        if len(turns) < 2 or turns[0].get("role") != "user" or turns[1].get("role") != "assistant":
-            raise SeedDataError(
-                f"{path.name} line {number} has neither messages (user, assistant, ...) nor prompt and answers: "
-                "not the Chat format; check seedData.format"
-            )
-        yield str(turns[0].get("content", "")), [Answer(str(turns[1].get("content", "")).strip(), 0)]
+        other = kept.setdefault(answer.text, answer)
+        if other is not answer:
+            data.drop("duplicateAnswer", place)
+            kept[answer.text] = min(other, answer, key=_order)
+    return SeedPrompt(id=row_id(text), text=text, answers=tuple(sorted(kept.values(), key=_order)))
+
+
+def _answer(where: str, content: Any, rank: Any, data: SeedData) -> Answer | None:
+    """An answer. Without a rank, or with one that is none, it serves no part that needs ranks."""
+    try:
+        text = content_text(content)
+    except Dropped as dropped:
+        data.drop(f"{dropped.cause}Answer", where)
+        return None
+    try:
+        found = rank_of(rank)
+    except Dropped as dropped:
+        data.drop(f"{dropped.cause}Answer", where)
+        return Answer(text, None)
+    if found is None:
+        data.drop("unrankedAnswer", where)
+    return Answer(text, found)
+
+
+def _order(answer: Answer) -> tuple[bool, int, str]:
+    """Best rank first, unranked last; the text decides between equal ranks, so that the file's order does not."""
+    return answer.rank is None, answer.rank or 0, answer.text

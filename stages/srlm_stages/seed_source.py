@@ -7,22 +7,28 @@ from pathlib import Path
 
 from .errors import BadInput
 
-#: What the published Open Assistant files end with, by seed format.
+#: How seed files of any format end, the most usual first.
+ANY = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".json", ".json.gz", ".json.zst")
+#: What the published Open Assistant files end with, by seed format; others have no names of their own.
 SUFFIXES = {
-    "OasstTrees": ("ready.trees.jsonl.gz", ".trees.jsonl.gz", ".trees.jsonl"),
-    "OasstMessages": ("ready.messages.jsonl.gz", ".messages.jsonl.gz", ".messages.jsonl"),
-    "Chat": (".jsonl.gz", ".jsonl"),
+    "OasstTrees": ("ready.trees.jsonl.gz", ".trees.jsonl.gz", ".trees.jsonl", *ANY),
+    "OasstMessages": ("ready.messages.jsonl.gz", ".messages.jsonl.gz", ".messages.jsonl", *ANY),
 }
+#: Files of a repository that describe it.
+NO_DATA = frozenset({"dataset_infos.json", "dataset_info.json", "config.json", "state.json"})
 
 
 def pick_seed_file(names: Iterable[str], format: str, where: str) -> str:
-    """The one file of `names` in seed format `format`; the most specific suffix wins.
+    """The one file of `names` in seed format `format`; the most specific suffix wins, and `train` of several splits.
 
     Raises BadInput InvalidSeedData when none or several fit: then `seedData.file` has to name one.
     """
     listed = sorted(names)
-    for suffix in SUFFIXES[format]:
-        found = [name for name in listed if name.endswith(suffix)]
+    suffixes = SUFFIXES.get(format, ANY)
+    for suffix in suffixes:
+        found = [name for name in listed if name.endswith(suffix) and name.rpartition("/")[2] not in NO_DATA]
+        train = [name for name in found if name.rpartition("/")[2].startswith("train")]
+        found = train if len(train) == 1 else found  # beside it are validation and test
         if len(found) == 1:
             return found[0]
         if found:
@@ -33,7 +39,7 @@ def pick_seed_file(names: Iterable[str], format: str, where: str) -> str:
     raise BadInput(
         "InvalidSeedData",
         f"{where} has no file for seedData.format {format} (files that end with "
-        f"{' or '.join(SUFFIXES[format])}); it has: {_some(listed) or 'nothing'}; set seedData.file",
+        f"{' or '.join(suffixes)}); it has: {_some(listed) or 'nothing'}; set seedData.file",
     )
 
 

@@ -7,7 +7,6 @@ counted for all of them at once, from lists of the texts that have a token; the 
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-_WORD = re.compile(r"[^\W_]+")
+from .languages import tokens
 
 
 def rouge_tokens(text: str) -> list[str]:
-    """Lower-case words: the tokens of the rouge-score library for English, letters of any script otherwise."""
-    return _WORD.findall(text.lower())
+    """Lower-case words: the tokens of the rouge-score library for English, words or letters of any script otherwise."""
+    return tokens(text)
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from srlm_contract.spec import PromptFiltersSpec
-from srlm_stages.prompt_filters import PromptFilter, cleaned, in_language
+from srlm_stages.languages import scripts_of, word_count
+from srlm_stages.prompt_filters import PromptFilter, cleaned, in_language, keyword_pattern
 from srlm_stages.similarity import SimilarityIndex, rouge_l, rouge_tokens
 
 WORDS = ["write", "a", "story", "about", "the", "cat", "and", "dog", "how", "to", "cook", "rice"]
@@ -125,7 +127,99 @@ def test_cleaning(raw: str, clean: str) -> None:
     assert cleaned(raw) == clean
 
 
-def test_other_scripts() -> None:
-    assert in_language("Напиши рассказ о кошке", "ru")
-    assert not in_language("Write a story", "ru")
-    assert in_language("猫について書いてください", "ja")
+#: The same task in languages of many scripts, and the task with one word more.
+SAID = {
+    "zh": ("请解释一下为什么天空是蓝色的", "请解释一下为什么天空是蓝色的呢"),
+    "zh-Hant-TW": ("請解釋為什麼天空是藍色的", "請解釋為什麼天空是藍色的呢"),
+    "ja": ("空が青い理由を説明してください", "空が青い理由を説明してくださいね"),
+    "ko": ("하늘이 왜 파란지 자세히 설명해 주세요", "하늘이 왜 파란지 자세히 설명해 주세요 제발"),
+    "th": ("ช่วยอธิบายว่าทำไมท้องฟ้าจึงเป็นสีฟ้า", "ช่วยอธิบายว่าทำไมท้องฟ้าจึงเป็นสีฟ้าครับ"),
+    "lo": ("ອະທິບາຍວ່າເປັນຫຍັງທ້ອງຟ້າຈຶ່ງເປັນສີຟ້າ", "ອະທິບາຍວ່າເປັນຫຍັງທ້ອງຟ້າຈຶ່ງເປັນສີຟ້າແດ່"),
+    "km": ("ពន្យល់ពីមូលហេតុដែលមេឃមានពណ៌ខៀវ", "ពន្យល់ពីមូលហេតុដែលមេឃមានពណ៌ខៀវផង"),
+    "my": ("ကောင်းကင်က ဘာကြောင့် အပြာရောင်ဖြစ်သလဲ", "ကောင်းကင်က ဘာကြောင့် အပြာရောင်ဖြစ်သလဲ ရှင်"),
+    "hi": ("समझाओ कि आसमान नीला क्यों होता है", "समझाओ कि आसमान नीला क्यों होता है भाई"),
+    "ar": ("اشرح لي لماذا لون السماء أزرق", "اشرح لي لماذا لون السماء أزرق الآن"),
+    "ru": ("Объясни, почему небо голубое днём", "Объясни мне, почему небо голубое днём"),
+    "el": ("Εξήγησε γιατί ο ουρανός είναι γαλάζιος", "Εξήγησε μου γιατί ο ουρανός είναι γαλάζιος"),
+    "pt-BR": ("Explique por que o céu é azul", "Explique por que o céu é tão azul"),
+    "am": ("ሰማዩ ለምን ሰማያዊ እንደሆነ አስረዳ", "ሰማዩ ለምን ሰማያዊ እንደሆነ አሁን አስረዳ"),
+    "ta": ("வானம் ஏன் நீலமாக இருக்கிறது என விளக்கு", "வானம் ஏன் நீலமாக இருக்கிறது என நன்கு விளக்கு"),
+}
+
+
+@pytest.mark.parametrize("language", SAID)
+def test_each_language_passes_its_filters_and_its_near_copies_do_not(language: str) -> None:
+    text, copy = SAID[language]
+    accept = PromptFilter(PromptFiltersSpec(), language)
+    assert accept.refusal(text + "?") is None
+    accept.remember(text + "?")
+    assert accept.refusal(text) == "droppedDuplicate"
+    assert accept.refusal(copy) == "droppedSimilar"
+    assert accept.refusal("Write a short story about the sea") == ("droppedLanguage" if language != "pt-BR" else None)
+
+
+def test_no_language_is_taken_for_one_of_another_script() -> None:
+    scripts = {language: scripts_of(language) for language in SAID}
+    for language, (text, _) in SAID.items():
+        for other in SAID:
+            if set(scripts[language]).isdisjoint(scripts[other]):
+                assert not in_language(text, other), (language, other)
+    assert not in_language(SAID["zh"][0], "ja")
+    assert not in_language(SAID["ja"][0], "zh")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "fits"),
+    [
+        ("请用Python写一个快速排序函数", "zh", True),
+        ("Напиши на Python функцию сортировки", "ru", True),
+        ("Translate 你好 into English please", "zh", False),
+        ("Translate this sentence about 你 now", "en", True),
+        ("Napiši kratku priču", "sr", True),
+        ("Напиши кратку причу", "sr", True),
+        ("Napiši kratku priču", "sr-Cyrl", False),
+        ("Напиши кратку причу", "sr-Latn", False),
+        ("ＷＲＩＴＥ about the sea", "en", True),
+        ("東京大学", "ja", True),
+        ("12345", "zh", False),
+    ],
+)
+def test_scripts(text: str, language: str, fits: bool) -> None:
+    assert in_language(text, language) == fits
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("How do I boil an egg?", 6), ("3 x 2 = ?", 5), ("什么是爱？", 3), ("写诗", 2), ("", 0),
+        ("请用 Python 3 写诗", 5), ("ทำไมท้องฟ้าจึงเป็นสีฟ้า", 6), ("हिन्दी में लिखो", 3), ("天" * 300, 200),
+    ],
+)  # fmt: skip
+def test_words_are_counted_where_no_blanks_stand_between_them(text: str, words: int) -> None:
+    assert word_count(text) == words
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "found"),
+    [
+        ("图片", "请画一张图片给我", True), ("image", "请画一个image给我", True), ("image", "imagery", False),
+        ("image", "Two Images of it", True), ("그림", "고양이 그림을 그려 줘", True), ("그림", "새그림자", False),
+        ("c++", "Write C++ now", True), ("ภาพ", "ช่วยวาดภาพแมว", True), ("image", "ｉｍａｇｅ", True),
+        ("a.c", "abc", False), ("bildnis", "Bildnis einer Dame", True), ("चित्र", "एक चित्र बनाओ", True),
+    ],
+)  # fmt: skip
+def test_banned_keywords(keyword: str, text: str, found: bool) -> None:
+    assert bool(keyword_pattern([keyword]).search(unicodedata.normalize("NFKC", text).casefold())) == found
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_similarity_of_any_texts_is_symmetric_and_one_for_equal_texts(a: str, b: str) -> None:
+    one, two = rouge_tokens(a), rouge_tokens(b)
+    assert rouge_l(one, two) == rouge_l(two, one)
+    assert rouge_l(one, one) == (1 if one else 0)
+    assert all(token == token.casefold() for token in one)
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert rouge_tokens("Café Ｃａｆé") == rouge_tokens("Cafe\u0301 café")

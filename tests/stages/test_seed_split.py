@@ -95,7 +95,7 @@ def test_messages_and_chats_are_read_too(tmp_path: Path) -> None:
         (b"", "OasstTrees", "is empty"),
         (b"\n\n", "OasstTrees", "is empty"),
         (json.dumps(GOOD[0]).encode() + b"\nnot json\n", "OasstTrees", "line 2 is not JSON"),
-        (b"[1, 2]\n", "OasstTrees", "line 1 is not a JSON object but list"),
+        (b"[1, 2]\n", "OasstTrees", r"row 1 \(line 1\) is not a JSON object but int"),
         (b"\xff\xfe\x00\n", "OasstTrees", "line 1 is not JSON"),
         (b'{"text": "a message"}\n', "OasstTrees", "not an Open Assistant tree; check seedData.format"),
         (json.dumps(GOOD[0]).encode(), "OasstMessages", "not an Open Assistant message"),

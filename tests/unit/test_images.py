@@ -120,7 +120,7 @@ def direct_requirements(extra: str) -> set[str]:
         ("cpu", {"torch"}),  # from PyTorch's own index of CPU builds
         (
             "inference",  # vLLM, and what vLLM itself needs
-            {"vllm", "transformers", "numpy", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
+            {"vllm", "transformers", "numpy", "regex", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
              "huggingface-hub", "urllib3"},
         ),
         ("train", {"torch"}),

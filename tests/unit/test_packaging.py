@@ -26,6 +26,7 @@ FROM_BASE_IMAGE = {
         "vllm",
         "transformers",
         "numpy",
+        "regex",
         "pydantic",
         "certifi",
         "huggingface-hub",
