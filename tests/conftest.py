@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,13 @@ class SkipGuard:
             terminalreporter.section("skips that tests/allowed_skips.txt does not allow", red=True)
             for line in self.refused:
                 terminalreporter.line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: the garbage collector need not walk over it in each test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

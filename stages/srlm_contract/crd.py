@@ -8,6 +8,8 @@ everything inlined, one type at every level, no nulls, boolean `exclusiveMinimum
 
 from __future__ import annotations
 
+import functools
+import json
 import sys
 from typing import Any
 
@@ -44,8 +46,15 @@ _STARTED = (
 
 
 def custom_resource_definition() -> dict[str, Any]:
-    """The whole CustomResourceDefinition, apiextensions.k8s.io/v1, as plain JSON data."""
-    return {
+    """The whole CustomResourceDefinition, apiextensions.k8s.io/v1, as plain JSON data of the caller's own."""
+    found: dict[str, Any] = json.loads(_definition())
+    return found
+
+
+@functools.cache
+def _definition() -> str:
+    """As JSON: pydantic takes a while to describe all the models."""
+    definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": CRD_NAME},
@@ -72,6 +81,7 @@ def custom_resource_definition() -> dict[str, Any]:
             ],
         },
     }
+    return json.dumps(definition)
 
 
 def run_schema() -> Schema:
