@@ -8,7 +8,8 @@ from pathlib import Path
 from srlm_contract.rows import PromptRow, ValidationAnswer
 from srlm_contract.tasks import ChooseParams, EvaluateParams
 
-from .chat import encode_chat, load_tokenizer, messages
+from .answers import answer_of
+from .chat import chat_prompt, messages
 from .context import StageContext
 from .engines import Request, context_length, open_engine, rounded_length
 
@@ -23,18 +24,15 @@ def answer_prompts(
     if not prompts:
         return [], 0
     model = model or ctx.model_path("model")
-    tokenizer = load_tokenizer(model, ctx.chat_template())
+    tokenizer = ctx.tokenizer(model, params.system_prompt)
     sampling, limit = params.sampling, context_length(model)
-    encoded = [
-        (row, ids)
-        for row in prompts
-        if len(ids := encode_chat(tokenizer, messages(row.prompt, params.system_prompt))) + sampling.max_tokens <= limit
-    ]
+    every = [(row, chat_prompt(tokenizer, messages(row.prompt, params.system_prompt))) for row in prompts]
+    encoded = [(row, prompt) for row, prompt in every if len(prompt.ids) + sampling.max_tokens <= limit]
     if len(encoded) < len(prompts):
         ctx.warn(f"{len(prompts) - len(encoded)} of {len(prompts)} validation prompts are too long for the context")
     if not encoded:
         return [], 0
-    needed = max(len(ids) for _, ids in encoded) + sampling.max_tokens
+    needed = max(len(prompt.ids) for _, prompt in encoded) + sampling.max_tokens
     ctx.progress.begin(len(encoded), "answers", f"starting {params.engine.name}, loading the model")
     engine = open_engine(params.engine, model, rounded_length(needed, limit))
     ctx.versions |= engine.versions
@@ -42,20 +40,21 @@ def answer_prompts(
         completions = engine.generate(
             [
                 Request(
-                    ids,
+                    prompt.ids,
                     ctx.seed("evaluate", row.id, 0),
                     sampling.max_tokens,
                     sampling.temperature,
                     sampling.top_p,
                 )
-                for row, ids in encoded
+                for row, prompt in encoded
             ],
             lambda done, tokens: ctx.progress.update(done, len(encoded), unit="answers", tokens=tokens),
         )
     finally:
         engine.close()
+    said = [answer_of(tokenizer, c, prompt.opened) for (_, prompt), c in zip(encoded, completions, strict=True)]
     answers = [
-        ValidationAnswer(id=row.id, prompt=row.prompt, answer=c.text.strip(), tokens=c.tokens, truncated=c.truncated)
-        for (row, _), c in zip(encoded, completions, strict=True)
+        ValidationAnswer(id=row.id, prompt=row.prompt, answer=a.text, tokens=a.tokens, truncated=a.truncated)
+        for (row, _), a in zip(encoded, said, strict=True)
     ]
     return answers, sum(c.tokens for c in completions)

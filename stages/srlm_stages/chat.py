@@ -51,6 +51,20 @@ class Traits:
     """Whether contents are lists of parts (`[{"type": "text", "text": ...}]`), as for models that also see images."""
     thoughts: tuple[Thought, ...]
 
+    @property
+    def hidden_thoughts(self) -> bool:
+        """Whether marks of thoughts may be special tokens, which engines leave out of their texts."""
+        return any(mark in self.special.called for thought in self.thoughts for mark in thought.tokens)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an engine is given."""
+
+    ids: tuple[int, ...]
+    opened: Thought | None = None
+    """The thought it ends in."""
+
 
 _TRAITS: WeakKeyDictionary[Any, tuple[str, Traits]] = WeakKeyDictionary()
 
@@ -219,6 +233,13 @@ def encode_rendered(tokenizer: Any, rendered: Rendered, prefill: str = "") -> tu
 def encode_chat(tokenizer: Any, turns: Sequence[Message], prefill: str = "") -> tuple[int, ...]:
     """Ids of a conversation up to the assistant's turn, which begins with `prefill`."""
     return encode_rendered(tokenizer, render_chat(tokenizer, turns), prefill)
+
+
+def chat_prompt(tokenizer: Any, turns: Sequence[Message], *, thinking: bool = True) -> Prompt:
+    """A conversation up to the assistant's turn; `thinking=False` ends a thought that the template has opened."""
+    rendered = render_chat(tokenizer, turns)
+    rendered = rendered if thinking else rendered.closed()
+    return Prompt(encode_rendered(tokenizer, rendered), rendered.opened)
 
 
 def encode_text(tokenizer: Any, text: str, special: bool = False) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from srlm_contract.tasks import ChooseParams, EvaluateParams
 
-from .chat import load_tokenizer, messages, render_chat
+from .chat import messages, render_chat
 from .context import StageContext
 from .engines import context_length, open_engine, rounded_length
 from .engines.choice_tokens import choice_tokens
@@ -65,7 +65,7 @@ def choices_by_model(
     ctx: StageContext, model: Path, params: EvaluateParams | ChooseParams, pairings: Sequence[Pairing]
 ) -> tuple[list[tuple[Choice | None, Choice | None]], int]:
     """(choice in each order for each pairing, tokens read), from the probabilities of A and B."""
-    tokenizer = load_tokenizer(model, ctx.chat_template())
+    tokenizer = ctx.tokenizer(model)
     limit = context_length(model)
     texts = [text for pairing in pairings for text in pairing.questions()]
     encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts]

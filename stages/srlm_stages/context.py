@@ -18,6 +18,7 @@ from srlm_contract.layout import shard_file
 from srlm_contract.store import Store
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
+from .chat import load_tokenizer, merges_system_prompt
 from .errors import BadInput, InvalidTask
 from .progress import ProgressReporter
 from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
@@ -174,6 +175,26 @@ class StageContext:
         """Text of the chat template the task asks for; None for the model's own."""
         asked = getattr(self.task.params, "chat_template", "")
         return self.template(asked, "SRLM_CHAT_TEMPLATE_FILE", BUILT_IN_CHAT_TEMPLATES) if asked else None
+
+    def tokenizer(self, model: Path, system_prompt: str = "") -> Any:
+        """The tokenizer of a model with the chat template and its arguments that the task asks for.
+
+        Says so when the template takes no system turn and `system_prompt` goes into the user's.
+        """
+        tokenizer = load_tokenizer(model, self.chat_template(), self.chat_template_kwargs())
+        if system_prompt and merges_system_prompt(tokenizer):
+            self.say_merged_system_prompt()
+        return tokenizer
+
+    def say_merged_system_prompt(self) -> None:
+        """In the log and in the manifest."""
+        if "systemPrompt" not in self.details:
+            self.details["systemPrompt"] = "at the head of the first user turn"
+            self.warn("the chat template has no system role: the system prompt goes to the head of the user's turn")
+
+    def chat_template_kwargs(self) -> Mapping[str, Any]:
+        """What every rendering of the chat template is given besides the messages."""
+        return getattr(self.task.params, "chat_template_kwargs", {})
 
     def rubric(self) -> str:
         """Text of the judge template the task asks for."""

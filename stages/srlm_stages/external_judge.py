@@ -11,6 +11,7 @@ from typing import Any
 
 from srlm_contract.spec import ExternalJudgeSpec, SamplingSpec
 
+from .answers import foreign_text
 from .engines import Completion, OnProgress
 from .errors import BadInput, NotPermitted, Temporary
 
@@ -116,4 +117,5 @@ class ExternalJudge:
                 "JudgeNotUsable",
                 f"{self.url} does not answer like an OpenAI-compatible API: {response.text[:300]}",
             ) from error
-        return Completion(str(text), tokens, choice.get("finish_reason") == "length")
+        said, whole = foreign_text(str(text))
+        return Completion(said, tokens, choice.get("finish_reason") == "length" or not whole)

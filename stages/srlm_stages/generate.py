@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.tasks import GenerateParams
 
-from .chat import encode_chat, load_tokenizer, messages
+from .answers import answer_of
+from .chat import chat_prompt, messages
 from .context import StageContext
 from .engines import Request, context_length, open_engine, rounded_length
 from .errors import BadInput
 from .rowfiles import read_all, write_rows
-from .statistics import Statistics
+from .statistics import Statistics, merge_shards
 
 
 def run(ctx: StageContext) -> Statistics:
@@ -20,23 +24,19 @@ def run(ctx: StageContext) -> Statistics:
     sampling = params.sampling
     prompts = [row for row in read_all(ctx.input("prompts"), "prompts", PromptRow) if ctx.mine(row.id)]
     model = ctx.model_path("model")
-    tokenizer = load_tokenizer(model, ctx.chat_template())
-    encoded = {row.id: encode_chat(tokenizer, messages(row.prompt, params.system_prompt)) for row in prompts}
+    tokenizer = ctx.tokenizer(model, params.system_prompt)
+    encoded = {row.id: chat_prompt(tokenizer, messages(row.prompt, params.system_prompt)) for row in prompts}
     limit = context_length(model)
-    fitting = [row for row in prompts if len(encoded[row.id]) + sampling.max_tokens <= limit]
-    if prompts and not fitting:
-        raise BadInput(
-            "InputTooLong",
-            f"none of {len(prompts)} prompts fits the model's context of {limit} tokens beside "
-            f"generation.sampling.maxTokens {sampling.max_tokens}; lower it or shorten the prompts",
-        )
+    fitting = [row for row in prompts if len(encoded[row.id].ids) + sampling.max_tokens <= limit]
+    if prompts and not fitting and ctx.shards == 1:
+        raise none_fits(len(prompts))
     if len(fitting) < len(prompts):
         ctx.warn(f"{len(prompts) - len(fitting)} of {len(prompts)} prompts are too long for the model's context")
 
     asked = [(row, sample) for row in fitting for sample in range(params.candidates)]
     requests = [
         Request(
-            encoded[row.id],
+            encoded[row.id].ids,
             seed=ctx.seed("generate", row.id, sample),
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
@@ -59,18 +59,19 @@ def run(ctx: StageContext) -> Statistics:
         finally:
             engine.close()
 
-    candidates = []
+    candidates, thoughts = [], 0
     for (row, sample), request, completion in zip(asked, requests, completions, strict=True):
-        answer = completion.text.strip()
+        answer = answer_of(tokenizer, completion, encoded[row.id].opened)
+        thoughts += answer.thought
         candidates.append(
             Candidate(
-                id=row_id(row.prompt, answer, str(sample)),
+                id=row_id(row.prompt, answer.text, str(sample)),
                 prompt_id=row.id,
                 prompt=row.prompt,
-                answer=answer,
+                answer=answer.text,
                 sample=sample,
-                tokens=completion.tokens,
-                truncated=completion.truncated,
+                tokens=answer.tokens,
+                truncated=answer.truncated,
                 seed=request.seed,
             )
         )
@@ -82,8 +83,26 @@ def run(ctx: StageContext) -> Statistics:
         "tooLong": len(prompts) - len(fitting),
         "truncated": sum(c.truncated for c in candidates),
         "empty": sum(not c.answer for c in candidates),
-        "tokens": sum(c.tokens for c in candidates),
+        "tokens": sum(c.tokens for c in completions),
         "answers": len(candidates),
         "answerTokens": sum(c.tokens for c in candidates),
         "characters": sum(len(c.answer) for c in candidates),
+        **({"thoughts": thoughts} if thoughts else {}),
     }
+
+
+def none_fits(prompts: int) -> BadInput:
+    """The error of a stage whose prompts are all too long."""
+    return BadInput(
+        "InputTooLong",
+        f"none of {prompts} prompts fits the model's context beside generation.sampling.maxTokens; lower it or "
+        "shorten the prompts (prompts.filters.maxWords)",
+    )
+
+
+def merge_generated(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Statistics of all shards. Raises BadInput InputTooLong when no prompt of any shard fits the context."""
+    merged = merge_shards(parts)
+    if merged.get("tooLong") and not merged.get("prompts"):
+        raise none_fits(int(merged["tooLong"]))
+    return merged

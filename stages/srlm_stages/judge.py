@@ -10,7 +10,7 @@ from typing import Any
 from srlm_contract.rows import Candidate, Judgement, RankedAnswer
 from srlm_contract.tasks import JudgeParams
 
-from .chat import encode_chat, load_tokenizer, messages
+from .chat import encode_chat, messages
 from .context import StageContext
 from .engines import Engine, OnProgress, context_length, open_engine, rounded_length
 from .errors import BadInput, InvalidTask
@@ -58,7 +58,7 @@ def run(ctx: StageContext) -> Statistics:
     finally:
         judge.close()
 
-    _check(rows, tally, HOPELESS if ctx.shards > 1 else 1)
+    _check(rows, tally, alone=ctx.shards == 1)
     shadow_scores = {row: score.score for row, score in zip(shadow_rows, seconds, strict=True)}
     judgements = [
         row.model_copy(
@@ -149,9 +149,11 @@ def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str], asks: 
     if not prompts:
         return _Judge(ctx, params)
     model = ctx.model_path("model")
-    tokenizer = load_tokenizer(model, ctx.chat_template())
+    tokenizer = ctx.tokenizer(model)
     limit = context_length(model)
-    longest = max(len(encode_chat(tokenizer, messages(prompt))) for prompt in prompts)
+    lengths = [len(encode_chat(tokenizer, messages(prompt))) for prompt in prompts]
+    # What fits no context is left out later: no reason to ask for a long one.
+    longest = max((length for length in lengths if length < limit), default=0)
     if longest + params.sampling.max_tokens < limit:
         limit = rounded_length(longest + params.sampling.max_tokens + 1, limit)
     ctx.progress.begin(asks, "verdicts", f"starting {params.engine.name}, loading the model")
@@ -209,16 +211,21 @@ class PartialProgress:
         return on_progress
 
 
-def _check(rows: Sequence[Judgement], tally: Tally, hopeless: int) -> None:
-    """Raises what makes going on pointless; `hopeless` verdicts and none readable is enough."""
-    if rows and tally.too_long == len(rows):
-        raise BadInput(
-            "InputTooLong",
-            f"none of {len(rows)} judge prompts fits the model's context; use a model with a longer context, "
-            "shorter answers (generation.sampling.maxTokens) or a shorter rubric",
-        )
-    if tally.asked >= hopeless and not tally.parsed:
+def _check(rows: Sequence[Judgement], tally: Tally, *, alone: bool) -> None:
+    """Raises what makes going on pointless; what other pods may do better is left to `merge_judged`."""
+    if alone and rows and tally.too_long == len(rows):
+        raise none_fits(len(rows))
+    if tally.asked >= (1 if alone else HOPELESS) and not tally.parsed:
         raise not_usable(tally.asked, f"; the first was: {tally.example[:200]!r}")
+
+
+def none_fits(rows: int) -> BadInput:
+    """The error of a judge whose prompts are all too long."""
+    return BadInput(
+        "InputTooLong",
+        f"none of {rows} judge prompts fits the model's context; use a model with a longer context, "
+        "shorter answers (generation.sampling.maxTokens) or a shorter rubric",
+    )
 
 
 def not_usable(verdicts: int, example: str = "") -> BadInput:
@@ -260,8 +267,10 @@ def _statistics(rows: Sequence[Judgement], tally: Tally, free: Tally, shadow: Ta
 
 
 def merge_judged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Statistics of all shards. Raises BadInput JudgeNotUsable when no verdict of any shard could be read."""
+    """Statistics of all shards. Raises BadInput when no verdict of any shard could be read, or no prompt fits."""
     merged = merge_shards(parts)
+    if merged.get("rows") and merged.get("tooLong") == merged["rows"]:
+        raise none_fits(int(merged["rows"]))
     if merged.get("verdicts") and not merged.get("parsed"):
         raise not_usable(int(merged["verdicts"]))
     return merged

@@ -14,7 +14,8 @@ from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import PromptsParams
 
-from .chat import encode_chat, encode_text, load_tokenizer, messages
+from .answers import answer_of
+from .chat import Prompt, chat_prompt, encode_text, messages
 from .context import StageContext
 from .engines import OnProgress, Request, context_length, open_engine, rounded_length
 from .errors import BadInput
@@ -79,9 +80,10 @@ def _written(
     if not human:
         raise BadInput("InvalidSeedData", "there are no seed prompts to show as examples; seedData gives no IFT rows")
     model = ctx.model_path("model")
-    tokenizer = load_tokenizer(model, ctx.chat_template())
+    tokenizer = ctx.tokenizer(model)
     limit = context_length(model)
     sampling = params.sampling
+    opened = _encode(tokenizer, params, human[:1]).opened
     examples = _short_enough(tokenizer, human, params), _short_enough(tokenizer, earlier, params)
     needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
     length = rounded_length(needed, limit)
@@ -102,8 +104,9 @@ def _written(
             )
             for answer in answers:
                 counts["tokens"] += answer.tokens
-                text = cleaned(answer.text)
-                refusal = "droppedTruncated" if answer.truncated else accept.refusal(text)
+                said = answer_of(tokenizer, answer, opened)
+                text = cleaned(said.text)
+                refusal = "droppedTruncated" if said.truncated else accept.refusal(text)
                 if len(rows) >= params.count:
                     counts["surplus"] += 1
                 elif refusal is not None:
@@ -146,7 +149,7 @@ def _longest_prompt(tokenizer: Any, params: PromptsParams, examples: tuple[list[
         for pool, count in zip(examples, (few.seed + few.generated, few.generated), strict=True)
         for p in sorted(pool, key=len)[-count or len(pool) :]
     ][: 2 * few.generated + few.seed]
-    return len(_encode(tokenizer, params, shown)) + 32
+    return len(_encode(tokenizer, params, shown).ids) + 32
 
 
 def _request(
@@ -165,10 +168,10 @@ def _request(
     wanted = params.few_shot.seed + params.few_shot.generated - len(generated)
     shown = draw.sample(human, min(wanted, len(human))) + generated
     draw.shuffle(shown)
-    prompt = _encode(tokenizer, params, shown)
+    prompt = _encode(tokenizer, params, shown).ids
     while len(prompt) > longest and len(shown) > 1:
         shown.pop()
-        prompt = _encode(tokenizer, params, shown)
+        prompt = _encode(tokenizer, params, shown).ids
     if len(prompt) > longest:
         raise BadInput("InputTooLong", "not even one example prompt fits the model's context; shorten prompts.sampling")
     stop = ("\n",) if params.style == "Completion" else ()
@@ -176,12 +179,12 @@ def _request(
     return Request(prompt, seed, sampling.max_tokens, sampling.temperature, sampling.top_p, stop)
 
 
-def _encode(tokenizer: Any, params: PromptsParams, shown: Sequence[str]) -> tuple[int, ...]:
+def _encode(tokenizer: Any, params: PromptsParams, shown: Sequence[str]) -> Prompt:
     if params.style == "Completion":
         lines = "".join(f"{i}. {text}\n" for i, text in enumerate(shown, 1))
-        return encode_text(tokenizer, f"{COMPLETION_LEAD}{lines}{len(shown) + 1}.", special=True)
+        return Prompt(encode_text(tokenizer, f"{COMPLETION_LEAD}{lines}{len(shown) + 1}.", special=True))
     tasks = "\n\n".join(f"Task {i}: {text}" for i, text in enumerate(shown, 1))
-    return encode_chat(tokenizer, messages(f"{CHAT_INSTRUCTION}\n\n{tasks}"))
+    return chat_prompt(tokenizer, messages(f"{CHAT_INSTRUCTION}\n\n{tasks}"))
 
 
 def _from_pool(ctx: StageContext, params: PromptsParams, accept: PromptFilter) -> tuple[list[PromptRow], Counter[str]]:

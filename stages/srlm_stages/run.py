@@ -301,11 +301,15 @@ def _commit(ctx: StageContext, outcome: Statistics, started: datetime) -> Manife
 
 
 def _merge(task: StageTask) -> Callable[[Sequence[dict[str, object]]], dict[str, object]]:
-    """How the statistics of shards become those of the whole; a judge that no shard could read is an error."""
+    """How the statistics of shards become those of the whole; what no shard could do anything with is an error."""
     if task.stage == "judge":
         from .judge import merge_judged
 
         return merge_judged
+    if task.stage == "generate":
+        from .generate import merge_generated
+
+        return merge_generated
     return merge_shards
 
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from srlm_contract.rows import Verdict
 
-from .chat import encode_chat, messages, render_chat
+from .answers import verdict_of
+from .chat import chat_prompt, messages, render_chat
 from .engines import Completion, Engine, OnProgress, Request, ScoreLine
 from .engines.choice_tokens import choice_tokens
 from .errors import BadInput
@@ -87,11 +88,13 @@ class EngineAsker:
         self._sampling, self._constrained, self._tally = sampling, constrained, tally
 
     def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
-        prompts = [encode_chat(self._tokenizer, messages(text)) for text, _ in tasks]
-        budgets = [verdict_budget(len(prompt), self._sampling.max_tokens, self._limit) for prompt in prompts]
+        # A score line is forced on what comes next: that must not be a thought.
+        thinking = not self._constrained
+        prompts = [chat_prompt(self._tokenizer, messages(text), thinking=thinking) for text, _ in tasks]
+        budgets = [verdict_budget(len(prompt.ids), self._sampling.max_tokens, self._limit) for prompt in prompts]
         requests = [
             Request(
-                prompt,
+                prompt.ids,
                 seed=seed,
                 max_tokens=budget,
                 temperature=self._sampling.temperature,
@@ -103,7 +106,10 @@ class EngineAsker:
         ]
         self._tally.tokens += sum(len(request.prompt) for request in requests)
         answers = iter(self._engine.generate(requests, on_progress))
-        return [None if budget is None else next(answers) for budget in budgets]
+        return [
+            None if budget is None else verdict_of(self._tokenizer, next(answers), prompt.opened)
+            for prompt, budget in zip(prompts, budgets, strict=True)
+        ]
 
 
 class ExternalAsker:

@@ -43,6 +43,8 @@ class SpecialTokens:
     """Id by spelling."""
     thoughts: frozenset[str] = frozenset()
     """Those that open or close a thought."""
+    called: frozenset[str] = frozenset()
+    """Those the tokenizer calls special: engines leave them out of their texts."""
     _twin: Any = field(default=None, init=False)
     _secret: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
 
@@ -67,7 +69,8 @@ class SpecialTokens:
                 or _CONTROL.fullmatch(token.content)
             )
         }
-        return cls(tokenizer, ids, frozenset(thoughts & set(ids)))
+        called |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        return cls(tokenizer, ids, frozenset(thoughts & set(ids)), frozenset(called))
 
     def spelled_in(self, text: str) -> bool:
         """Whether a text spells one."""
@@ -79,6 +82,10 @@ class SpecialTokens:
         while pattern.search(text):  # breaking one spelling may uncover another
             text = pattern.sub(lambda found: found[0][0] + mark + found[0][1:], text)
         return text
+
+    def left_out(self, text: str) -> str:
+        """`text` without the tokens: what engines answer."""
+        return self._pattern.sub("", text)
 
     def encode(self, text: str, mark: str) -> tuple[int, ...]:
         """Ids of a text in which spellings that are no tokens are marked."""

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_TOKENS = re.compile(r"<\|?\w+\|?>")
+
 
 @dataclass(frozen=True)
 class Thought:
@@ -18,6 +20,11 @@ class Thought:
 
     opening: str
     closing: str
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Spellings of the tokens that the marks may be made of."""
+        return (self.opening, self.closing, *_TOKENS.findall(self.opening + self.closing))
 
     def closed_after(self, prompt: str) -> str:
         """What ends, at once, a thought that `prompt` has opened; in the lines it was opened with."""

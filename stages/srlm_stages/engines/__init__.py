@@ -52,6 +52,8 @@ class Completion:
     tokens: int
     truncated: bool
     """Ended by `max_tokens`: not finished."""
+    ids: tuple[int, ...] = ()
+    """The tokens themselves, special ones included; empty where the engine does not tell them."""
 
 
 class Engine(Protocol):

@@ -70,7 +70,7 @@ class TransformersEngine:
             tokens += sum(len(row.tokens) for row in batch)
             if on_progress is not None:
                 on_progress(finished, tokens)
-        return [Completion(row.text, len(row.tokens), row.truncated) for row in rows]
+        return [Completion(row.text, len(row.tokens), row.truncated, tuple(row.tokens)) for row in rows]
 
     def next_token_probabilities(
         self, prompts: Sequence[tuple[int, ...]], tokens: Sequence[int], on_progress: OnProgress | None = None

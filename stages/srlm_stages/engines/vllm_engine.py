@@ -81,7 +81,7 @@ class VllmEngine:
     def generate(self, requests: Sequence[Request], on_progress: OnProgress | None = None) -> list[Completion]:
         outputs = self._run([r.prompt for r in requests], [self._parameters(r) for r in requests], on_progress)
         return [
-            Completion(o.text, len(o.token_ids), o.finish_reason == "length")
+            Completion(o.text, len(o.token_ids), o.finish_reason == "length", tuple(o.token_ids))
             for o in (output.outputs[0] for output in outputs)
         ]
 
