@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from srlm_contract.spec_storage import Storage
 from srlm_contract.status import RunStatus
 from srlm_local.demo_screen import Screen
 from srlm_local.machine import Machine, MachineError, up
+from srlm_local.podrunner.logs import log_path
 from srlm_local.programs import python
 from srlm_operator.download import read_object
 from srlm_operator.plan_report import ENDED
@@ -36,8 +39,10 @@ from srlm_operator.results import duration, results_table
 RUNS = "selfrewardingruns.selfrewarding.dev"
 NAMESPACE, NAME = "default", "demo"
 SEED = "srlm_stages/demo/seed.trees.jsonl"
-#: Answers of real data are longer than those written for the demo.
-REAL_ANSWER_TOKENS = 256
+#: Tokens of an answer that is generated, beside those that the seed data's answers have at most.
+ROOM_TOKENS = 32
+#: Minutes of the whole run on two AVX2 cores.
+USUAL_MINUTES = 15
 #: The report reads a few small files; longer than this it hangs.
 REPORT_SECONDS = 300.0
 
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed-data",
         type=Path,
         default=Path(seed) if seed else None,
-        help="Open Assistant trees instead of the demo's own (default: $SEED_DATA)",
+        help="Open Assistant trees instead of the demo's own; short answers are taken (default: $SEED_DATA)",
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished run in the folder")
 
@@ -67,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     """Runs the demo; 0 when the run succeeded."""
     console = Console(soft_wrap=True)
     try:
-        run = manifest(args)
+        run = manifest(args, console)
         return asyncio.run(_demo(args, run, console))
     except (DemoError, MachineError) as error:
         console.print(f"[red]error:[/] {error}", highlight=False)
@@ -78,23 +83,40 @@ class DemoError(Exception):
     """The demo cannot start; the message says why and what to do."""
 
 
-def manifest(args: argparse.Namespace) -> dict[str, Any]:
+def manifest(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """The demo run with the paths of this machine; fetches the model when it is not there."""
     run: dict[str, Any] = YAML(typ="safe").load(_sample().read_text())
     run["metadata"] = {"name": NAME, "namespace": NAMESPACE}
     spec = run["spec"]
-    if args.seed_data is not None:
-        if not args.seed_data.is_file():
-            raise DemoError(
-                f"seed data {args.seed_data} is not a file: name Open Assistant trees (JSON lines)"
-            )
-        spec["seedData"]["ift"]["maxAnswerTokens"] = REAL_ANSWER_TOKENS
-    spec["seedData"]["uri"] = (args.seed_data or _seed()).resolve().as_uri()
-    spec["baseModel"]["uri"] = _model(args.model).as_uri()
+    if args.seed_data is not None and not args.seed_data.is_file():
+        raise DemoError(f"seed data {args.seed_data} is not a file: name Open Assistant trees (JSON lines)")
+    model = _model(args.model)
+    spec["baseModel"]["uri"] = model.as_uri()
+    _choose_seed(args.seed_data or _seed(), model, args.folder, spec, console)
     if importlib.util.find_spec("vllm") is None:
         for stage in ("judge", "prompts", "generate", "evaluate"):
             spec["stages"][stage]["engine"] = {"name": "transformers"}
     return run
+
+
+def _choose_seed(source: Path, model: Path, folder: Path, spec: dict[str, Any], console: Console) -> None:
+    """Puts into `spec` the part of a seed file that suits a small model, and limits that fit its answers."""
+    name = f"{sha256(source.read_bytes()).hexdigest()[:12]}.trees.jsonl"
+    result = folder.with_name(f"{folder.name}-seed") / name  # outside the folder, which makes way for a new run
+    command = python("-m", "srlm_stages.demo.seed", str(source), str(model), str(result))
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise DemoError(f"seed data {source} cannot be used; see above")
+    found = json.loads(made.stdout.splitlines()[-1])
+    spec["seedData"]["uri"] = result.resolve().as_uri()
+    spec["seedData"]["ift"]["maxAnswerTokens"] = found["answerTokens"]
+    spec["generation"]["sampling"]["maxTokens"] = found["answerTokens"] + ROOM_TOKENS
+    console.print(
+        f"Seed data: {found['prompts']} of {found['of']} prompts with {found['answers']} answers of at most "
+        f"{found['answerTokens']} tokens, the shortest first, from {source}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _sample() -> Path:
@@ -132,15 +154,15 @@ async def _demo(args: argparse.Namespace, run: dict[str, Any], console: Console)
     async with up(args.folder) as machine:
         run["spec"]["storage"] = {**machine.storage, "uri": machine.storage["uri"] + "/demo"}
         _apply(machine, run, console)
-        console.print(f"Watch along: [bold]kubectl --kubeconfig {machine.kubeconfig} get srr,jobs,pods[/]\n")
-        ended = await _watch(machine, console, stop)
+        _say_what_is_normal(machine, console)
+        ended = await _watch(machine, run["spec"]["iterations"], console, stop)
         took = time.monotonic() - started
         page = await _page(machine, run, console, stop) if ended else None
         status = _status(machine)
     if not ended:
         console.print("\nStopped; no process is left. `make demo` again goes on from here.")
         return 130
-    _tell(status, run, args.folder, took, console)
+    _tell(status, run, args.folder, took, console, own_seed=args.seed_data is None)
     if page is not None:
         file = args.folder / "report.html"
         file.write_bytes(page)
@@ -163,17 +185,45 @@ def _apply(machine: Machine, run: dict[str, Any], console: Console) -> None:
         return
     if old["spec"]["seedData"]["uri"] != run["spec"]["seedData"]["uri"]:
         raise DemoError(
-            f"an unfinished demo with seed data {old['spec']['seedData']['uri']} is in {machine.folder}: "
+            f"an unfinished demo with other seed data ({old['spec']['seedData']['uri']}) is in {machine.folder}: "
             "run `make demo` with the same SEED_DATA, or `srlm demo --fresh` to forget it"
         )
     console.print("Going on with the unfinished run default/demo.")
 
 
-async def _watch(machine: Machine, console: Console, stop: asyncio.Event) -> bool:
+def _say_what_is_normal(machine: Machine, console: Console) -> None:
+    lines = (
+        f"It takes about {USUAL_MINUTES} minutes on two cores with nothing else to do, and as much longer as they are "
+        "shared. Every stage is a process of its own: it imports PyTorch and loads the model before it has a first "
+        "figure to show, which takes up to a minute, several on a busy machine.",
+        f"Logs of the pods: {logs_of(machine)}/*/containers/*/0.log, or kubectl logs",
+        f"Watch along: [bold]kubectl --kubeconfig {machine.kubeconfig} get srr,jobs,pods[/]\n",
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def logs_of(machine: Machine) -> Path:
+    """Folder with a folder for each pod, by its UID."""
+    return machine.folder / "node" / "pods"
+
+
+def _log(machine: Machine) -> Path | None:
+    """What the pod writes that runs now."""
+    for pod in machine.cluster.list("pods", NAMESPACE):
+        statuses = (pod.get("status") or {}).get("containerStatuses") or []
+        for container in statuses:
+            if "running" in container.get("state", {}):
+                folder = logs_of(machine) / pod["metadata"]["uid"]
+                return log_path(folder, container["name"], container.get("restartCount", 0))
+    return None
+
+
+async def _watch(machine: Machine, iterations: int, console: Console, stop: asyncio.Event) -> bool:
     """Shows the run until it ends (True) or the person stops it (False)."""
     failed = asyncio.create_task(machine.wait())
     try:
-        with Screen(console) as screen:
+        with Screen(console, iterations, lambda: _log(machine)) as screen:
             while not stop.is_set():
                 if failed.done():
                     failed.result()
@@ -214,7 +264,9 @@ async def _page(machine: Machine, run: dict[str, Any], console: Console, stop: a
     return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), keys)
 
 
-def _tell(status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console) -> None:
+def _tell(
+    status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console, *, own_seed: bool
+) -> None:
     console.print()
     if status.phase != "Succeeded":
         for condition in status.conditions:
@@ -228,7 +280,7 @@ def _tell(status: RunStatus, run: dict[str, Any], folder: Path, took: float, con
     constrained = spec["judging"].get("constrain", "None") != "None"
     title = f"Self-rewarding run default/demo, {duration(took)} on this machine"
     console.print(results_table(status, title=title, constrained=constrained))
-    if spec["seedData"]["uri"].endswith(SEED):
+    if own_seed:
         console.print(
             "[dim]The ranks of the demo's seed data were not given by annotators: see its README.[/]"
         )

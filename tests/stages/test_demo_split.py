@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from srlm_contract.spec import RunSpec
 from srlm_contract.yaml12 import load_documents
+from srlm_stages.demo.seed import answer_limit, chosen, token_counter
 from srlm_stages.seed_formats import read_seed_data
 from srlm_stages.split import split_prompts
 
+pytestmark = pytest.mark.heavy  # what the demo takes depends on the tokens of its model, which `make heavy` fetches
+
 ROOT = Path(__file__).parents[2]
+MODEL = ROOT / os.environ.get("MODEL", ".cache/models/smollm2-135m-instruct")
 DEMO = ROOT / "stages/srlm_stages/demo"
 
 
@@ -17,8 +24,12 @@ def test_the_stated_split_is_the_real_one() -> None:
     (document,) = load_documents((ROOT / "crds/samples/demo.yaml").read_text(encoding="utf-8"))
     spec = RunSpec.parse(document["spec"])
     data = spec.seed_data
+    prompts = read_seed_data(DEMO / "seed.trees.jsonl", data.format, data.language).prompts
+    length = token_counter(MODEL)
+    limit = answer_limit(prompts, length)
+    assert limit == data.ift.max_answer_tokens
     split = split_prompts(
-        read_seed_data(DEMO / "seed.trees.jsonl", data.format, data.language).prompts,
+        chosen(prompts, limit, length),
         seed=spec.seed,
         ift_examples=data.ift.max_examples,
         heldout_answers=data.eft.held_out_examples,

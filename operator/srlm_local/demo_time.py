@@ -1,0 +1,57 @@
+"""How long the rest of the demo takes: what its stages usually take, at the pace of this machine so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from srlm_contract.status import RunStatus, StageStatus
+from srlm_operator.times import parse
+
+#: Seconds of each stage on two AVX2 cores with nothing else to do.
+FIRST: Mapping[str, float] = {
+    "data": 5, "sft-ift": 50, "judge-ranked": 60, "select": 4, "sft": 60, "judge-heldout": 45, "evaluate": 40,
+}  # fmt: skip
+LATER: Mapping[str, float] = {
+    "prompts": 45, "generate": 70, "judge": 90, "pairs": 4, "train": 70, "judge-heldout": 45, "evaluate": 55,
+}  # fmt: skip
+#: How much the usual times count beside those seen, in seconds: the first short stages say little.
+PRIOR_SECONDS = 60.0
+
+
+def usual_seconds(iterations: int) -> dict[str, float]:
+    """Seconds by node id, such as `1/judge`, for a whole run."""
+    found = {f"0/{name}": seconds for name, seconds in FIRST.items()}
+    for iteration in range(1, iterations + 1):
+        found |= {f"{iteration}/{name}": seconds for name, seconds in LATER.items()}
+    return found
+
+
+def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
+    """Seconds until the last stage is done. A stage that takes longer than usual lengthens those to come, too."""
+    usual = usual_seconds(iterations)
+    records = {f"{n}/{s.name}": s for n, iteration in enumerate(status.iterations) for s in iteration.stages}
+    took = expected = PRIOR_SECONDS
+    for node, record in records.items():
+        spent = _spent(record, now)
+        if node not in usual or spent is None:
+            continue
+        if record.state == "Succeeded" or spent > usual[node]:  # of a running one this is a lower bound
+            took, expected = took + spent, expected + usual[node]
+    pace = took / expected
+    left = 0.0
+    for node, seconds in usual.items():
+        known = records.get(node)
+        if known is None or known.state == "Pending":
+            left += seconds * pace
+        elif known.state != "Succeeded":
+            left += max(seconds * pace - (_spent(known, now) or 0.0), status.progress.eta_seconds or 0.0)
+    return left
+
+
+def _spent(record: StageStatus, now: datetime) -> float | None:
+    """Seconds since a stage began, or that it took."""
+    began = parse(record.started_at)
+    if began is None or record.reused:
+        return None
+    return max(0.0, ((parse(record.finished_at) or now) - began).total_seconds())
