@@ -17,6 +17,7 @@ from .errors import BadInput, InvalidTask
 from .external_judge import ExternalJudge
 from .rowfiles import read_all, write_rows
 from .rubric import Rubric
+from .score_words import SCORE_LEAD
 from .scoring import (
     Asker,
     EngineAsker,
@@ -49,6 +50,7 @@ def run(ctx: StageContext) -> Statistics:
     seconds_asked = _asks(params, params.shadow_scorer.scorer, shadow_rows)
     progress = PartialProgress(ctx, _asks(params, params.scorer, tasks), len(free_rows), seconds_asked)
     judge = _open(ctx, params, [task.prompt for task in tasks], progress.total)
+    judge.lead = rubric.lead
     try:
         scores = judge.score(params.scorer, tasks, tally, progress.part(0))
         judge.ask_freely([by_id[row] for row in free_rows], free, progress.part(1))
@@ -92,6 +94,8 @@ class _Judge:
     tokenizer: Any = None
     limit: int = 0
     external: ExternalJudge | None = None
+    lead: str = SCORE_LEAD
+    """What the rubric's score line begins with."""
 
     def score(self, scorer: str, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
         """Score tasks with one of the scorers; `None` scores nothing."""
@@ -102,7 +106,7 @@ class _Judge:
             assert self.engine is not None  # _open refuses an external judge with this scorer
             return expected_scores(
                 tasks, self.engine, self.tokenizer, self.limit,
-                min_mass=params.min_digit_mass, tally=tally, on_progress=on_progress,
+                min_mass=params.min_digit_mass, tally=tally, lead=self.lead, on_progress=on_progress,
             )  # fmt: skip
         return sampled_scores(
             tasks,
@@ -112,6 +116,7 @@ class _Judge:
             max_reasks=params.max_reasks,
             seed_of=lambda row, sample: self.ctx.seed("judge", row, sample),
             tally=tally,
+            lead=self.lead,
             on_progress=on_progress,
         )
 
@@ -121,14 +126,14 @@ class _Judge:
             sampled_scores(
                 tasks, self._asker(False, tally), samples=1, min_valid=1, max_reasks=0,
                 seed_of=lambda row, sample: self.ctx.seed("judge-free", row, sample), tally=tally,
-                on_progress=on_progress,
+                lead=self.lead, on_progress=on_progress,
             )  # fmt: skip
 
     def _asker(self, constrained: bool, tally: Tally) -> Asker:
         if self.external is not None:
             return ExternalAsker(self.external)
         assert self.engine is not None
-        return EngineAsker(self.engine, self.tokenizer, self.limit, self.params.sampling, constrained, tally)
+        return EngineAsker(self.engine, self.tokenizer, self.limit, self.params.sampling, constrained, tally, self.lead)
 
     def close(self) -> None:
         if self.external is not None:

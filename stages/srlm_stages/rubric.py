@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import BadInput
+from .score_words import SCORE_LEAD, score_lead
 
 DEFAULT_RUBRIC = "additive-v1"
 
@@ -48,6 +49,8 @@ class Rubric:
     before: str
     between: str
     after: str
+    lead: str = SCORE_LEAD
+    """What the score line begins with that the template asks for."""
 
     @classmethod
     def parse(cls, text: str) -> Rubric:
@@ -65,7 +68,7 @@ class Rubric:
                 "the rubric template must have {question} before {answer} (prefix caching)",
             )
         before, _, between, _, after = _PLACEHOLDER.split(text)
-        return cls(before, between, after)
+        return cls(before, between, after, score_lead(text))
 
     def fill(self, question: str, answer: str) -> str:
         """The whole judge task. Braces in question and answer stay what they are."""

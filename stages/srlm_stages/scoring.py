@@ -15,10 +15,10 @@ from .engines import Completion, Engine, OnProgress, Request, ScoreLine
 from .engines.choice_tokens import choice_tokens
 from .errors import BadInput
 from .external_judge import Ask, ExternalJudge
+from .score_words import SCORE_LEAD, label_of
 from .verdict import parse_score
 
 DIGITS = "012345"
-SCORE_LEAD = "Score: "
 #: Fewest tokens a verdict gets when a long prompt leaves less than the wanted number.
 MIN_VERDICT_TOKENS = 96
 #: Tokens kept for the score line when the text before it is bounded in characters (a character needs at most one).
@@ -82,8 +82,11 @@ class EngineAsker:
     """Asks a model in an engine of ours."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Any, limit: int, sampling: Any, constrained: bool, tally: Tally
-    ) -> None:
+        self, engine: Engine, tokenizer: Any, limit: int, sampling: Any, constrained: bool, tally: Tally,
+        lead: str = SCORE_LEAD,
+    ) -> None:  # fmt: skip
+        """lead: what the score line begins with when it is forced."""
+        self._lead = lead
         self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
         self._sampling, self._constrained, self._tally = sampling, constrained, tally
 
@@ -99,7 +102,7 @@ class EngineAsker:
                 max_tokens=budget,
                 temperature=self._sampling.temperature,
                 top_p=self._sampling.top_p,
-                constraint=ScoreLine(budget - SCORE_LINE_TOKENS) if self._constrained else None,
+                constraint=score_line(budget, self._lead) if self._constrained else None,
             )
             for prompt, budget, (_, seed) in zip(prompts, budgets, tasks, strict=True)
             if budget is not None
@@ -122,6 +125,12 @@ class ExternalAsker:
         return self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress)
 
 
+def score_line(budget: int, lead: str) -> ScoreLine:
+    """The constraint that leaves room for the score line in `budget` tokens; a byte of `lead` needs at most one."""
+    room = budget - SCORE_LINE_TOKENS - max(0, len(lead.encode()) - len(SCORE_LEAD))
+    return ScoreLine(max(room, 1), lead)
+
+
 def verdict_budget(prompt_tokens: int, wanted: int, limit: int) -> int | None:
     """Tokens a verdict may have: what is wanted, or what the context leaves; None when that is too little."""
     room = limit - prompt_tokens
@@ -137,10 +146,12 @@ def sampled_scores(
     max_reasks: int,
     seed_of: SeedOf,
     tally: Tally,
+    lead: str = SCORE_LEAD,
     on_progress: OnProgress | None = None,
 ) -> list[Score]:
     """Mean of `samples` verdicts for each task; unreadable ones are asked again with another seed.
 
+    lead: what the rubric's score line begins with.
     A task that does not fit the context has no verdicts. Fewer than `min_valid` readable verdicts: no score.
     """
     verdicts: dict[tuple[int, int], Verdict] = {}
@@ -158,7 +169,7 @@ def sampled_scores(
             if answer is None:
                 too_long.add(i)
                 continue
-            score = parse_score(answer.text)
+            score = parse_score(answer.text, label_of(lead))
             tally.add(answer, score)
             verdicts[i, j] = Verdict(text=answer.text, score=score, seed=seed, asks=ask + 1)
         missing = [k for k in missing if k in verdicts and verdicts[k].score is None]
@@ -181,15 +192,16 @@ def expected_scores(
     *,
     min_mass: float,
     tally: Tally,
+    lead: str = SCORE_LEAD,
     on_progress: OnProgress | None = None,
 ) -> list[Score]:
-    """Σ s·p / Σ p over the digits 0 .. 5 right after `Score: `; Σ p is the digit mass.
+    """Σ s·p / Σ p over the digits 0 .. 5 right after `lead`, the rubric's `Score: `; Σ p is the digit mass.
 
     The model gives its score without reasoning first, unlike the paper's judge. Below `min_mass` the verdict is
     unusable: the model wanted to say something else.
     """
     encoded = [
-        choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), SCORE_LEAD, DIGITS) for task in tasks
+        choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), lead, DIGITS) for task in tasks
     ]
     fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
     tally.too_long += len(tasks) - len(fitting)

@@ -4,45 +4,65 @@ Three kinds of places are looked at, the surest first: a line of its own (`Score
 within a line, and prose (`a score of 4`). The first kind that occurs decides; within it the last valid score counts,
 since models reason first and often mention other scores on the way. Scores beyond 0 .. 5, on another scale (`8/10`),
 ranges (`0-5`), sums without a total (`1 + 1`; of `1 + 1 = 2` the total counts) and quoted examples within a line are
-not valid.
+not valid. The score's name is the one the rubric asks for (`Rubric.lead`); usual words of some languages count too.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from .score_words import AMBIGUOUS, BESIDE, JOINED, SPACED, UNIT, plain
 
 MIN_SCORE, MAX_SCORE = 0.0, 5.0
 
-_MARKS = r"[\s*_`\"'“”‘’(\[<{#>|]*"
+_MARKS = r"[\s*_`\"'“”‘’«»„「」『』【】《》(\[<{#>|]*"
 _SUM = r"(?:\d+(?:\s*\+\s*\d+)+\s*=[\s*_`]*)?"
+_OUT_OF = r"(?:/|out\s+of\b|of\b|sur\b|de\b|von\b|su\b|van\b|av\b|из\b|з\b|\(?(?:满分|滿分|満点))"
+_TO = r"(?:-|–|—|~|\+|=|to\b|or\b|à\b|bis\b|oder\b|до\b|至|到|から)"
 _NUMBER = (
     rf"{_SUM}"
     r"(?P<sign>[-−+]?)\s?(?P<number>\d+(?:[.,]\d+)?)"
     r"(?![\d%])(?![.,]\d)(?!\s*%)"
-    r"(?![^\S\r\n]*(?:-|–|—|\+|=|to\b|or\b)\s*\d)"
-    r"[\s*_`]*(?:(?:/|out\s+of\b|of\b)[\s*_`]*(?P<scale>\d+(?:\.\d+)?))?"
+    rf"(?![^\S\r\n]*{_TO}\s*\d)"
+    rf"[\s*_`]*(?:[分点點점]?[\s*_`]*{_OUT_OF}[\s*_`]*(?P<scale>\d+(?:\.\d+)?))?"
 )
-_WORD = r"(?:(?:total|final|overall|my|the)\s+)*(?:score|points)\b"
 _NOTE = r"(?:\s*\([^)\n]{0,40}\))?"
-_COLON = rf"{_WORD}{_NOTE}{_MARKS}[:=：]{_MARKS}(?:\\boxed\{{)?"
-
-_LINE = re.compile(
-    rf"^[\s*_#>`\"'“•\-]*{_COLON}{_NUMBER}[\s*_`\"'”’)\]>}}|.!]*(?:points?|stars?)?[\s*_`.!]*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_INLINE = re.compile(rf"(?P<quote>[\"'“‘`]?)\b{_COLON}{_NUMBER}", re.IGNORECASE)
-_PROSE = re.compile(rf"\b{_WORD}\s+(?:is|of|would be|:)?\s*{_MARKS}{_NUMBER}", re.IGNORECASE)
+_IS = r"(?:\s+(?:is|of|would be|es|de|é|est|de|ist|von|è|di|:)?\s*|\s*(?:为|為|是|は|이|는|은)\s*)"
 
 
-def parse_score(text: str) -> float | None:
-    """The total a verdict gives, 0 .. 5, or None when none can be read."""
-    lines = list(_LINE.finditer(text))
+@lru_cache(maxsize=8)
+def _places(label: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """(line of its own, within a line, prose) for a rubric's label beside the usual words; empty for these alone."""
+    own = re.escape(label).replace(r"\ ", r"\s+")
+    before = r"(?<!\w)" if label[:1].isascii() else ""
+    mine = rf"{before}{own}|" if label else ""
+    spaced, joined, unclear = ("|".join(words) for words in (SPACED, JOINED, AMBIGUOUS))
+    word = rf"(?:{mine}(?<!\w)(?:{BESIDE}\s+)*(?:{spaced})\b(?:\s+{BESIDE})?|(?:{BESIDE}\s*)*(?:{joined}))"
+    on_line = rf"(?:{word}|(?:{BESIDE}\s+)*(?:{unclear})\b(?:\s+{BESIDE})?)"
+    colon = rf"{_NOTE}{_MARKS}[:=]{_MARKS}(?:\\boxed\{{)?"
+    end = rf"[\s*_`\"'”’«»」』】)\]>}}|.!。]*{UNIT}?[\s*_`.!。\"'”’»」』)\]]*$"
+    return (
+        re.compile(rf"^[\s*_#>`\"'“„«「『【•\-]*{on_line}{colon}{_NUMBER}{end}", re.IGNORECASE | re.MULTILINE),
+        re.compile(rf"(?P<quote>[\"'“‘`«「『]?)\s?{word}{colon}{_NUMBER}", re.IGNORECASE),
+        re.compile(rf"{word}{_IS}{_MARKS}{_NUMBER}", re.IGNORECASE),
+    )
+
+
+def parse_score(text: str, label: str = "") -> float | None:
+    """The total a verdict gives, 0 .. 5, or None when none can be read.
+
+    label: what the rubric calls the total, such as `Puntuación`.
+    """
+    text = plain(text)
+    line, inline, prose = _places(plain(label))
+    lines = list(line.finditer(text))
     if lines:
         return _last_valid(lines)
-    inline = [match for match in _INLINE.finditer(text) if not _quoted(text, match)]
-    if inline:
-        return _last_valid(inline)
-    return _last_valid([match for match in _PROSE.finditer(text) if not _hypothetical(text, match)])
+    within = [match for match in inline.finditer(text) if not _quoted(text, match)]
+    if within:
+        return _last_valid(within)
+    return _last_valid([match for match in prose.finditer(text) if not _hypothetical(text, match)])
 
 
 def _last_valid(matches: list[re.Match[str]]) -> float | None:
@@ -65,7 +85,7 @@ def _value(match: re.Match[str]) -> float | None:
 
 def _quoted(text: str, match: re.Match[str]) -> bool:
     """Whether the words `Score: x` stand in quotation marks or code: an example, not a verdict."""
-    return bool(match["quote"]) and text[match.end() : match.end() + 2].lstrip(" .")[:1] in set("\"'”’`")
+    return bool(match["quote"]) and text[match.end() : match.end() + 2].lstrip(" .")[:1] in set("\"'”’`»」』")
 
 
 def _hypothetical(text: str, match: re.Match[str]) -> bool:

@@ -20,6 +20,7 @@ from srlm_contract.tasks import (
     SourceRef,
 )
 from srlm_stages.errors import BadInput
+from srlm_stages.rubric import BUILT_IN_RUBRICS
 from stage_world import QUESTIONS, World
 from tiny_model import build_tiny_model
 
@@ -123,6 +124,21 @@ def test_constrained_verdicts_can_all_be_read(world: World, model: Path, shards:
     assert statistics["freeParsed"] < 4
     assert statistics["meanScore"] == pytest.approx(sum(r.score for r in rows) / 12)
     assert sum(world.manifest(result).statistics["scores"].values()) == 24
+
+
+def test_a_translated_rubric_has_its_own_score_line(
+    world: World, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUILT_IN_RUBRICS, "zh", "请评分。\n{question}\n{answer}\n最后写一行“得分：”和总分。")  # type: ignore[attr-defined]
+    params = JudgeParams(
+        rubric="zh", samples=1, min_valid_samples=1, constrain="ScoreLine", engine=ENGINE,
+        shadow_scorer=ShadowScorerSpec(scorer="ExpectedScore", sample=3), min_digit_mass=0.0,
+        sampling=SamplingSpec(temperature=1.0, top_p=1.0, max_tokens=40),
+    )  # fmt: skip
+    result = world.run(world.task(params, inputs={"candidates": candidates(world)}, model=model))
+    rows = world.rows(result, "judgements.jsonl", Judgement)
+    assert all(row.verdicts[0].text.splitlines()[-1] == f"得分：{row.score:g}" for row in rows)
+    assert result.statistics["shadowParsed"] == 3
 
 
 def test_a_judge_that_never_gives_a_score_is_an_error(world: World, model: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm_stages.comparing import Pairing, choice, read_choice
+from srlm_stages.engines import Completion
 from srlm_stages.errors import BadInput
 from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt
+from srlm_stages.score_words import label_of, score_lead
+from srlm_stages.scoring import Tally, Task, sampled_scores, score_line
+from srlm_stages.verdict import parse_score
 
 
 def test_the_built_in_rubric_is_additive_and_shares_its_beginning() -> None:
@@ -31,6 +38,81 @@ def test_templates_that_cannot_be_used(template: str, problem: str) -> None:
     with pytest.raises(BadInput, match=problem) as failure:
         Rubric.parse(template)
     assert failure.value.reason == "TemplateNotUsable"
+
+
+@pytest.mark.parametrize(
+    ("asks", "lead"),
+    [
+        ("请评分。最后一行只写总分：\n得分：<0到5的总分>", "得分："),
+        ("最后给出得分：<0-5>", "得分："),
+        ("**得分：** [0-5]", "得分："),
+        ("請給出一行「評分：」和總分。", "評分："),
+        ("評点: 0-5", "評点: "),
+        ("Termina con Puntuación: <0-5>", "Puntuación: "),
+        ('Concluye con el formato: "Puntuación: <puntos totales>"', "Puntuación: "),
+        ("Termine par une ligne « Note : X/5 ».", "Note : "),
+        ("Итоговая оценка: [0-5]", "Итоговая оценка: "),
+        ("النتيجة: <0-5>", "النتيجة: "),
+        ("คะแนน: ___", "คะแนน: "),
+        ("Puntazioa: <0-5>\nArrazoia: <zergatik>", "Puntazioa: "),
+        ("Endnote: <0 bis 5>", "Endnote: "),
+        ("Justification: <why>\n**Score:** <0-5>", "Score: "),
+        ("Score: <0-5>\nReason: <at most 10 words>", "Score: "),
+        ("Rating: 0-5", "Rating: "),
+        ("Verdict: <0-5>", "Verdict: "),
+        ("- Relevance: 1 point\n- Depth: 2 points\nGive the total.", "Score: "),
+        ("Question and answer follow.", "Score: "),
+        (BUILT_IN_RUBRICS[DEFAULT_RUBRIC], "Score: "),
+    ],
+)
+def test_the_score_line_a_template_asks_for(asks: str, lead: str) -> None:
+    """The constraint allows it, and what it allows is read."""
+    text = asks if "{question}" in asks else f"{asks}\n\nQuestion: {{question}}\nAnswer: {{answer}}"
+    assert Rubric.parse(text).lead == lead
+    if "{question}" not in asks:
+        assert Rubric.parse(f"Question: {{question}}\nAnswer: {{answer}}\n\n{asks}").lead == lead
+    constraint = score_line(200, lead)
+    verdict = f"It helps.\n{lead}4"
+    assert re.fullmatch(constraint.regex, verdict)
+    assert parse_score(verdict, label_of(lead)) == 4
+    assert parse_score(f"It helps. So {lead}3, since it is short.", label_of(lead)) == 3
+
+
+def test_a_template_that_ends_with_its_label() -> None:
+    assert Rubric.parse("{question}\n{answer}\nOcjena:").lead == "Ocjena: "
+
+
+@given(st.text(max_size=200))
+def test_any_template_has_a_score_line_that_can_be_read(text: str) -> None:
+    lead = score_lead(text)
+    assert re.fullmatch(score_line(400, lead).regex, f"x\n{lead}2")
+    assert parse_score(f"x\n{lead}2", label_of(lead)) == 2
+
+
+def test_the_score_line_has_its_room() -> None:
+    assert score_line(100, "Score: ").max_characters == 100 - 14
+    assert score_line(100, "النتيجة: ").max_characters < 100 - 14
+    assert score_line(10, "النتيجة: ").max_characters == 1
+
+
+class Judging:
+    """Answers tasks with given verdicts."""
+
+    def __init__(self, *verdicts: str) -> None:
+        self.verdicts = list(verdicts)
+
+    def ask(self, tasks: Any, on_progress: Any) -> list[Completion | None]:
+        return [Completion(self.verdicts.pop(0), 3, truncated=False) for _ in tasks]
+
+
+def test_verdicts_are_read_by_the_label_of_the_template() -> None:
+    tally = Tally()
+    (score,) = sampled_scores(
+        [Task("1", "Epaitu.")], Judging("Ona da.\nPuntazioa: 4", "Puntazioa: 2", "Bikaina!"), samples=3, min_valid=2,
+        max_reasks=0, seed_of=lambda row, sample: sample, tally=tally, lead="Puntazioa: ",
+    )  # fmt: skip
+    assert [verdict.score for verdict in score.verdicts] == [4, 2, None]
+    assert (score.score, tally.parsed, tally.asked) == (3, 2, 3)
 
 
 @given(st.text(), st.text())

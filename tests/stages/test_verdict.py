@@ -93,6 +93,45 @@ def test_unreadable_is_absent(case: str) -> None:
     assert parse_score(UNREADABLE[case]) is None
 
 
+TRANSLATED = {
+    "得分：4": 4, "评分: 4/5": 4, "总分：4分": 4, "最终得分：4分（满分5分）": 4, "得分：４／５": 4,
+    "因此得分：3，因为它很短。": 3, "「得分：4」": 4, "**得分：** 2": 2, "得分为4": 4, "スコア：4": 4,
+    "総合評価：3点": 3, "得点は4です": 4, "점수: 4점": 4, "Puntuación: 4": 4, "Puntuación total: 4 de 5": 4,
+    "La puntuación es 4.": 4, "Pontuação: 3,5": 3.5, "Nota: 4": 4, "Note : 4": 4, "Note\u202f: 4/5": 4,
+    "Note finale : 3 sur 5": 3, "Punteggio: 2 su 5": 2, "Gesamtpunktzahl: 4": 4, "Punkte: 4 von 5 Punkten": 4,
+    "Bewertung: 4/5": 4, "Оценка: 3,5": 3.5, "Итоговая оценка: 4 из 5": 4, "Оцінка: 1": 1, "النتيجة: ٤": 4,
+    "النتيجة: ٤٫٥": 4.5, "\u200fالنتيجة:\u200f ٤/٥": 4, "अंक: ३": 3, "คะแนน: ๔": 4, "امتیاز: ۴": 4,
+    "Puan: 4": 4, "Điểm: 4": 4, "Ocena: 2": 2, "Βαθμολογία: 5": 5, "ציון: 4": 4,
+    # No scores: another scale, a range, beyond the range, a word that means something else.
+    "得分：4分（满分10分）": None, "Note : 4 sur 10": None, "Puntuación: 0-5": None, "得分：0到5": None,
+    "得分：7": None, "得分：<0到5的总分>": None, "Note: this covers 4 of the 5 parts.": None,
+    "Please note: 4": None, "النتيجة: ٩": None, "Оценка: 0–5": None, "Note 3 explains it.": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verdict", TRANSLATED)
+def test_verdicts_in_other_languages(verdict: str) -> None:
+    assert parse_score(f"...\n{verdict}\n") == TRANSLATED[verdict]
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict", "score"),
+    [
+        ("Puntazioa", "Puntazioa: 4", 4),
+        ("Puntazioa", "**Puntazioa:** 4/5", 4),
+        ("Puntazioa", "Horregatik Puntazioa: 2 da.", 2),
+        ("Total points", "Total  points : 3", 3),
+        ("Puntazioa", "Score: 3", 3),
+        ("Note", "So Note: 3, all in all.", 3),
+        ("C.(x", "C.(x: 3", 3),
+        ("Puntazioa", "Arrazoia: 4", None),
+        ("", "Puntazioa: 4", None),
+    ],
+)
+def test_the_label_of_the_rubric_counts(label: str, verdict: str, score: float | None) -> None:
+    assert parse_score(verdict, label) == score
+
+
 prose = st.text(alphabet=string.ascii_letters + " ,;\n", max_size=200).filter(
     lambda t: "score" not in t.lower() and "points" not in t.lower()
 )

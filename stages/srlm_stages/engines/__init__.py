@@ -5,6 +5,7 @@ A request is one sample: token ids in, seeded sampling, text out. An engine keep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,16 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """Forces an answer into `<one line of at most max_characters><newline>Score: <0 to 5>`."""
+    """Forces an answer into `<one line of at most max_characters><newline><lead><0 to 5>`."""
 
     max_characters: int
+    lead: str = "Score: "
+    """What the score line begins with."""
 
     @property
     def regex(self) -> str:
-        return rf"[^\n]{{1,{self.max_characters}}}\nScore: [0-5]"
+        lead = re.sub(r"([.^$*+?{}\[\]\\|()/])", r"\\\1", self.lead)
+        return rf"[^\n]{{1,{self.max_characters}}}\n{lead}[0-5]"
 
 
 @dataclass(frozen=True)

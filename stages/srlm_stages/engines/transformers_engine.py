@@ -140,7 +140,7 @@ class TransformersEngine:
         """Free text on one line, then the tokens of the score line, then one digit."""
         constraint = row.request.constraint
         assert constraint is not None
-        lead, digits = self._score_line()
+        lead, digits = self._score_line(constraint.lead)
         if not row.scoring:
             banned = [] if row.tokens else [*self._ends, *self._tokens_with_newline()]
             token = self._sample(row, logits, banned=banned)
@@ -162,8 +162,8 @@ class TransformersEngine:
         return token
 
     @lru_cache(maxsize=1)  # noqa: B019 - one engine a process, closed at its end
-    def _score_line(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return choice_tokens(self._tokenizer, "\n", "Score: ", "012345")
+    def _score_line(self, lead: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return choice_tokens(self._tokenizer, "\n", lead, "012345")
 
     @lru_cache(maxsize=1)  # noqa: B019 - as above
     def _tokens_with_newline(self) -> list[int]:
