@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test test-cluster lint unit heavy bench crds locks clean
+.PHONY: help venv demo model test test-cluster test-store lint unit heavy bench crds locks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,12 @@ test-cluster: venv  ## the operator's tests on the cluster of KUBECONFIG, with t
 	@test -n "$${KUBECONFIG:-}" || { echo "error: KUBECONFIG must name the cluster to test on: an empty one, as the" \
 		"tests install and remove the definition of runs" >&2; exit 1; }
 	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster -o timeout=600 -p no:cacheprovider
+
+test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDPOINT, _BUCKET and AWS_*
+	@test -n "$${SRLM_TEST_S3_ENDPOINT:-}" || { echo "error: SRLM_TEST_S3_ENDPOINT, SRLM_TEST_S3_BUCKET," \
+		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must name the store to test; the tests write below srlm-tests/" \
+		"in the bucket and remove it again" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/contract/store -k named -p no:cacheprovider
 
 bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider

@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 
 from contract.store.faulty_s3 import FaultyS3, S3Server
+from contract.store.seaweed import seaweedfs
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Producer
 from srlm_contract.s3 import S3Store
 from srlm_contract.s3_transfer import TransferSettings
-from srlm_contract.store import MemoryStore, Store
+from srlm_contract.store import MemoryStore, Probe, Store
 from srlm_contract.tasks import RunIdentity
 
+#: Before tests put credentials of their own into the environment.
+GIVEN = dict(os.environ)
 FAST = TransferSettings(part_bytes=5 * 1024 * 1024, workers=4, backoff_seconds=0)
 
 
@@ -98,13 +101,73 @@ def open_local(local_server: str) -> Callable[..., S3Store]:
     return open_store
 
 
-@pytest.fixture(params=["memory", "s3", "local"])
-def store(request: pytest.FixtureRequest) -> Store:
-    """The store in memory, over moto's server and over the one-machine cluster's."""
-    if request.param == "memory":
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real store with the bucket `real`."""
+    with seaweedfs(tmp_path_factory.mktemp("weed"), "real", {"test": "test"}) as url:
+        yield url
+
+
+@pytest.fixture
+def open_seaweed(seaweed: str) -> Callable[..., S3Store]:
+    """Opens the same fresh prefix at SeaweedFS."""
+    prefix = uuid.uuid4().hex
+
+    def open_store(conditional: bool | None = None) -> S3Store:
+        return S3Store(client(seaweed, 2), "real", prefix, conditional=conditional, transfer=FAST)
+
+    return open_store
+
+
+@pytest.fixture(scope="session")
+def named_traits() -> Probe:
+    """What `preflight` would find out about the server of SRLM_TEST_S3_ENDPOINT."""
+    return named_store(f"srlm-tests/{uuid.uuid4().hex}").probe()
+
+
+@pytest.fixture
+def open_named(named_traits: Probe) -> Iterator[Callable[..., S3Store]]:
+    """Opens the same fresh prefix at that server; nothing is left there."""
+    prefix = f"srlm-tests/{uuid.uuid4().hex}"
+    store = named_store(prefix, conditional=named_traits.conditional, if_match=named_traits.if_match)
+    yield lambda: store
+    store.delete([info.key for info in store.list_objects("")])
+
+
+def named_store(prefix: str, **known: Any) -> S3Store:
+    """SRLM_TEST_S3_ENDPOINT and SRLM_TEST_S3_BUCKET, an empty bucket or one that may be written to, and the
+    credentials, region and certificates of the AWS_ variables."""
+    missing = {"SRLM_TEST_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - GIVEN.keys()
+    assert not missing, f"with SRLM_TEST_S3_ENDPOINT set {', '.join(sorted(missing))} too"
+    return S3Store(named_client(), GIVEN["SRLM_TEST_S3_BUCKET"], prefix, transfer=FAST, **known)
+
+
+@cache
+def named_client() -> Any:
+    return S3Store.from_location(
+        "s3://any",
+        endpoint_url=GIVEN["SRLM_TEST_S3_ENDPOINT"],
+        region=GIVEN.get("AWS_REGION") or GIVEN.get("AWS_DEFAULT_REGION") or "us-east-1",
+        transfer=FAST,
+        credentials=GIVEN,
+    ).client
+
+
+STORES = ["memory", "s3", "local", "seaweed"] + (["named"] if "SRLM_TEST_S3_ENDPOINT" in GIVEN else [])
+
+
+def opened(request: pytest.FixtureRequest, name: str) -> Store:
+    """One of STORES."""
+    if name == "memory":
         return MemoryStore()
-    opened: Store = request.getfixturevalue("open_s3" if request.param == "s3" else "open_local")()
-    return opened
+    store: Store = request.getfixturevalue(f"open_{name}")()
+    return store
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Store:
+    """The store in memory; over moto's server, the one-machine cluster's, SeaweedFS and a server that is named."""
+    return opened(request, request.param)
 
 
 def run_identity(name: str = "run") -> RunIdentity:

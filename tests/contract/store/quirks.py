@@ -124,5 +124,4 @@ OLD_STORE: tuple[Quirk, ...] = (
     deletion_wants_md5,
     checked_md5,
     no_new_checksums,
-    without_upload_listing(501, "NotImplemented"),
 )

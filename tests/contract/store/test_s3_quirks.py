@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 from werkzeug.wrappers import Response
 
 from contract.store import quirks
@@ -162,6 +163,28 @@ def test_uploads_damaged_on_the_way_are_sent_again(open_s3: OpenS3, s3: FaultyS3
     s3.quirks = (quirks.FlippedBit("file", times=1000), quirks.checked_md5)
     with pytest.raises(Temporary, match="damaged on the way"):
         store.upload_file(tmp_path / "file", "file")
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+def test_a_real_store_refuses_damaged_uploads(open_seaweed: OpenS3, tmp_path: Path, size: int) -> None:
+    """SeaweedFS compares no other digest: without Content-MD5 the damaged bytes would be stored."""
+    store = open_seaweed()
+    (tmp_path / "file").write_bytes(b"x" * size)
+    damaged: list[str] = []
+
+    def flip(request: AWSPreparedRequest, **_: object) -> None:
+        if request.method == "PUT" and not damaged:
+            damaged.append(request.url)
+            body = request.body if isinstance(request.body, bytes | bytearray) else request.body.read()
+            request.body = b"y" + bytes(body)[1:]
+
+    store.client.meta.events.register("before-send.s3", flip)
+    try:
+        sent = store.upload_file(tmp_path / "file", "file")
+    finally:
+        store.client.meta.events.unregister("before-send.s3", flip)
+    assert len(damaged) == 1
+    assert store.download_file("file", tmp_path / "got") == sent
 
 
 def test_every_upload_says_its_md5(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path) -> None:

@@ -9,8 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from contract.store.conftest import STORES, opened
+from contract.store.quirks import OLD_STORE
 from srlm_contract.errors import NotFound, PreconditionFailed
 from srlm_contract.store import Store
+
+
+@pytest.fixture(params=[*STORES, "old"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Also one that is as particular as old ones are."""
+    if request.param != "old":
+        return opened(request, request.param)
+    request.getfixturevalue("s3").quirks = OLD_STORE
+    old: Store = request.getfixturevalue("open_s3")(conditional=True, if_match="Unquoted")
+    return old
 
 
 def test_what_is_put_is_got(store: Store) -> None:
