@@ -186,7 +186,7 @@ def verdict(task: str, judging: Judging, noise: float, seed: int) -> str:
 class ScriptedEngine:
     """Stands in for an inference engine: token ids in, text out."""
 
-    name, version = "scripted", "1"
+    name, versions = "scripted", {"scripted": "1"}
 
     def __init__(self, model: Path, judging: Judging, seen: list[str]) -> None:
         self._policy, self._judging, self._seen = Policy.load(model), judging, seen

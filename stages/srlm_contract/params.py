@@ -51,6 +51,7 @@ def choose_params(spec: RunSpec, pins: Pins) -> ChooseParams:
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
+        chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.choose.engine.settings,
     )
 
@@ -70,6 +71,7 @@ def evaluate_params(spec: RunSpec, pins: Pins, model: str, opponents: tuple[str,
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
+        chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.evaluate.engine.settings,
     )
 
@@ -96,6 +98,7 @@ def judge_params(
         rubric=pins.rubric,
         shadow_scorer=j.shadow_scorer,
         chat_template=pins.chat_template,
+        chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.judge.engine.settings,
     )
 
@@ -111,6 +114,7 @@ def prompts_params(spec: RunSpec, pins: Pins) -> PromptsParams:
         filters=p.filters,
         language=spec.seed_data.language,
         chat_template=pins.chat_template,
+        chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.prompts.engine.settings,
     )
 
@@ -121,6 +125,7 @@ def generate_params(spec: RunSpec, pins: Pins) -> GenerateParams:
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,
+        chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.generate.engine.settings,
     )
 
@@ -143,6 +148,7 @@ def _trainer(spec: RunSpec, pins: Pins) -> dict[str, Any]:
     return {
         "system_prompt": spec.generation.system_prompt,
         "chat_template": pins.chat_template,
+        "chat_template_kwargs": spec.base_model.chat_template_kwargs,
         "precision": spec.training.precision,
         "save_dtype": spec.training.save_dtype,
     }

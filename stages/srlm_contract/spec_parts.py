@@ -50,6 +50,10 @@ def source_rule(field: str, path: str, when: str = "") -> tuple[str, str, str]:
 FREE_FORM: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
+#: Variables of a chat template by name.
+TemplateArguments = Annotated[dict[str, Any], Field(max_length=16, json_schema_extra=FREE_FORM)]
+
+
 class SecretKeyRef(Contract):
     """One key of a Secret in the run's namespace."""
 
@@ -95,6 +99,9 @@ class BaseModelSpec(Contract):
     """Secret with the Hugging Face token of a gated model."""
     chat_template_ref: TemplateRef | None = None
     """Chat template for base models that bring none: a ConfigMap key, or the built-in name `chatml`."""
+    chat_template_kwargs: TemplateArguments = {}
+    """What every rendering of the chat template is given besides the messages, as the model's card names it; such as
+    `enable_thinking: false`. At most 16; none by default."""
 
 
 class IftSpec(Contract):

@@ -22,7 +22,7 @@ from .spec import (
     SftSpec,
     ShadowScorerSpec,
 )
-from .spec_parts import EftSpec, EngineSettings, IftSpec, SeedFormat
+from .spec_parts import EftSpec, EngineSettings, IftSpec, SeedFormat, TemplateArguments
 from .spec_storage import IfMatch, Storage
 from .spec_training import Precision
 
@@ -104,6 +104,8 @@ class TrainerParams(Contract):
     system_prompt: str = ""
     chat_template: str = ""
     """Built-in name or digest of a ConfigMap's template; empty for the model's own."""
+    chat_template_kwargs: TemplateArguments = {}
+    """What every rendering of the chat template is given besides the messages."""
     precision: Precision = "BF16Mixed"
     """Left out of a key it means what the default of a run was before `Auto`."""
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
@@ -143,6 +145,7 @@ class JudgeParams(Contract):
     """Built-in name or digest of a ConfigMap's template; empty for the built-in rubric."""
     shadow_scorer: ShadowScorerSpec = ShadowScorerSpec()
     chat_template: str = ""
+    chat_template_kwargs: TemplateArguments = {}
     engine: EngineSettings = EngineSettings()
 
 
@@ -162,6 +165,7 @@ class PromptsParams(Contract):
     filters: PromptFiltersSpec = PromptFiltersSpec()
     language: str = "en"
     chat_template: str = ""
+    chat_template_kwargs: TemplateArguments = {}
     engine: EngineSettings = EngineSettings()
 
 
@@ -171,6 +175,7 @@ class GenerateParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
+    chat_template_kwargs: TemplateArguments = {}
     engine: EngineSettings = EngineSettings()
 
 
@@ -191,6 +196,7 @@ class ChooseParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
+    chat_template_kwargs: TemplateArguments = {}
     engine: EngineSettings = EngineSettings()
 
 
@@ -211,6 +217,7 @@ class EvaluateParams(Contract):
     system_prompt: str = ""
     sampling: SamplingSpec = SamplingSpec()
     chat_template: str = ""
+    chat_template_kwargs: TemplateArguments = {}
     engine: EngineSettings = EngineSettings()
 
 

@@ -21,6 +21,13 @@ from .thoughts import Thought, opened_in, thoughts_in
 
 Message = Mapping[str, str]
 
+#: Arguments of a rendering that say what is rendered and how: not for users to set.
+RESERVED_ARGUMENTS = frozenset({
+    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "conversations", "documents",
+    "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize",
+    "tokenizer_kwargs", "tools", "truncation",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -73,7 +80,8 @@ def load_tokenizer(path: Path, template: str | None = None, arguments: Mapping[s
     """The tokenizer of a model folder, with `template` as its chat template if given.
 
     arguments: what every rendering of the template is given besides the messages, such as `enable_thinking`.
-    Raises BadInput ModelNotUsable when there is none, or when it has no chat template and none is given.
+    Raises BadInput ModelNotUsable when there is none, or when it has no chat template and none is given, and
+    TemplateNotUsable for arguments that are not for the user to set.
     """
     from transformers import AutoTokenizer
 
@@ -91,6 +99,12 @@ def load_tokenizer(path: Path, template: str | None = None, arguments: Mapping[s
             f"{path.name} has no chat template; name one in baseModel.chatTemplateRef (built in: chatml)",
         )
     if arguments:
+        taken = sorted(RESERVED_ARGUMENTS & set(arguments))
+        if taken:
+            raise BadInput(
+                "TemplateNotUsable",
+                f"baseModel.chatTemplateKwargs cannot set {', '.join(taken)}: the stages do; remove it",
+            )
         tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **arguments)
     return tokenizer
 

@@ -194,6 +194,7 @@ def test_how_and_where_it_runs_is_not_in_the_keys(change: dict[str, Any]) -> Non
         ({"preferences": {"minMargin": 1}}, "1/pairs"),
         ({"stages": {"pairs": {"image": "mine:1"}}}, "1/pairs"),
         ({"training": {"saveDtype": "BFloat16"}}, "0/sft-ift"),
+        ({"baseModel": {"uri": "hf://owner/model", "chatTemplateKwargs": {"enable_thinking": False}}}, "0/sft-ift"),
     ],
 )
 def test_what_changes_the_result_changes_the_key(change: dict[str, Any], first: str) -> None:

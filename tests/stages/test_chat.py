@@ -188,6 +188,13 @@ def test_arguments_reach_every_rendering(tmp_path: Path) -> None:
     assert answer == same
 
 
+def test_arguments_cannot_say_what_is_rendered(tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="cannot set add_generation_prompt, messages") as error:
+        load_tokenizer(tmp_path, arguments={"messages": [], "x": 1, "add_generation_prompt": True})
+    assert error.value.reason == "TemplateNotUsable"
+
+
 OPENS = CHATML.replace("assistant\n", "assistant\n<think>\n")
 SHOWS_EMPTY = CHATML.replace(
     "m['content']", "('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content']"

@@ -160,6 +160,17 @@ def test_the_system_prompt_without_a_system_role_is_said(world: World, model: Pa
     assert world.manifest(result).statistics["systemPrompt"] == "at the head of the first user turn"
 
 
+def test_arguments_of_the_template_reach_the_stages(world: World, model: Path, says: Says) -> None:
+    template = CHATML + "{% if add_generation_prompt and loud %}{{ 'LOUD: ' }}{% endif %}"
+    speaker = says("Score: 3", template=template)
+    loud = {"chat_template_kwargs": {"loud": True}}
+    params = GenerateParams(candidates=1, sampling=SAMPLING, **loud)
+    world.run(world.task(params, inputs={"prompts": prompts(world, "Why?")}, model=model))
+    judged(world, model, ["Yes."], **loud)
+    assert len(speaker.asked) == 1 + len(QUESTIONS)
+    assert all(build().decode(r.prompt).endswith("assistant\nLOUD: ") for r in speaker.asked)
+
+
 LONG = "word " * 400
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from srlm_contract.base import Contract
 from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
+from srlm_contract.spec_parts import TemplateArguments
 from srlm_contract.spec_training import Precision
 
 
@@ -40,6 +41,7 @@ class WorkerConfig(Contract):
     system_prompt: str = ""
     """System prompt of preference pairs."""
     chat_template: str | None = None
+    chat_template_kwargs: TemplateArguments = Field(default_factory=dict)
     seed: int = 0
     lora: LoraSpec = LoraSpec()
     precision: Precision = "Auto"

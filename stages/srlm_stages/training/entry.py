@@ -53,6 +53,7 @@ def run_training(
         stage=task.stage,
         system_prompt=params.system_prompt,
         chat_template=ctx.chat_template(),
+        chat_template_kwargs=dict(ctx.chat_template_kwargs()),
         seed=task.seed,
         precision=params.precision,
         save_dtype=params.save_dtype,
@@ -93,6 +94,8 @@ def run_training(
     result = TrainingResult.model_validate_json(Path(config.result).read_bytes())
     ctx.details["series"] = list(result.series)
     ctx.versions.update(result.versions)
+    if result.statistics.get("systemPromptMerged"):
+        ctx.say_merged_system_prompt()
     if result.statistics["rowsDropped"]:
         ctx.warn(f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out")
     write_card(ctx, result.statistics)

@@ -29,7 +29,7 @@ def train(config: WorkerConfig) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback
     from transformers.utils import logging
 
-    from ..chat import load_tokenizer
+    from ..chat import load_tokenizer, merges_system_prompt
     from .callbacks import Reporter
     from .dropout import dropout_fields
     from .saving import KeptModels, changed_weights, save_model
@@ -40,7 +40,7 @@ def train(config: WorkerConfig) -> None:
     if RANK == 0:
         line = choice("training.precision", config.precision, training_precision(config.precision))
         print(line, flush=True)  # noqa: T201 - the log of the pod
-    tokenizer = load_tokenizer(Path(config.model), config.chat_template)
+    tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
     own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
     rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, own))
     model = AutoModelForCausalLM.from_pretrained(
@@ -64,6 +64,7 @@ def train(config: WorkerConfig) -> None:
             "changedWeights": changed_weights(Path(config.model), Path(config.output)),
             "seconds": round(time.monotonic() - started, 1),
             "processes": float(processes),
+            **({"systemPromptMerged": 1.0} if config.system_prompt and merges_system_prompt(tokenizer) else {}),
         }
         result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions(config))
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
