@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ from .engines import OnProgress, Request, context_length, open_engine, rounded_l
 from .errors import BadInput
 from .languages import word_count
 from .prompt_filters import PromptFilter, cleaned
+from .prompt_pool import read_pool
 from .rowfiles import read_all, read_rows, write_rows
 from .statistics import Statistics
 
@@ -205,36 +204,6 @@ def _from_pool(ctx: StageContext, params: PromptsParams, accept: PromptFilter) -
         rows.append(PromptRow(id=row_id(text), prompt=text, source="pool"))
         ctx.progress.update(len(rows), params.count, unit="prompts")
     return rows, counts
-
-
-def read_pool(path: Path) -> list[str]:
-    """Prompts of a pool file, plain or gzip: JSON lines (`{"prompt": ...}` or strings), or plain text, one a line.
-
-    Raises BadInput InvalidSeedData naming the line that is none of these.
-    """
-    if path.is_dir():
-        raise BadInput("InvalidSeedData", f"{path.name} is a folder; prompts.generator.uri must name a prompt file")
-    data = path.read_bytes()
-    try:
-        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadInput("InvalidSeedData", f"the prompt pool {path.name} cannot be read: {error}") from error
-    prompts = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if line.lstrip()[0] not in '{"':
-            prompts.append(line.strip())
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise BadInput("InvalidSeedData", f"{path.name}:{number}: not JSON: {error}") from error
-        text = value.get("prompt") if isinstance(value, dict) else value
-        if not isinstance(text, str):
-            raise BadInput("InvalidSeedData", f'{path.name}:{number}: no "prompt" with a text')
-        prompts.append(text)
-    return prompts
 
 
 def _check(params: PromptsParams, rows: Sequence[PromptRow], counts: Counter[str]) -> None:

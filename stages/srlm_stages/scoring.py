@@ -21,7 +21,7 @@ from .verdict import parse_score
 DIGITS = "012345"
 #: Fewest tokens a verdict gets when a long prompt leaves less than the wanted number.
 MIN_VERDICT_TOKENS = 96
-#: Tokens kept for the score line when the text before it is bounded in characters (a character needs at most one).
+#: Tokens kept for the score line when the text before it is bounded in characters.
 SCORE_LINE_TOKENS = 14
 
 SeedOf = Callable[[str, int], int]
@@ -102,9 +102,9 @@ class EngineAsker:
                 max_tokens=budget,
                 temperature=self._sampling.temperature,
                 top_p=self._sampling.top_p,
-                constraint=score_line(budget, self._lead) if self._constrained else None,
+                constraint=score_line(budget, self._lead, len(prompt.ids) / len(text)) if self._constrained else None,
             )
-            for prompt, budget, (_, seed) in zip(prompts, budgets, tasks, strict=True)
+            for prompt, budget, (text, seed) in zip(prompts, budgets, tasks, strict=True)
             if budget is not None
         ]
         self._tally.tokens += sum(len(request.prompt) for request in requests)
@@ -125,10 +125,14 @@ class ExternalAsker:
         return self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress)
 
 
-def score_line(budget: int, lead: str) -> ScoreLine:
-    """The constraint that leaves room for the score line in `budget` tokens; a byte of `lead` needs at most one."""
+def score_line(budget: int, lead: str, density: float = 1.0) -> ScoreLine:
+    """The constraint that leaves room for the score line in `budget` tokens; a byte of `lead` needs at most one.
+
+    density: tokens a character of the judge's prompt, above 1 where the tokenizer cuts letters of a script into bytes:
+    the verdict will be of the same kind.
+    """
     room = budget - SCORE_LINE_TOKENS - max(0, len(lead.encode()) - len(SCORE_LEAD))
-    return ScoreLine(max(room, 1), lead)
+    return ScoreLine(max(int(room / max(density, 1.0)), 1), lead)
 
 
 def verdict_budget(prompt_tokens: int, wanted: int, limit: int) -> int | None:

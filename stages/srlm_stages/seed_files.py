@@ -45,6 +45,21 @@ def read_rows(path: Path) -> Generator[Located, None, None]:
     yield from _guarded(path, _json_rows(path, head))
 
 
+def read_text(path: Path) -> str:
+    """The whole text of a plain or compressed file, line ends as `\\n`. Raises SeedDataError."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    try:
+        with _opened(path, head) as file:
+            data = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SeedDataError(f"{path.name} is a damaged gzip file ({error}); fetch it again") from error
+    try:
+        return data.decode(json.detect_encoding(data), "surrogatepass").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path, f"byte {error.start}", error) from error
+
+
 def whole_rows(head: bytes, name: str) -> bytes | None:
     """The complete rows at the beginning of a file, as plain UTF-8; None where only a whole file can be read.
 

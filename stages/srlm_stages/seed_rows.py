@@ -172,12 +172,14 @@ def turns(messages: Sequence[Any]) -> list[Turn]:
     """A conversation without system turns, from messages with role and content, or from and value."""
     found = []
     for message in messages:
+        if absent(message):
+            continue
         if not _is_message(message):
             raise WrongFormat("a message without role and content (or from and value)")
         role = str(_first(message, "role", "from")).strip().lower()
         role = ROLES.get(role, role)
         if role != "system":
-            found.append((role, message["content"] if "content" in message else _first(message, "value", "text")))
+            found.append((role, _first(message, "content", "value", "text")))
     return found
 
 
@@ -256,9 +258,7 @@ def _dialogue(text: str) -> list[Turn]:
 
 
 def _is_message(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return (isinstance(value.get("role"), str) and "content" in value) or isinstance(value.get("from"), str)
+    return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in ("role", "from"))
 
 
 def _ranked_answers(answers: Sequence[Any]) -> tuple[tuple[Any, Any], ...]:

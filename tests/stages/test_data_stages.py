@@ -74,6 +74,29 @@ def test_data_says_when_a_part_is_smaller_than_asked(world: World) -> None:
     assert any("of 6 wanted by seedData.ift.maxExamples" in w for w in result.warnings)
 
 
+def test_data_counts_what_it_left_out_and_says_where(world: World) -> None:
+    spam = {"text": "buy", "lang": "en", "rank": 2, "review_result": False}
+    faults = [
+        {"prompt": {"text": None}},
+        {"prompt": {"text": [{"type": "image", "image": "x"}], "lang": "en"}},
+        {"prompt": {"text": "Half \ud83d?", "lang": "en"}},
+        {"prompt": {"text": "Good?", "lang": "en", "replies": [spam, {"text": 7, "rank": 0}]}},
+        {"prompt": {"text": "Warum?", "lang": "de"}},
+    ]
+    text = trees(20) + "".join(json.dumps(row) + "\n" for row in faults)
+    result = world.run(seed_task(world, text.encode("utf-16")))
+    counted = {name: n for name, n in result.statistics.items() if name.startswith("dropped") and n}
+    assert counted == {
+        "droppedEmptyPrompt": 1, "droppedNotTextPrompt": 1, "droppedInvalidUnicodePrompt": 1, "droppedSpamAnswer": 1,
+        "droppedNotTextAnswer": 1, "droppedOtherLanguagePrompt": 1,
+    }  # fmt: skip
+    (warning,) = [warning for warning in result.warnings if "left out" in warning]
+    assert warning == (
+        "seed.jsonl: left out 1 emptyPrompt (first: line 21), 1 invalidUnicodePrompt (first: line 23), "
+        "1 notTextAnswer (first: line 24), 1 notTextPrompt (first: line 22)"
+    )
+
+
 def test_without_eft_nothing_is_kept_for_it(world: World) -> None:
     result = world.run(seed_task(world, trees(12).encode(), ranked=False))
     assert result.statistics["rankedTrain"] == 0

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from local.s3_kit import READER, WRITER, Server
@@ -315,6 +317,13 @@ def test_of_a_large_file_only_the_beginning_is_read(machine: Machine, monkeypatc
     monkeypatch.setattr("srlm_stages.preflight.WHOLE_FILE_BYTES", 1000)
     monkeypatch.setattr("srlm_stages.preflight.BEGINNING_BYTES", 2000)
     machine.seed.write_bytes(gzip.compress((trees(500) + "damage behind the beginning").encode()))
+    assert machine.run()[0] == 0
+    machine.seed.write_bytes(gzip.compress((trees(500) + "damage behind the beginning").encode("utf-16")))
+    assert machine.run()[0] == 0
+    rows = [json.loads(line) for line in trees(500).splitlines()]
+    machine.seed.write_text(json.dumps(rows)[:-9])
+    assert machine.run()[0] == 0
+    pq.write_table(pa.Table.from_pylist(rows), machine.seed)
     assert machine.run()[0] == 0
     machine.seed.write_text("damage at the beginning\n" * 100)
     machine.fails(65, "InvalidSeedData", "line 1 is not JSON")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from srlm_stages.errors import BadInput
-from srlm_stages.prompts import read_pool
+from srlm_stages.prompt_pool import read_pool
 
 
 def test_json_lines_strings_and_plain_text_may_be_mixed(tmp_path: Path) -> None:
@@ -16,6 +19,36 @@ def test_json_lines_strings_and_plain_text_may_be_mixed(tmp_path: Path) -> None:
     # U+2028 separates lines for Python, not for JSON Lines.
     pool.write_text('{"prompt": "One\u2028line"}\r\n"Two"\n\nThree, plain\n')
     assert read_pool(pool) == ["One\u2028line", "Two", "Three, plain"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    "text",
+    ["One\n猫です\n", '"One"\r\n{"prompt": "猫です"}', '["One", "猫です"]', '[{"prompt": "One"},\n "猫です"]'],
+)
+def test_encodings_and_arrays(tmp_path: Path, encoding: str, text: str) -> None:
+    pool = tmp_path / "pool"
+    pool.write_bytes(gzip.compress(text.encode(encoding)))
+    assert read_pool(pool) == ["One", "猫です"]
+
+
+def test_parquet_and_rows_of_seed_formats(tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    pq.write_table(pa.table({"prompt": ["One", "Two"], "score": [1.0, None]}), pool)
+    assert read_pool(pool) == ["One", "Two"]
+    rows = [
+        {"prompt": [{"role": "user", "content": [{"type": "text", "text": "One"}]}]},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Two"}]},
+        {"instruction": "Three", "input": "", "output": "x"},
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_pool(pool) == ["One", "Two", "Three"]
+
+
+def test_a_plain_line_may_begin_with_a_bracket(tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    pool.write_text("[Role play] You are a cat.\n[Poem]\n")
+    assert read_pool(pool) == ["[Role play] You are a cat.", "[Poem]"]
 
 
 def test_gzip(tmp_path: Path) -> None:
@@ -29,7 +62,10 @@ def test_gzip(tmp_path: Path) -> None:
     [
         (b'{"prompt": "One"}\n{"prompt": \n', "pool:2: not JSON"),
         (b'{"text": "One"}\n', 'pool:1: no "prompt"'),
-        (b'{"prompt": 3}\n', 'pool:1: no "prompt"'),
+        (b'{"prompt": 3}\n', 'pool:1: no "prompt".*no text'),
+        (b'"One"\n{"prompt": null}\n', 'pool:2: no "prompt".*is empty'),
+        (b'{"prompt": "half \\ud83d"}\n', 'pool:1: no "prompt".*half a surrogate pair'),
+        (b"One\ncaf\xe9\n", "cannot be read: pool byte 7 is not utf-8 text"),
         (gzip.compress(b"One\n")[:-9], "cannot be read"),
         (b"\xff\xfe\n", "cannot be read"),
     ],

@@ -93,6 +93,8 @@ def test_the_score_line_has_its_room() -> None:
     assert score_line(100, "Score: ").max_characters == 100 - 14
     assert score_line(100, "النتيجة: ").max_characters < 100 - 14
     assert score_line(10, "النتيجة: ").max_characters == 1
+    assert score_line(114, "Score: ", 2.5).max_characters == 40
+    assert score_line(114, "Score: ", 0.25).max_characters == 100
 
 
 class Judging:
