@@ -1,21 +1,36 @@
-"""Whether a model can be used, from its small files alone: configuration, tokenizer, chat template."""
+"""Whether a model can be used, from its small files and the headers of its weights alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .architecture import Architecture, Misfit, check_weights
 from .errors import BadInput
 from .origins import Missing, Origin
 from .sources import MODEL_FILES, matching
+from .weights import read_headers, unusable, weight_files
 
-#: Small files that describe a model; weights are not read.
+#: Small files that describe a model.
 DESCRIPTION = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "chat_template.jinja", "chat_template.json", "model.safetensors.index.json",
+    "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+#: Endings of the architectures that may be able to write text.
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+QUANTISED = ("quantization_config", "compression_config")
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model that every stage can load."""
+
+    architecture: Architecture
+    tokenizer: Any
 
 
 def model_files(origin: Origin) -> list[str]:
@@ -23,52 +38,115 @@ def model_files(origin: Origin) -> list[str]:
     return matching(origin.files, MODEL_FILES)
 
 
-def check_model(origin: Origin, folder: Path, template: str | None) -> None:
-    """Raise BadInput ModelNotUsable (or TemplateNotUsable) unless `origin` is a causal language model whose
-    tokenizer loads and has a chat template. `folder` receives its small files; `template` replaces its own."""
-    config = check_config(origin, folder)
-    if not any(f.endswith(".safetensors") for f in origin.files):
-        raise _unusable(
-            origin, "it has no *.safetensors file; convert it with save_pretrained(safe_serialization=True)"
-        )
-    _check_shards(origin, folder)
+def check_model(origin: Origin, folder: Path, template: str | None) -> CheckedModel:
+    """Raise BadInput ModelNotUsable (or TemplateNotUsable) unless `origin` is a causal language model with all its
+    weights, whose tokenizer loads, fits it and has a chat template. `folder` receives its small files; `template`
+    replaces its own."""
+    _check_no_adapter(origin)
+    check_config(origin, folder)
+    weights = weight_files(origin, folder)
     for name in DESCRIPTION:
         if name in origin.files and not (folder / name).is_file():
             origin.fetch(name, folder)
-    check_template(origin.name, folder, template)
-    if config.get("auto_map"):
-        _check_native(origin, config)
+    tokenizer, text = check_template(origin.name, folder, template)
+    tensors = read_headers(origin, weights)
+    try:
+        architecture = check_weights(folder, tensors)
+    except Misfit as error:
+        raise unusable(origin, str(error)) from error
+    check_vocabulary(origin, tokenizer, text, architecture.embedding)
+    return CheckedModel(architecture, tokenizer)
+
+
+def _check_no_adapter(origin: Origin) -> None:
+    """An adapter's configuration makes transformers load another base model, or change this one."""
+    if "adapter_config.json" not in origin.files:
+        return
+    if any(name.startswith("model") and name.endswith(".safetensors") for name in origin.files):
+        raise unusable(
+            origin,
+            "beside its weights it has an adapter (adapter_config.json), and not every engine would add it; remove "
+            "the adapter's files, or merge it into the model (merge_and_unload)",
+        )
+    raise unusable(
+        origin,
+        "it is an adapter (adapter_config.json), no model; merge it into its base model (merge_and_unload) and name "
+        "the result, or name the base model",
+    )
 
 
 def check_config(origin: Origin, folder: Path) -> dict[str, Any]:
-    """config.json of a causal language model."""
+    """config.json of a causal language model whose weights are plain numbers."""
     if "config.json" not in origin.files:
-        raise _unusable(origin, "it has no config.json: not a model folder in Hugging Face format")
+        found = _other_format(origin.files)
+        raise unusable(origin, f"it has no config.json: not a model folder in Hugging Face format{found}")
     try:
         config = json.loads(origin.fetch("config.json", folder).read_bytes())
     except ValueError as error:
-        raise _unusable(origin, f"its config.json is not JSON ({error})") from error
+        raise unusable(origin, f"its config.json is not JSON ({error})") from error
     if not isinstance(config, dict):
-        raise _unusable(origin, "its config.json is not a JSON object")
-    architectures = config.get("architectures") or []
-    if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        raise _unusable(
+        raise unusable(origin, "its config.json is not a JSON object")
+    _check_language_model(origin, config)
+    for part in _parts(config):
+        for field in QUANTISED:
+            if part.get(field):
+                raise unusable(origin, _quantised(field, part[field]))
+    if config.get("transformers_weights"):
+        raise unusable(
             origin,
-            f"its architecture is {', '.join(map(str, architectures)) or 'not stated'}, "
-            "which is no causal language model",
+            "its config.json names a weights file (transformers_weights), which not every engine reads; give the "
+            "file its usual name (model.safetensors) and remove the field",
         )
     return config
 
 
-def check_template(name: str, folder: Path, template: str | None) -> None:
-    """Load the tokenizer and render one exchange."""
+def _check_language_model(origin: Origin, config: Mapping[str, Any]) -> None:
+    architectures = config.get("architectures") or []
+    stated = ", ".join(map(str, architectures)) or "not stated (architectures in config.json)"
+    if not any(str(name).endswith(LANGUAGE_MODELS) for name in architectures):
+        raise unusable(origin, f"its architecture is {stated}, which is no causal language model")
+    if any(part.get("is_encoder_decoder") for part in _parts(config)):
+        raise unusable(
+            origin, f"its architecture is {stated}, an encoder-decoder model, which is no causal language model"
+        )
+
+
+def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The configuration, and that of its language model where it has several parts."""
+    yield config
+    for name in ("text_config", "llm_config", "language_config"):
+        if isinstance(config.get(name), dict):
+            yield config[name]
+
+
+def _quantised(field: str, value: Any) -> str:
+    method = value.get("quant_method") if isinstance(value, dict) else None
+    return (
+        f"it is quantised ({method or field}), which cannot be trained; use the checkpoint in BF16, FP16 or FP32 that "
+        f"it was made of, or, where its weights have been dequantised, remove {field} from its config.json"
+    )
+
+
+def _other_format(files: Mapping[str, int]) -> str:
+    for ending, what in ((".gguf", "GGUF"), (".nemo", "NeMo"), (".pth", "PyTorch")):
+        found = sorted(name for name in files if name.endswith(ending))
+        if found:
+            return f" but {what} ({found[0]}); use the model in Hugging Face format"
+    if "params.json" in files:
+        return " but Mistral's or Meta's own (params.json); use the conversion in Hugging Face format"
+    below = sorted(name for name in files if name.endswith("/config.json"))
+    return f" ({below[0]} lies in a folder of its own: name that folder in the uri)" if below else ""
+
+
+def check_template(name: str, folder: Path, template: str | None) -> tuple[Any, str]:
+    """(tokenizer, one rendered exchange)."""
     from .chat import load_tokenizer
 
     tokenizer = load_tokenizer(folder, template)
     question, answer = "Is this a question?", "This is an answer."
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception as error:  # Jinja raises many kinds, and templates may raise their own
         raise BadInput("TemplateNotUsable", f"the chat template for {name} cannot be rendered: {error}") from error
     if question not in text or answer not in text:
@@ -76,34 +154,37 @@ def check_template(name: str, folder: Path, template: str | None) -> None:
             "TemplateNotUsable",
             f"the chat template for {name} leaves out the user's or the assistant's text; rendered: {text[:200]!r}",
         )
+    return tokenizer, text
 
 
-def _check_shards(origin: Origin, folder: Path) -> None:
-    if "model.safetensors.index.json" not in origin.files:
-        return
-    try:
-        index = json.loads(origin.fetch("model.safetensors.index.json", folder).read_bytes())
-        wanted = set(index["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _unusable(origin, f"its model.safetensors.index.json is damaged ({error})") from error
-    missing = sorted(wanted - set(origin.files))
-    if missing:
-        raise _unusable(origin, f"files of its index are missing: {', '.join(missing[:5])}")
+def check_vocabulary(origin: Origin, tokenizer: Any, text: str, embedding: int) -> None:
+    """The end token exists, and every token that texts may become has a row of the embedding.
 
-
-def _check_native(origin: Origin, config: dict[str, Any]) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise _unusable(
+    Special tokens that neither the template (`text` is an exchange) nor the tokenizer uses may lie outside: Gemma 3
+    in its text-only sizes has the image token of the others.
+    """
+    if tokenizer.eos_token_id is None:
+        raise unusable(
             origin,
-            f"model type {config.get('model_type')!r} needs code from its repository, which is not run",
+            "its tokenizer has no end token, so answers would never end; name it as eos_token in tokenizer_config.json",
+        )
+    named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+    used = {*named, *tokenizer.encode(text, add_special_tokens=False)}
+    added = tokenizer.added_tokens_decoder
+    outside = {
+        token: number
+        for token, number in tokenizer.get_vocab().items()
+        if number >= embedding and (number in used or number not in added or not added[number].special)
+    }
+    if outside:
+        token, number = min(outside.items(), key=lambda item: item[1])
+        raise unusable(
+            origin,
+            f"its tokenizer has more tokens than its embedding has rows ({embedding}): {token!r} is number {number}; "
+            "enlarge the embedding (resize_token_embeddings) and save the model, or use the tokenizer it was trained "
+            "with",
         )
 
 
 def missing_model(error: Missing, field: str) -> BadInput:
     return BadInput("ModelNotUsable", f"{field}: {error}")
-
-
-def _unusable(origin: Origin, why: str) -> BadInput:
-    return BadInput("ModelNotUsable", f"{origin.name} cannot be used: {why}")

@@ -16,6 +16,7 @@ from srlm_contract.tasks import SourceRef
 
 from .errors import BadInput
 from .origins import FileOrigin, HubOrigin, Missing, Origin, open_origin
+from .weights import weight_files
 
 Kind = Literal["model", "dataset"]
 
@@ -26,9 +27,7 @@ TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 OpenStore = Callable[[str], Store]
 
 
-def fetch_source(
-    source: SourceRef, kind: Kind, into: Path, open_store: OpenStore, files: Sequence[str]
-) -> Path:
+def fetch_source(source: SourceRef, kind: Kind, into: Path, open_store: OpenStore, files: Sequence[str]) -> Path:
     """Folder or file of `source`; what is not on this machine already is put below `into`.
 
     files: patterns of the wanted files. Raises BadInput (ModelNotUsable, InvalidSeedData) when it does not exist or
@@ -44,15 +43,31 @@ def fetch_source(
         wanted = [source.file] if source.file else matching(origin.files, files)
         if not wanted:
             raise Missing(f"{source.uri} has no files that can be used ({', '.join(files)})")
-        if not isinstance(origin, FileOrigin):
-            into.mkdir(parents=True, exist_ok=True)
-            for path in wanted:
-                origin.fetch(path, into)
+        into.mkdir(parents=True, exist_ok=True)
+        spare = _spare_weights(origin, wanted, into) if kind == "model" else frozenset[str]()
+        folder = origin.root if isinstance(origin, FileOrigin) and not spare else into
+        for path in wanted if folder is into else ():
+            if path not in spare:
+                _bring(origin, path, into)
     except Missing as error:
         raise BadInput(reason_of(kind), str(error)) from error
-    folder = origin.root if isinstance(origin, FileOrigin) else into
     alone = kind == "dataset" and len(wanted) == 1
     return folder / wanted[0] if alone else folder
+
+
+def _spare_weights(origin: Origin, wanted: Sequence[str], into: Path) -> frozenset[str]:
+    """Weights that lie beside those of the model (`consolidated.safetensors`, `model.fp16.safetensors`): they would be
+    downloaded for nothing, and vLLM reads every file it finds."""
+    weights = {path for path in wanted if path.endswith(".safetensors")}
+    return frozenset(weights.difference(weight_files(origin, into))) if weights else frozenset()
+
+
+def _bring(origin: Origin, path: str, into: Path) -> None:
+    """One file into a folder of our own; of files of this machine a link."""
+    if not isinstance(origin, FileOrigin):
+        origin.fetch(path, into)
+    elif not (into / path).exists():  # the index was read from there
+        (into / path).symlink_to(origin.root / path)
 
 
 def pinned_files(source: SourceRef, origin: Origin, kind: Kind) -> list[str]:
@@ -82,9 +97,7 @@ def matching(files: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return sorted(
         path
         for path in files
-        if "/" not in path
-        and not path.startswith(".")
-        and any(fnmatch(path, pattern) for pattern in patterns)
+        if "/" not in path and not path.startswith(".") and any(fnmatch(path, pattern) for pattern in patterns)
     )
 
 

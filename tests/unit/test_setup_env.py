@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import namedtuple
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,9 +120,7 @@ def test_the_environment_check_names_what_does_not_fit(tmp_path: Path) -> None:
 def test_the_environment_of_this_very_run_fits_together() -> None:
     script = ROOT / "images" / "check_env.py"
     listed = ROOT / "images" / "requirements" / "operator.txt"
-    done = subprocess.run(
-        [sys.executable, str(script), str(listed)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, str(script), str(listed)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -415,3 +414,18 @@ def test_a_python_without_venv_is_told_with_the_package_to_install(
     monkeypatch.setattr(subprocess, "run", lambda command, **options: answer)
     with pytest.raises(setup_env.SetupError, match=r"apt install python3\.\d+-venv[\s\S]*ensurepip is not available"):
         setup_env.make_venv(tmp_path / "venv")
+
+
+def test_tokenizers_that_preflight_reads_can_be_read_by_every_image() -> None:
+    """A tokenizer.model alone needs these; vLLM brings them into its own image."""
+    needed = {"protobuf", "sentencepiece", "tiktoken"}
+    pins = {
+        name: {pin.name: pin for pin in check_env.pinned(ROOT / "images" / "requirements" / f"{name}.txt")}
+        for name in ("cpu", "train", "cuda")
+    }
+    for name, listed in pins.items():
+        assert needed <= set(listed), name
+        assert {n: str(listed[n].specifier) for n in needed} == {n: str(pins["cpu"][n].specifier) for n in needed}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in ("train", "inference"):
+        assert needed <= {check_env.Requirement(line).name for line in extras[extra]}, extra
