@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .text_models import register_text_models
 from .weights import FLOATS, Tensor
 
 NAMED = 5
@@ -67,6 +68,7 @@ def causal_lm(folder: Path) -> tuple[Any, Any]:
     """(class, configuration) with which AutoModelForCausalLM loads the folder. Raises Misfit for what it cannot."""
     from transformers import AutoConfig, AutoModelForCausalLM, __version__
 
+    register_text_models()
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # unknown model type, fields of a wrong type

@@ -48,12 +48,12 @@ def check_model(origin: Origin, folder: Path, template: str | None) -> CheckedMo
     for name in DESCRIPTION:
         if name in origin.files and not (folder / name).is_file():
             origin.fetch(name, folder)
-    tokenizer, text = check_template(origin.name, folder, template)
     tensors = read_headers(origin, weights)
     try:
         architecture = check_weights(folder, tensors)
     except Misfit as error:
         raise unusable(origin, str(error)) from error
+    tokenizer, text = check_template(origin.name, folder, template)
     check_vocabulary(origin, tokenizer, text, architecture.embedding)
     return CheckedModel(architecture, tokenizer)
 

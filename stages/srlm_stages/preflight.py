@@ -17,10 +17,11 @@ from srlm_contract.tasks import Pins, PreflightParams, SourceRef, StageResult
 
 from .committed import find_committed, fit
 from .context import StageContext
+from .conversation_check import check_conversations
 from .errors import BadInput
-from .model_check import check_model, missing_model, model_files
+from .model_check import CheckedModel, check_model, missing_model, model_files
 from .origins import Missing, Origin, open_origin
-from .rubric import BUILT_IN_RUBRICS, Rubric
+from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from .seed_files import whole_rows
 from .seed_formats import SeedDataError, read_seed_data
 from .seed_source import pick_seed_file
@@ -32,7 +33,8 @@ BEGINNING_BYTES = 1024 * 1024
 
 
 def run(ctx: StageContext) -> StageResult:
-    """Raises what is missing: storage errors (75, 77), ModelNotUsable, TemplateNotUsable, InvalidSeedData."""
+    """Raises what is missing: storage errors (75, 77), ModelNotUsable, TemplateNotUsable, InputTooLong,
+    InvalidSeedData."""
     params = ctx.params(PreflightParams)
     spec = params.spec
     ctx.progress.say("preflight: storage")
@@ -43,18 +45,19 @@ def run(ctx: StageContext) -> StageResult:
     template_name, template = chat_template(spec, ctx.environ)
     rubric = rubric_name(spec, ctx.environ)
     ctx.progress.say("preflight: base model")
-    base = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
+    base, model = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
+    check_use(ctx, spec, model, rubric)
     ctx.progress.say("preflight: seed data")
     seed = pin_seed_data(ctx, spec)
     generator, judge = spec.prompts.generator, spec.evaluation.win_rate.judge
     prompt_source = None
     if generator.source == "Fixed" and generator.uri:
-        prompt_source = pin_model(ctx, generator.uri, "prompts.generator.uri", template)
+        prompt_source, _ = pin_model(ctx, generator.uri, "prompts.generator.uri", template)
     elif generator.source == "Pool" and generator.uri:
         prompt_source = pin_file(ctx, generator.uri, "prompts.generator.uri")
     judge_source = None
     if judge.source == "Fixed" and judge.uri:
-        judge_source = pin_model(ctx, judge.uri, "evaluation.winRate.judge.uri", template)
+        judge_source, _ = pin_model(ctx, judge.uri, "evaluation.winRate.judge.uri", template)
     pins = Pins(
         base_model=base,
         seed_data=seed,
@@ -117,14 +120,28 @@ def rubric_name(spec: RunSpec, environ: Mapping[str, str]) -> str:
     return sha256(text.encode())
 
 
-def pin_model(ctx: StageContext, uri: str, field: str, template: str | None) -> SourceRef:
+def check_use(ctx: StageContext, spec: RunSpec, model: CheckedModel, rubric: str) -> None:
+    """Whether template and context of the base model serve what the run asks of it; warns of what will be left out."""
+    text = ctx.template(rubric or DEFAULT_RUBRIC, "SRLM_RUBRIC_FILE", BUILT_IN_RUBRICS)
+    for warning in check_conversations(
+        model.tokenizer,
+        spec,
+        model.architecture.context,
+        text,
+        judges=not spec.judging.external.url,
+        writes=spec.prompts.generator.source == "Current",
+    ):
+        ctx.warn(warning)
+
+
+def pin_model(ctx: StageContext, uri: str, field: str, template: str | None) -> tuple[SourceRef, CheckedModel]:
     """Check a causal language model and pin its revision."""
     try:
         origin = open_origin(uri, "model", lambda bucket: bucket_store(ctx, bucket))
         folder = ctx.work / "models" / field
         folder.mkdir(parents=True, exist_ok=True)
-        check_model(origin, folder, template)
-        return SourceRef(uri=_without_revision(uri), revision=origin.revision(model_files(origin)))
+        model = check_model(origin, folder, template)
+        return SourceRef(uri=_without_revision(uri), revision=origin.revision(model_files(origin))), model
     except Missing as error:
         raise missing_model(error, field) from error
 

@@ -6,6 +6,7 @@ shapes and places of all tensors. So a checkpoint of any size is known after a f
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 from collections.abc import Mapping
@@ -77,27 +78,29 @@ def weight_files(origin: Origin, folder: Path) -> list[str]:
     return wanted
 
 
+#: What lies where weights were looked for: (pattern of names, what it is, what to do).
+_INSTEAD = (
+    ("adapter_*", "is an adapter", "merge it into its base model (merge_and_unload)"),
+    ("consolidated*.safetensors", "has weights in Mistral's own format", "use the conversion in Hugging Face format"),
+    ("*.safetensors", f"has weights, but not as {SINGLE}", f"rename the file to {SINGLE}, or add {INDEX}"),
+    ("*.gguf", "has GGUF weights only", "use the original model"),
+    ("*.bin", "has pickled weights only", "convert it with save_pretrained"),
+    ("*.pt*", "has pickled weights only", "convert it with save_pretrained"),
+    ("*.h5", "has weights of TensorFlow only", "convert it with save_pretrained"),
+    ("*.msgpack", "has weights of Flax only", "convert it with save_pretrained"),
+)
+
+
 def _no_weights(files: Mapping[str, int]) -> str:
     """What to say of a folder without weights that could be read, by what lies there instead."""
     top = sorted(name for name in files if "/" not in name)
-    convert = "convert it with save_pretrained"
-    for wanted, what, remedy in (
-        (lambda n: n.startswith("adapter_"), "is an adapter", "merge it into its base model (merge_and_unload)"),
-        (lambda n: n.startswith("consolidated") and n.endswith(".safetensors"), "has weights in Mistral's own format",
-         "use the conversion in Hugging Face format"),
-        (lambda n: n.endswith(".safetensors"), f"has weights, but not as {SINGLE}",
-         f"rename the file to {SINGLE}, or add {INDEX}"),
-        (lambda n: n.endswith(".gguf"), "has GGUF weights only", "use the original model"),
-        (lambda n: n.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")), "has pickled weights only",
-         convert),
-    ):  # fmt: skip
-        found = [name for name in top if wanted(name)]
-        if found:
+    for pattern, what, remedy in _INSTEAD:
+        if found := fnmatch.filter(top, pattern):
             return f"it {what} ({', '.join(found[:3])}); {remedy}"
     below = sorted(name for name in files if name.endswith(".safetensors"))
     if below:
         return f"its weights lie in a folder of their own ({below[0]}); name that folder in the uri"
-    return f"it has no *.safetensors file; {convert}"
+    return "it has no *.safetensors file; convert it with save_pretrained"
 
 
 def read_headers(origin: Origin, files: list[str]) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
-    build_tiny_model(folder / "tiny")
+    build_tiny_model(folder / "tiny", context=4096)
     (folder / "trees").mkdir()
     rows = [
         {"prompt": {"text": f"Q{i}?", "lang": "en", "replies": [

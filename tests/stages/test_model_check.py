@@ -13,6 +13,7 @@ import pytest
 from srlm_stages.errors import BadInput
 from srlm_stages.model_check import CheckedModel, check_model
 from srlm_stages.origins import FileOrigin
+from srlm_stages.text_models import freeze_unread_parts
 from tiny_model import CONTEXT, VOCABULARY, build_tiny_model, build_tokenizer
 
 pytestmark = pytest.mark.heavy
@@ -185,21 +186,51 @@ def test_a_configuration_that_makes_no_model(model: Path) -> None:
     assert "hidden_size" in refused(model)
 
 
-def test_a_vision_language_model_with_a_text_path(tmp_path: Path) -> None:
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+TEXT = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}  # fmt: skip
+VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "image_size": 28, "patch_size": 14}  # fmt: skip
 
-    tokenizer = build_tokenizer()
-    text = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}  # fmt: skip
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-              "image_size": 28, "patch_size": 14}  # fmt: skip
-    made = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision))
+
+def vision_language_model(kind: str) -> Any:
+    import transformers
+
+    if kind == "Gemma3":
+        return transformers.Gemma3ForConditionalGeneration(
+            transformers.Gemma3Config(text_config=dict(TEXT), vision_config=dict(VISION))
+        )
+    text, vision = {"model_type": "mistral", **TEXT}, {"model_type": "pixtral", "head_dim": 16, **VISION}
+    return transformers.Mistral3ForConditionalGeneration(
+        transformers.Mistral3Config(text_config=text, vision_config=vision)
+    )
+
+
+@pytest.mark.parametrize("kind", ["Gemma3", "Mistral3"])
+def test_a_vision_language_model_with_a_text_path(tmp_path: Path, kind: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    made = vision_language_model(kind)
     model = tmp_path / "model"
     made.save_pretrained(model)
-    tokenizer.save_pretrained(model)
+    build_tokenizer().save_pretrained(model)
     found = check(model)
     assert found.architecture.parameters == made.num_parameters()
     assert found.architecture.config.hidden_size == 32
+    # It trains on text: what gets no gradient is not waited for.
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    freeze_unread_parts(loaded)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    loaded(input_ids=ids, labels=ids).loss.backward()
+    without = {name for name, p in loaded.named_parameters() if p.requires_grad and p.grad is None}
+    frozen = {name.split(".")[1] for name, p in loaded.named_parameters() if not p.requires_grad}
+    assert without == set()
+    assert frozen == {"vision_tower", "multi_modal_projector"}
+
+
+def test_a_vision_language_model_without_one(model: Path) -> None:
+    configure(model, architectures=["LlavaForConditionalGeneration"], model_type="llava")
+    assert "has no causal language model of type 'llava'" in refused(model)
 
 
 def test_experts_saved_one_by_one(tmp_path: Path) -> None:

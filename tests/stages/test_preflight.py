@@ -36,8 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build_tiny_model(folder / "chat")
-    build_tiny_model(folder / "base", chat_template=False)
+    build_tiny_model(folder / "chat", context=4096)
+    build_tiny_model(folder / "base", chat_template=False, context=4096)
     return folder
 
 
