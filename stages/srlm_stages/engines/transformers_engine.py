@@ -14,6 +14,7 @@ from typing import Any
 
 from srlm_contract.spec_parts import EngineSettings
 from srlm_stages.errors import BadInput
+from srlm_stages.text_models import register_text_models
 
 from . import Completion, OnProgress, Request
 from .choice_tokens import choice_tokens
@@ -48,6 +49,7 @@ class TransformersEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = {"BFloat16": torch.bfloat16, "Float16": torch.float16, "Float32": torch.float32}[spec.dtype]
         arguments = {"dtype": dtype, "trust_remote_code": False, **spec.args}
+        register_text_models()
         try:
             self._model = transformers.AutoModelForCausalLM.from_pretrained(str(model), **arguments)
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
