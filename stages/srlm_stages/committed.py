@@ -13,6 +13,7 @@ from srlm_contract.spec import RunSpec
 from srlm_contract.tasks import MAX_RESULT_BYTES, ArtifactRef, Committed, Pins, StageResult
 
 from .statistics import figures
+from .termination import encoded
 
 #: Room kept free in the termination message for what the entry adds.
 SPARE_BYTES = 256
@@ -73,7 +74,7 @@ def fit(result: StageResult, found: Found, known: Mapping[str, str]) -> StageRes
             statistics=_short(figures(manifest.statistics)),
         )
         longer = result.model_copy(update={"committed": (*committed, entry), "more": True})
-        if committed and _size(longer) > MAX_RESULT_BYTES - SPARE_BYTES:
+        if committed and len(encoded(longer)) > MAX_RESULT_BYTES - SPARE_BYTES:
             return result.model_copy(update={"committed": tuple(committed), "more": True})
         committed.append(entry)
     return result.model_copy(update={"committed": tuple(committed)})
@@ -86,7 +87,3 @@ def _short(statistics: Mapping[str, float]) -> dict[str, float]:
         for name, value in statistics.items()
         if not name.startswith("dropped") and not name.endswith("Sum")
     }
-
-
-def _size(result: StageResult) -> int:
-    return len(result.model_dump_json(by_alias=True, exclude_none=True).encode())

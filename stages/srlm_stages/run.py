@@ -30,7 +30,6 @@ from srlm_contract.store import Store
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
     EXIT_OK,
-    MAX_RESULT_BYTES,
     ArtifactRef,
     SourceRef,
     StageError,
@@ -44,6 +43,7 @@ from .errors import InvalidTask, StageFailure, Terminated
 from .progress import ProgressReporter
 from .redaction import redacted
 from .statistics import Statistics, figures, merge_shards, with_ratios
+from .termination import write_result
 
 EXIT_CRASHED = 1
 EXIT_TERMINATED = 143
@@ -138,8 +138,12 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
         reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
         return fail(EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
     warnings = tuple(redacted(text, environ) for text in result.warnings)
-    write_result(result.model_copy(update={"storage_errors": errors.count, "warnings": warnings}), environ)
-    return EXIT_OK
+    result = result.model_copy(update={"storage_errors": errors.count, "warnings": warnings})
+    problem = write_result(result, environ).error
+    if problem is None:
+        return EXIT_OK
+    print(f"stage {stage} failed ({problem.reason}): {problem.message}", file=sys.stderr, flush=True)  # noqa: T201
+    return EXIT_INVALID_TASK
 
 
 def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:
@@ -334,23 +338,6 @@ def committed_result(
     )
 
 
-def write_result(result: StageResult, environ: Mapping[str, str]) -> None:
-    """Write the termination message; what does not fit into 4 KiB is cut, least important first."""
-    text = result.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
-    if len(text.encode()) > MAX_RESULT_BYTES and result.warnings:
-        return write_result(result.model_copy(update={"warnings": result.warnings[:-1]}), environ)
-    if len(text.encode()) > MAX_RESULT_BYTES and result.error is not None:
-        error = result.error.model_copy(update={"message": result.error.message[: len(result.error.message) // 2]})
-        return write_result(result.model_copy(update={"error": error}), environ)
-    if len(text.encode()) > MAX_RESULT_BYTES and result.statistics:
-        kept = dict(list(result.statistics.items())[:-1])
-        return write_result(result.model_copy(update={"statistics": kept}), environ)
-    path = environ.get("SRLM_TERMINATION_LOG")
-    if path:
-        Path(path).write_text(text)
-    return None
-
-
 def _fail(
     stage: str,
     environ: Mapping[str, str],
@@ -374,4 +361,4 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-__all__ = ["EXIT_INVALID_TASK", "execute", "main", "read_task", "run_task", "write_result"]
+__all__ = ["EXIT_INVALID_TASK", "execute", "main", "read_task", "run_task"]

@@ -22,17 +22,15 @@ from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.s3 import S3Store
 from srlm_contract.spec import ExternalJudgeSpec
 from srlm_contract.tasks import (
-    MAX_RESULT_BYTES,
     ArtifactRef,
     JudgeParams,
     PromptsParams,
     SourceRef,
-    StageError,
     StageResult,
     StageTask,
     StorageLocation,
 )
-from srlm_stages.run import model_cache, write_result
+from srlm_stages.run import model_cache
 from stage_world import World
 from unmapped import unmapped
 
@@ -241,25 +239,6 @@ def test_sigterm_ends_a_waiting_stage_at_once(world: World, endpoint: str, tmp_p
     assert result.error.reason == "Disrupted"
     assert list((tmp_path / "work").iterdir()) == []
     assert world.artifacts().lookup("judge", task.key) is None
-
-
-def test_the_termination_message_never_exceeds_its_limit(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    environ = {"SRLM_TERMINATION_LOG": str(log)}
-    many = StageResult(
-        stage="judge",
-        statistics={"rows": 1.0, **{f"figure{i:04}": float(i) for i in range(500)}},
-        warnings=tuple("ü" * 290 for _ in range(5)),
-    )
-    write_result(many, environ)
-    assert len(log.read_bytes()) <= MAX_RESULT_BYTES
-    assert StageResult.model_validate_json(log.read_text()).statistics["rows"] == 1
-    error = StageError(reason="Crashed", message="ü" * 9000)
-    write_result(StageResult(stage="judge", error=error), environ)
-    assert len(log.read_bytes()) <= MAX_RESULT_BYTES
-    cut = StageResult.model_validate_json(log.read_text())
-    assert cut.error is not None
-    assert cut.error.message.startswith("üü")
 
 
 def test_a_cache_that_cannot_be_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
