@@ -10,6 +10,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from ..devices import training_precision
 from ..errors import InvalidTask
+from . import sharding
 from .config import WorkerConfig
 
 
@@ -35,7 +36,6 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
     recipe = config.recipe
     micro, accumulate = micro_batches(recipe.batch_size, config.micro_batch_size, processes)
     cuda = torch.cuda.is_available()
-    fsdp = config.parallelism == "FSDP" and cuda and processes > 1
     settings: dict[str, Any] = {
         "output_dir": config.checkpoints,
         "per_device_train_batch_size": micro,
@@ -69,25 +69,20 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "eval_strategy": "no",
         "remove_unused_columns": True,
     }
-    if fsdp:
-        settings |= {
-            "fsdp": True,
-            "gradient_checkpointing": False,
-            "fsdp_config": {
-                "activation_checkpointing": config.gradient_checkpointing,
-                "state_dict_type": "FULL_STATE_DICT",
-            },
-        }
+    if sharding.sharded(config, processes):
+        settings |= sharding.fsdp_settings(config)
     return settings
 
 
 def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
     """Settings of supervised training."""
-    return SFTConfig(
+    arguments = SFTConfig(
         **trainer_settings(config, processes),
         dataset_kwargs={"skip_prepare_dataset": True},
         packing=False,
     )
+    sharding.sum_in_full_precision(arguments)
+    return arguments
 
 
 def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
@@ -98,14 +93,13 @@ def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
         raise InvalidTask(
             "InvalidTask", "training.dpo.lossType exo_pair needs training.dpo.labelSmoothing above 0, such as 1e-3"
         )
-    return DPOConfig(
-        **trainer_settings(config, processes),
+    arguments = DPOConfig(
+        **trainer_settings(config, processes) | {"remove_unused_columns": False},  # the collator reads `row`
         beta=dpo.beta,
         loss_type=list(dpo.loss_type),
         label_smoothing=dpo.label_smoothing,
         disable_dropout=dpo.dropout == 0,
-        # One pass of the reference over the rows, then its memory is free. With less than one epoch it would be
-        # a pass over rows that training never sees.
-        precompute_ref_log_probs=dpo.epochs >= 1,
-        precompute_ref_batch_size=max(4, config.micro_batch_size),
+        precompute_ref_log_probs=True,
     )
+    sharding.sum_in_full_precision(arguments)
+    return arguments

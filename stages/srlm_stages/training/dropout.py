@@ -18,3 +18,9 @@ def dropout_fields(config: Any, probability: float) -> dict[str, float]:
     The saved model keeps its own configuration (see saving.py).
     """
     return {name: probability for name in FIELDS if isinstance(getattr(config, name, None), float | int)}
+
+
+def exact_start(config: Any) -> bool:
+    """Whether a model without dropout computes the same in training as otherwise: routers may add noise."""
+    text = config.get_text_config()
+    return not any(getattr(text, name, 0) for name in ("router_jitter_noise", "moe_jitter_eps"))

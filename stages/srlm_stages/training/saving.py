@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..sources import TOKENIZER_FILES
@@ -22,16 +24,25 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 
 def save_model(trainer: Any, folder: Path, config: WorkerConfig) -> None:
     """Write the trained weights. Every process must call it (sharded weights are gathered); rank 0 writes."""
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state = whole_state(trainer)
     if trainer.accelerator.is_main_process:
         if config.lora.rank is not None:
             state = _merged(state, config)
         dtype = DTYPES[config.save_dtype]
         state = {name: _stored(tensor, dtype) for name, tensor in state.items()}
-        plain = _bare_model(config)
+        plain = bare_model(config.model)
         plain.save_pretrained(folder, state_dict=state, max_shard_size="4GB")
         describe(Path(config.model), folder, config)
     trainer.accelerator.wait_for_everyone()
+
+
+def whole_state(trainer: Any) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, gathered where they are sharded (rank 0 has them then, others nothing)."""
+    model = trainer.model_wrapped
+    if isinstance(model, FSDPModule):
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_model_state_dict(model, options=options))
+    return dict(trainer.accelerator.get_state_dict(model))
 
 
 class KeptModels(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
@@ -93,12 +104,12 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _bare_model(config: WorkerConfig) -> Any:
-    """The model class without weights: it knows which weights are tied and how files are split."""
+def bare_model(folder: str) -> Any:
+    """The model class without weights: it knows their names, which are tied and how files are split."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config.model))
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
 
 
 def _merged(state: dict[str, torch.Tensor], config: WorkerConfig) -> dict[str, torch.Tensor]:

@@ -1,17 +1,22 @@
-"""TRL's trainers with batches grouped by length and reference log-probabilities computed before training."""
+"""TRL's trainers with batches grouped by length and reference log-probabilities of our own (reference.py)."""
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from datasets import Dataset
 from torch.utils.data import Sampler
+from trl.models.utils import prepare_deepspeed
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from .reference import RowCollator, check_start, compute, no_copy_of_the_start_model
 
 
 class StepSampler(Sampler[int]):  # type: ignore[misc]  # torch is not followed by mypy
@@ -55,34 +60,65 @@ class SupervisedTrainer(_Grouped, SFTTrainer):  # type: ignore[misc]
 
 
 class PreferenceTrainer(_Grouped, DPOTrainer):  # type: ignore[misc]
-    """DPO on rows that are encoded already (`prompt_ids`, `chosen_ids`, `rejected_ids`)."""
+    """DPO on rows that are encoded already (`row`, `prompt_ids`, `chosen_ids`, `rejected_ids`)."""
+
+    def __init__(self, *args: Any, load_reference: Callable[[], Any] | None, exact_start: bool, **kwargs: Any) -> None:
+        """load_reference: gives the reference model; None when it is the start model.
+        exact_start: the first step must have no reward margin (see reference.py)."""
+        self._load_reference, self._exact_start = load_reference, exact_start
+        with no_copy_of_the_start_model():
+            super().__init__(*args, **kwargs)
+        self.data_collator = self._rows = RowCollator(self.data_collator)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Reference log-probabilities of every row, computed once by all processes together.
+    def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        return dataset  # once the model has its place: see below
 
-        TRL's own version needs a cache file that all processes share; rows here are in memory.
-        """
-        order = sorted(range(len(dataset)), key=lambda i: -self.row_lengths[i])
-        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        # Sharded models need every process in every forward pass: those without a batch repeat the last one.
-        mine = [batches[min(i, len(batches) - 1)] for i in range(rank, _up_to(len(batches), world), world)]
-        model = self.ref_model or self.model
-        found: dict[int, tuple[float, float]] = {}
-        for batch in mine:
-            inputs = self.data_collator([dataset[i] for i in batch])
-            inputs = {key: value.to(self.accelerator.device) for key, value in inputs.items()}
-            with torch.no_grad():
-                chosen, rejected = self.compute_ref_log_probs(model, inputs)
-            found |= dict(zip(batch, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-        everyone = {row: logps for part in gather_object([found]) for row, logps in part.items()}
-        dataset = dataset.add_column("ref_chosen_logps", [everyone[i][0] for i in range(len(dataset))])
-        return dataset.add_column("ref_rejected_logps", [everyone[i][1] for i in range(len(dataset))])
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        if not self.is_fsdp_enabled:
+            self._ask_reference()  # now: a resume point's weights are loaded next
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        """Sharded models: the reference is asked when the start weights are sharded, before those of a resume point
+        take their place."""
+        if not self.is_fsdp_enabled:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self._ask_reference()
+        if resume_from_checkpoint is not None:
+            self._load_from_checkpoint(resume_from_checkpoint, self.model_wrapped)
+            self._load_optimizer_and_scheduler(resume_from_checkpoint)
+            self._load_scaler(resume_from_checkpoint)
+        return prepared
 
-def _up_to(count: int, step: int) -> int:
-    """The smallest multiple of `step` that is not below `count`."""
-    return -(-count // step) * step
+    def _ask_reference(self) -> None:
+        """Log-probabilities of the reference for every row; its memory is free afterwards."""
+        model = self.model
+        if self._load_reference is not None:
+            model = self.ref_model = self._placed(self._load_reference())
+        elif self.is_deepspeed_enabled:
+            model = prepare_deepspeed(self.model, self.accelerator)
+        compute(self, model, self._rows, self.args.num_train_epochs)
+        self.ref_model = model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _placed(self, reference: Any) -> Any:
+        """A reference model where it can compute: sharded layer by layer as the trained one, or on the device."""
+        reference.requires_grad_(False)
+        add_fused_lm_head(reference, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+        if self.is_fsdp_enabled:
+            return fsdp2_prepare_model(self.accelerator, reference)
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(reference, self.accelerator)
+        return self.accelerator.prepare_model(reference, evaluation_mode=True)
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        loss = super()._compute_loss(model, inputs, return_outputs)
+        if self._exact_start and self.state.global_step == 0:
+            check_start(self._metrics["train"]["rewards/margins"][-1])
+        return loss

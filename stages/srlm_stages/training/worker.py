@@ -25,13 +25,12 @@ RANK = int(os.environ.get("RANK", "0"))
 def train(config: WorkerConfig) -> None:
     """Train as `config` says; rank 0 writes model and result."""
     started = time.monotonic()
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
     from transformers.utils import logging
 
     from ..chat import load_tokenizer, merges_system_prompt
     from .callbacks import Reporter
-    from .dropout import dropout_fields
+    from .loading import load_config
     from .saving import KeptModels, changed_weights, save_model
 
     logging.set_verbosity_error()
@@ -41,14 +40,9 @@ def train(config: WorkerConfig) -> None:
         line = choice("training.precision", config.precision, training_precision(config.precision))
         print(line, flush=True)  # noqa: T201 - the log of the pod
     tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
-    own = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
-    rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, own))
-    model = AutoModelForCausalLM.from_pretrained(
-        config.model, dtype=torch.float32, trust_remote_code=False, **dropout_fields(own, config.recipe.dropout)
-    )
-    model.config.use_cache = False
+    rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
     reporter = Reporter(config.stage)
-    trainer = build_trainer(config, model, tokenizer, rows, lengths, processes, reporter)
+    trainer = build_trainer(config, tokenizer, rows, lengths, processes, reporter)
     trainer.remove_callback(PrinterCallback)
     if config.keep_every:
         trainer.add_callback(KeptModels(trainer, config))
@@ -127,43 +121,48 @@ def longest(config: WorkerConfig, own: Any) -> int:
 
 def build_trainer(
     config: WorkerConfig,
-    model: Any,
     tokenizer: Any,
     rows: list[dict[str, list[int]]],
     lengths: list[int],
     processes: int,
     reporter: Any,
 ) -> Any:
-    """TRL's trainer for supervised or preference training."""
+    """TRL's trainer for supervised or preference training, with the start model."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM
 
+    from . import arguments, cpu_head, trainers
     from .callbacks import ResumePoints
+    from .dropout import dropout_fields, exact_start
+    from .loading import load_config, load_model
     from .lora import lora_config
 
+    args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
+    read = RANK == 0 or not arguments.sharding.one_reads(args)
+    own = load_config(config.model)
+    dropout = dropout_fields(own, config.recipe.dropout)
+    model = load_model(config.model, load_config(config.model, **dropout), read=read)
+    model.config.use_cache = False
     common: dict[str, Any] = {
+        "args": args,
         "model": model,
-        "train_dataset": Dataset.from_list(rows),
+        "train_dataset": Dataset.from_list([{**row, "row": i} for i, row in enumerate(rows)]),
         "processing_class": tokenizer,
         "callbacks": [reporter, ResumePoints(Path(config.output))],
         "peft_config": lora_config(config.lora) if config.lora.rank is not None else None,
     }
-    from . import arguments, cpu_head, trainers
-
     if not torch.cuda.is_available():
         cpu_head.install()
     if config.sft is not None:
         trainers.SupervisedTrainer.row_lengths = lengths
-        trainer = trainers.SupervisedTrainer(args=arguments.sft_arguments(config, processes), **common)
-        return _lean(trainer)
-    reference = None
-    if config.reference is not None:
-        reference = AutoModelForCausalLM.from_pretrained(config.reference, dtype=torch.float32, trust_remote_code=False)
+        return _lean(trainers.SupervisedTrainer(**common))
+    other = config.reference
     trainers.PreferenceTrainer.row_lengths = lengths
-    trainer = trainers.PreferenceTrainer(args=arguments.dpo_arguments(config, processes), ref_model=reference, **common)
-    if trainer.precompute_ref_logps:
-        trainer.ref_model = None  # its log-probabilities are in the rows now
+    trainer = trainers.PreferenceTrainer(
+        **common,
+        load_reference=None if other is None else lambda: load_model(other, load_config(other), read=read),
+        exact_start=other is None and config.recipe.dropout == 0 and exact_start(own),
+    )
     return _lean(trainer)
 
 

@@ -1,0 +1,68 @@
+"""The models a training begins with: policy and reference, in fp32, read from disk once where weights get sharded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ..errors import BadInput
+
+#: How many names of weights a message lists.
+NAMED = 5
+
+
+def load_config(folder: str, **changes: Any) -> Any:
+    """The model's configuration, with fields changed. Raises BadInput ModelNotUsable."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(folder, error) from error
+
+
+def load_model(folder: str, config: Any, *, read: bool = True) -> Any:
+    """The causal language model in `folder` as `config` says, in fp32 on the CPU.
+
+    read: False for a process that will be handed its weights when they are sharded: its own are not set and take no
+    memory. Raises BadInput ModelNotUsable for weights that cannot be read, are missing or have another shape.
+    """
+    if not read:
+        return _unset(config)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # libraries raise whatever they like about a file
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+            raise  # a disk or network that fails
+        raise _unusable(folder, error) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise BadInput(
+            "ModelNotUsable",
+            f"the model has no weights named {', '.join(missing[:NAMED])}{more}; training would begin with random "
+            "numbers in their place. Use a complete checkpoint in safetensors format",
+        )
+    return model
+
+
+def _unset(config: Any) -> Any:
+    """The model with buffers as they should be and weights that nobody has set."""
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
+    model.tie_weights()
+    return model
+
+
+def _unusable(folder: str, error: Exception) -> BadInput:
+    text = str(error).replace(folder, Path(folder).name)
+    return BadInput(
+        "ModelNotUsable", f"the model cannot be loaded for training: {type(error).__name__}: {text[:1500]}"
+    )

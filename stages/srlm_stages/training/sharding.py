@@ -1,0 +1,66 @@
+"""Weights sharded over the processes of a training (FSDP2), and the types its sums are made in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .config import WorkerConfig
+
+
+def sharded(config: WorkerConfig, processes: int) -> bool:
+    """Whether weights are sharded: accelerate does that on accelerators only, and one process has nobody to share."""
+    return config.parallelism == "FSDP" and processes > 1 and torch.cuda.is_available()
+
+
+def fsdp_settings(config: WorkerConfig) -> dict[str, Any]:
+    """What the trainers' arguments say about sharding.
+
+    Activations are recomputed by the model's own gradient checkpointing, which draws the same dropout again.
+    accelerate's `activation_checkpointing` does not (`preserve_rng_state=False`): with dropout its gradients belong
+    to another model than the loss.
+    """
+    return {
+        "fsdp": True,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "fsdp_config": {
+            "activation_checkpointing": False,
+            "state_dict_type": "FULL_STATE_DICT",
+            "cpu_ram_efficient_loading": loads_once(config),
+        },
+    }
+
+
+def loads_once(config: WorkerConfig) -> bool:
+    """Whether one process a node can read the weights for all.
+
+    accelerate hands out what has been sharded only, which buffers stored with the weights (the router bias of
+    DeepSeek-V3) are not.
+    """
+    from .saving import bare_model
+
+    model = bare_model(config.model)
+    return set(model.state_dict()) <= {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+def sum_in_full_precision(arguments: Any) -> None:
+    """Products in bf16; log-probabilities and the sums of gradients in fp32.
+
+    accelerate would round what every module gives to bf16, the model's log-probabilities too, and gradients before
+    they are added up. The log-probability of an answer is a sum over its tokens: at 300 nats bf16 has steps of 2, a
+    hundred times what a DPO step is worth. `output_dtype` stays unset: each module gives what it computes, which is
+    fp32 for log-probabilities and losses, and bf16 inside, where fp32 would double the activations.
+    """
+    if arguments.fsdp_plugin_args is not None and arguments.bf16:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=None
+        )
+
+
+def one_reads(arguments: Any) -> bool:
+    """Whether rank 0 alone reads the weights; all others are handed theirs."""
+    plugin = arguments.fsdp_plugin_args
+    return plugin is not None and bool(plugin["cpu_ram_efficient_loading"])
