@@ -77,7 +77,7 @@ def evaluate_params(spec: RunSpec, pins: Pins, model: str, opponents: tuple[str,
 
 
 def sft_params(spec: RunSpec, pins: Pins) -> SftParams:
-    return SftParams(sft=spec.bootstrap.sft, **_trainer(spec, pins))
+    return SftParams(sft=spec.bootstrap.sft, lora=spec.bootstrap.lora, **_trainer(spec, pins))
 
 
 def judge_params(

@@ -24,7 +24,7 @@ from .spec import (
 )
 from .spec_parts import EftSpec, EngineSettings, IftSpec, SeedFormat, TemplateArguments
 from .spec_storage import IfMatch, Storage
-from .spec_training import Precision
+from .spec_training import AttnImplementation, DeepSpeedSpec, FsdpSpec, Parallelism, Precision
 
 StageName = Literal[
     "preflight", "data", "sft", "judge", "select", "prompts", "generate",
@@ -114,6 +114,7 @@ class TrainerParams(Contract):
 class SftParams(TrainerParams):
     kind: Literal["sft"] = "sft"
     sft: SftSpec = SftSpec()
+    lora: LoraSpec = LoraSpec()
     #: inputs: `data` (ift.jsonl), maybe `eft`; source or input `model`.
 
 
@@ -284,7 +285,11 @@ class ProcessSettings(Contract):
 
     nodes: int = 1
     processes_per_node: int = 1
-    parallelism: Literal["DDP", "FSDP"] = "FSDP"
+    parallelism: Parallelism = "FSDP"
+    fsdp: FsdpSpec = FsdpSpec()
+    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    attn_implementation: AttnImplementation | None = None
+    padding_free: bool = False
     micro_batch_size: int = 1
     gradient_checkpointing: bool = True
     checkpoint_every_steps: int = 0

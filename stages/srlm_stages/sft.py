@@ -17,7 +17,7 @@ from .training.entry import run_training
 def run(ctx: StageContext) -> Statistics | StageResult:
     """Writes the model."""
     params = ctx.params(SftParams)
-    return run_training(ctx, params, seed_rows(ctx, params.system_prompt), sft=params.sft)
+    return run_training(ctx, params, seed_rows(ctx, params.system_prompt), sft=params.sft, lora=params.lora)
 
 
 def seed_rows(ctx: StageContext, system_prompt: str) -> Iterator[SupervisedRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -45,9 +46,11 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr_rate": recipe.min_learning_rate / recipe.learning_rate},
         "warmup_steps": recipe.warmup_ratio,
-        "optim": "adamw_torch",
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
+        "optim": optimizer(recipe.optim),
+        "weight_decay": recipe.weight_decay,
+        "adam_beta1": recipe.adam_beta1,
+        "adam_beta2": recipe.adam_beta2,
+        "max_grad_norm": recipe.max_grad_norm,
         "seed": config.seed,
         "data_seed": config.seed,
         "max_length": recipe.max_length,
@@ -70,8 +73,24 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "remove_unused_columns": True,
     }
     if sharding.sharded(config, processes):
-        settings |= sharding.fsdp_settings(config)
+        settings |= sharding.fsdp_settings(config, processes)
+    if config.parallelism == "DeepSpeed":
+        settings |= sharding.deepspeed_settings(config)
     return settings
+
+
+def optimizer(name: str) -> str:
+    """`name`, once it is clear that it can run here. Raises InvalidTask for one of bitsandbytes without it."""
+    if "8bit" in name or "paged" in name:
+        if find_spec("bitsandbytes") is None:
+            raise InvalidTask(
+                "InvalidTask",
+                f"optim {name} needs the package bitsandbytes, which this image does not have: use a train image with "
+                "it, or optim adamw_torch_fused",
+            )
+        if not torch.cuda.is_available():
+            raise InvalidTask("InvalidTask", f"optim {name} needs a GPU: use adamw_torch on CPUs")
+    return name
 
 
 def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
@@ -79,7 +98,8 @@ def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
     arguments = SFTConfig(
         **trainer_settings(config, processes),
         dataset_kwargs={"skip_prepare_dataset": True},
-        packing=False,
+        packing=config.sft is not None and config.sft.packing,
+        padding_free=config.padding_free,
     )
     sharding.sum_in_full_precision(arguments)
     return arguments
@@ -98,6 +118,8 @@ def dpo_arguments(config: WorkerConfig, processes: int) -> DPOConfig:
         beta=dpo.beta,
         loss_type=list(dpo.loss_type),
         label_smoothing=dpo.label_smoothing,
+        loss_weights=list(dpo.loss_weights) or None,
+        ld_alpha=dpo.ld_alpha,
         disable_dropout=dpo.dropout == 0,
         precompute_ref_log_probs=True,
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 from srlm_contract.base import Contract
 from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.spec_parts import TemplateArguments
-from srlm_contract.spec_training import Precision
+from srlm_contract.spec_training import AttnImplementation, DeepSpeedSpec, FsdpSpec, Parallelism, Precision
 
 
 class WorkerConfig(Contract):
@@ -48,7 +48,11 @@ class WorkerConfig(Contract):
     save_dtype: Literal["Float32", "BFloat16"] = "Float32"
 
     micro_batch_size: int = 1
-    parallelism: Literal["DDP", "FSDP"] = "FSDP"
+    parallelism: Parallelism = "FSDP"
+    fsdp: FsdpSpec = FsdpSpec()
+    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    attn_implementation: AttnImplementation | None = None
+    padding_free: bool = False
     gradient_checkpointing: bool = True
     checkpoint_every: int = 0
     """Steps between resume points; 0 for none."""

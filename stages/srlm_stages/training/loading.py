@@ -9,7 +9,7 @@ import torch
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..errors import BadInput
+from ..errors import BadInput, InvalidTask
 
 #: How many names of weights a message lists.
 NAMED = 5
@@ -23,20 +23,30 @@ def load_config(folder: str, **changes: Any) -> Any:
         raise _unusable(folder, error) from error
 
 
-def load_model(folder: str, config: Any, *, read: bool = True) -> Any:
+def load_model(folder: str, config: Any, *, read: bool = True, attention: str | None = None) -> Any:
     """The causal language model in `folder` as `config` says, in fp32 on the CPU.
 
     read: False for a process that will be handed its weights when they are sharded: its own are not set and take no
-    memory. Raises BadInput ModelNotUsable for weights that cannot be read, are missing or have another shape.
+    memory. attention: kernels by transformers' name; None for its choice. Raises InvalidTask for kernels that are not
+    installed, BadInput ModelNotUsable for weights that cannot be read, are missing or have another shape.
     """
     if not read:
-        return _unset(config)
+        return _unset(config, attention)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
+            folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
+            attn_implementation=attention,
+        )  # fmt: skip
     except (MemoryError, torch.OutOfMemoryError):
         raise
+    except (ImportError, ValueError) as error:
+        if attention is not None and ("ttention" in str(error) or "attn" in str(error)):
+            raise InvalidTask(
+                "InvalidTask",
+                f"training.attnImplementation {attention} cannot be used with this model and image; use sdpa, or an "
+                f"image with the kernels: {str(error)[:1000]}",
+            ) from error
+        raise _unusable(folder, error) from error
     except Exception as error:  # libraries raise whatever they like about a file
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
             raise  # a disk or network that fails
@@ -49,13 +59,29 @@ def load_model(folder: str, config: Any, *, read: bool = True) -> Any:
             f"the model has no weights named {', '.join(missing[:NAMED])}{more}; training would begin with random "
             "numbers in their place. Use a complete checkpoint in safetensors format",
         )
+    _check_tied(model)
     return model
 
 
-def _unset(config: Any) -> Any:
+def _check_tied(model: Any) -> None:
+    """Raises BadInput for a head that the configuration ties to the embedding and the weights do not: transformers
+    then trains both, and saves one."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and head is not None and head.weight is not embedding.weight:
+        raise BadInput(
+            "ModelNotUsable",
+            "config.json has tie_word_embeddings true, but the weights have a head that differs from the embedding: "
+            "set tie_word_embeddings to false in the model's config.json",
+        )
+
+
+def _unset(config: Any, attention: str | None) -> Any:
     """The model with buffers as they should be and weights that nobody has set."""
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=False, attn_implementation=attention
+        )
     model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     model.tie_weights()
     return model

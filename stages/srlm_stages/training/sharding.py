@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+from ..errors import InvalidTask
 from .config import WorkerConfig
 
 
@@ -14,21 +16,75 @@ def sharded(config: WorkerConfig, processes: int) -> bool:
     return config.parallelism == "FSDP" and processes > 1 and torch.cuda.is_available()
 
 
-def fsdp_settings(config: WorkerConfig) -> dict[str, Any]:
-    """What the trainers' arguments say about sharding.
+def fsdp_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
+    """What the trainers' arguments say about sharding. Raises InvalidTask when replicas do not divide the processes.
 
     Activations are recomputed by the model's own gradient checkpointing, which draws the same dropout again.
     accelerate's `activation_checkpointing` does not (`preserve_rng_state=False`): with dropout its gradients belong
     to another model than the loss.
     """
-    return {
+    return hybrid_settings(config.fsdp.dp_replicate_size, processes) | {
         "fsdp": True,
         "gradient_checkpointing": config.gradient_checkpointing,
         "fsdp_config": {
             "activation_checkpointing": False,
+            "cpu_offload": config.fsdp.cpu_offload,
+            "reshard_after_forward": config.fsdp.reshard_after_forward,
             "state_dict_type": "FULL_STATE_DICT",
             "cpu_ram_efficient_loading": loads_once(config),
         },
+    }
+
+
+def hybrid_settings(replicas: int, processes: int) -> dict[str, Any]:
+    """Replicas that are sharded each over `processes / replicas` processes; nothing for one replica.
+
+    Raises InvalidTask when the processes cannot be divided so.
+    """
+    if replicas == 1:
+        return {}
+    if processes % replicas or processes == replicas:
+        raise InvalidTask(
+            "InvalidTask",
+            f"training.fsdp.dpReplicateSize {replicas} does not divide {processes} processes (training.nodes x "
+            "training.processesPerNode) into shards of 2 or more: use a smaller divisor, or parallelism DDP",
+        )
+    from accelerate import ParallelismConfig
+
+    shards = processes // replicas
+    return {"parallelism_config": ParallelismConfig(dp_replicate_size=replicas, dp_shard_size=shards)}
+
+
+def deepspeed_settings(config: WorkerConfig) -> dict[str, Any]:
+    """DeepSpeed's configuration; "auto" is filled in by transformers. Raises InvalidTask where it is not installed.
+
+    DeepSpeed hands out weights in the type it computes in: after bf16 training, those between iterations are bf16.
+    """
+    if find_spec("deepspeed") is None:
+        raise InvalidTask(
+            "InvalidTask",
+            "training.parallelism DeepSpeed needs the package deepspeed, which this image does not have: use a train "
+            "image with it, or parallelism FSDP",
+        )
+    chosen = config.deepspeed
+    zero: dict[str, Any] = {
+        "stage": chosen.zero_stage,
+        "offload_optimizer": {"device": chosen.offload_optimizer_device},
+    }
+    if chosen.zero_stage == 3:
+        zero |= {
+            "offload_param": {"device": chosen.offload_param_device},
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    return {
+        "deepspeed": {
+            "zero_optimization": zero,
+            "bf16": {"enabled": "auto"},
+            "gradient_accumulation_steps": "auto",
+            "gradient_clipping": "auto",
+            "train_micro_batch_size_per_gpu": "auto",
+            "train_batch_size": "auto",
+        }
     }
 
 

@@ -62,13 +62,16 @@ class SupervisedTrainer(_Grouped, SFTTrainer):  # type: ignore[misc]
 class PreferenceTrainer(_Grouped, DPOTrainer):  # type: ignore[misc]
     """DPO on rows that are encoded already (`row`, `prompt_ids`, `chosen_ids`, `rejected_ids`)."""
 
+    data_collator: Any
+
     def __init__(self, *args: Any, load_reference: Callable[[], Any] | None, exact_start: bool, **kwargs: Any) -> None:
         """load_reference: gives the reference model; None when it is the start model.
         exact_start: the first step must have no reward margin (see reference.py)."""
         self._load_reference, self._exact_start = load_reference, exact_start
         with no_copy_of_the_start_model():
             super().__init__(*args, **kwargs)
-        self.data_collator = self._rows = RowCollator(self.data_collator)
+        self._rows = RowCollator(self.data_collator)
+        self.data_collator = self._rows
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def train(config: WorkerConfig) -> None:
     if RANK == 0:
         line = choice("training.precision", config.precision, training_precision(config.precision))
         print(line, flush=True)  # noqa: T201 - the log of the pod
+        if config.padding_free and config.sft is None:
+            print("training.paddingFree: preference training pads its rows all the same", flush=True)  # noqa: T201
     tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
     rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
     reporter = Reporter(config.stage)
@@ -131,22 +134,22 @@ def build_trainer(
     import torch
     from datasets import Dataset
 
-    from . import arguments, cpu_head, trainers
+    from . import arguments, cpu_head, sharding, trainers
     from .callbacks import ResumePoints
     from .dropout import dropout_fields, exact_start
     from .loading import load_config, load_model
     from .lora import lora_config
 
     args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
-    read = RANK == 0 or not arguments.sharding.one_reads(args)
-    own = load_config(config.model)
-    dropout = dropout_fields(own, config.recipe.dropout)
-    model = load_model(config.model, load_config(config.model, **dropout), read=read)
+    load = partial(
+        load_model, read=RANK == 0 or not sharding.one_reads(args), attention=config.attn_implementation
+    )
+    own, dataset = load_config(config.model), Dataset.from_list(rows)
+    model = load(config.model, load_config(config.model, **dropout_fields(own, config.recipe.dropout)))
     model.config.use_cache = False
     common: dict[str, Any] = {
         "args": args,
         "model": model,
-        "train_dataset": Dataset.from_list([{**row, "row": i} for i, row in enumerate(rows)]),
         "processing_class": tokenizer,
         "callbacks": [reporter, ResumePoints(Path(config.output))],
         "peft_config": lora_config(config.lora) if config.lora.rank is not None else None,
@@ -154,16 +157,27 @@ def build_trainer(
     if not torch.cuda.is_available():
         cpu_head.install()
     if config.sft is not None:
+        if config.sft.packing:
+            dataset, lengths = packed(dataset, longest(config, own))
         trainers.SupervisedTrainer.row_lengths = lengths
-        return _lean(trainers.SupervisedTrainer(**common))
+        return _lean(trainers.SupervisedTrainer(**common, train_dataset=dataset))
     other = config.reference
     trainers.PreferenceTrainer.row_lengths = lengths
     trainer = trainers.PreferenceTrainer(
         **common,
-        load_reference=None if other is None else lambda: load_model(other, load_config(other), read=read),
+        train_dataset=dataset.add_column("row", list(range(len(rows)))),
+        load_reference=None if other is None else lambda: load(other, load_config(other)),
         exact_start=other is None and config.recipe.dropout == 0 and exact_start(own),
     )
     return _lean(trainer)
+
+
+def packed(dataset: Any, length: int) -> tuple[Any, list[int]]:
+    """(rows of up to `length` tokens made of several examples each, their lengths)."""
+    from trl.data_utils import pack_dataset
+
+    dataset = pack_dataset(dataset, length, "bfd")
+    return dataset, [len(ids) for ids in dataset["input_ids"]]
 
 
 def _lean(trainer: Any) -> Any:
