@@ -75,13 +75,14 @@ ENGLISH = frozenset(
     ]
 )
 
-_NUMBERING = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*")
+_NUMBERING = re.compile(r"^\s*(?:[(（]?\d+\s*[.):．）：、]|[-*•・])\s*")
+_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"), ("„", "“"), ("«", "»"), ("「", "」"), ("『", "』"))
 
 
 def cleaned(text: str) -> str:
     """A prompt without list numbers, quotation marks around it and blanks at its ends."""
     text = _NUMBERING.sub("", text.strip()).strip()
-    for left, right in (('"', '"'), ("“", "”"), ("'", "'")):
+    for left, right in _QUOTES:
         if len(text) > 1 and text[0] == left and text[-1] == right and left not in text[1:-1]:
             text = text[1:-1].strip()
     return text

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from . import oasst
 from .seed_files import Located, SeedDataError, read_rows
 from .seed_rows import SCHEMAS, WrongFormat, format_of
 from .seed_values import Dropped, content_text, rank_of
+
+#: Rows that are looked at to tell the format.
+TELLING_ROWS = 50
 
 __all__ = ["Answer", "SeedData", "SeedDataError", "SeedPrompt", "read_seed_data"]
 
@@ -84,17 +87,17 @@ def read_seed_data(path: Path, format: str, language: str) -> SeedData:
     """
     data = SeedData()
     with closing(read_rows(path)) as rows:
-        first = next(rows, None)
-        if first is None:
+        first = list(islice(rows, TELLING_ROWS))
+        if not first:
             raise SeedDataError(f"{path.name} is empty: seedData needs at least one {format} row")
         if format == "Auto":
             format = _told_by(first, path)
         try:
-            for where, content, answers in _found(chain([first], rows), format, language, data):
+            for where, content, answers in _found(chain(first, rows), format, language, data):
                 _add(data, where, _prompt(where, content, answers, data))
         except WrongFormat as error:
-            like = format_of(first[1])
-            hint = f"; its first row looks like {like}" if like not in (None, format) else ""
+            like = _looks_like(first)
+            hint = f"; its first rows look like {like}" if like not in (None, format) else ""
             raise SeedDataError(f"{path.name} {error}{hint}; check seedData.format") from error
     if not data.prompts:
         raise SeedDataError(
@@ -115,12 +118,17 @@ def _add(data: SeedData, where: str, prompt: SeedPrompt | None) -> None:
     data.prompts.append(prompt)
 
 
-def _told_by(first: Located, path: Path) -> str:
-    """The format of a file by its first row."""
-    where, row = first
-    found = format_of(row)
+def _looks_like(rows: Sequence[Located]) -> str | None:
+    """The format of the first row that tells it: nulls may hide it in others."""
+    return next((found for _, row in rows if (found := format_of(row)) is not None), None)
+
+
+def _told_by(first: Sequence[Located], path: Path) -> str:
+    """The format of a file by its first rows."""
+    found = _looks_like(first)
     if found is None:
-        names = ", ".join(sorted(map(str, row))[:12]) or "none"
+        where, row = first[0]
+        names = ", ".join(sorted(map(str, row))[:12]).encode(errors="replace").decode() or "none"
         raise SeedDataError(
             f"{path.name} {where} has the fields {names}, which are of no known format; set seedData.format to one of "
             f"OasstTrees, OasstMessages, {', '.join(SCHEMAS)}, and rename the fields to its own"

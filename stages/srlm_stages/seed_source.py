@@ -23,7 +23,7 @@ def pick_seed_file(names: Iterable[str], format: str, where: str) -> str:
 
     Raises BadInput InvalidSeedData when none or several fit: then `seedData.file` has to name one.
     """
-    listed = sorted(names)
+    listed = sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
     suffixes = SUFFIXES.get(format, ANY)
     for suffix in suffixes:
         found = [name for name in listed if name.endswith(suffix) and name.rpartition("/")[2] not in NO_DATA]

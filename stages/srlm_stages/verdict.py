@@ -10,6 +10,7 @@ not valid. The score's name is the one the rubric asks for (`Rubric.lead`); usua
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 from .score_words import AMBIGUOUS, BESIDE, JOINED, SPACED, UNIT, plain
@@ -31,38 +32,60 @@ _NOTE = r"(?:\s*\([^)\n]{0,40}\))?"
 _IS = r"(?:\s+(?:is|of|would be|es|de|é|est|de|ist|von|è|di|:)?\s*|\s*(?:为|為|是|は|이|는|은)\s*)"
 
 
+@dataclass(frozen=True)
+class _Words:
+    """Where a score of some name is looked for."""
+
+    line: re.Pattern[str]
+    inline: re.Pattern[str]
+    prose: re.Pattern[str]
+
+    @classmethod
+    def named(cls, word: str) -> _Words:
+        """word: a pattern of the name."""
+        colon = rf"{_NOTE}{_MARKS}[:=]{_MARKS}(?:\\boxed\{{)?"
+        end = rf"[\s*_`\"'”’«»」』】)\]>}}|.!。]*{UNIT}?[\s*_`.!。\"'”’»」』)\]]*$"
+        start = r"^[\s*_#>`\"'“„«「『【•\-]*"
+        return cls(
+            re.compile(rf"{start}(?:{word}){colon}{_NUMBER}{end}", re.IGNORECASE | re.MULTILINE),
+            re.compile(rf"(?P<quote>[\"'“‘`«「『]?)\s?(?:{word}){colon}{_NUMBER}", re.IGNORECASE),
+            re.compile(rf"(?:{word}){_IS}{_MARKS}{_NUMBER}", re.IGNORECASE),
+        )
+
+    def lines(self, text: str) -> list[re.Match[str]]:
+        return list(self.line.finditer(text))
+
+    def within(self, text: str) -> list[re.Match[str]]:
+        return [match for match in self.inline.finditer(text) if not _quoted(text, match)]
+
+    def said(self, text: str) -> list[re.Match[str]]:
+        return [match for match in self.prose.finditer(text) if not _hypothetical(text, match)]
+
+
+_USUAL = _Words.named(
+    rf"(?<!\w)(?:{BESIDE}\s+)*(?:{'|'.join(SPACED)})\b(?:\s+{BESIDE})?|(?:{BESIDE}\s*)*(?:{'|'.join(JOINED)})"
+)
+_UNCLEAR = _Words.named(rf"(?<!\w)(?:{BESIDE}\s+)*(?:{'|'.join(AMBIGUOUS)})\b(?:\s+{BESIDE})?")
+
+
 @lru_cache(maxsize=8)
-def _places(label: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """(line of its own, within a line, prose) for a rubric's label beside the usual words; empty for these alone."""
-    own = re.escape(label).replace(r"\ ", r"\s+")
+def _labelled(label: str) -> _Words:
     before = r"(?<!\w)" if label[:1].isascii() else ""
-    mine = rf"{before}{own}|" if label else ""
-    spaced, joined, unclear = ("|".join(words) for words in (SPACED, JOINED, AMBIGUOUS))
-    word = rf"(?:{mine}(?<!\w)(?:{BESIDE}\s+)*(?:{spaced})\b(?:\s+{BESIDE})?|(?:{BESIDE}\s*)*(?:{joined}))"
-    on_line = rf"(?:{word}|(?:{BESIDE}\s+)*(?:{unclear})\b(?:\s+{BESIDE})?)"
-    colon = rf"{_NOTE}{_MARKS}[:=]{_MARKS}(?:\\boxed\{{)?"
-    end = rf"[\s*_`\"'”’«»」』】)\]>}}|.!。]*{UNIT}?[\s*_`.!。\"'”’»」』)\]]*$"
-    return (
-        re.compile(rf"^[\s*_#>`\"'“„«「『【•\-]*{on_line}{colon}{_NUMBER}{end}", re.IGNORECASE | re.MULTILINE),
-        re.compile(rf"(?P<quote>[\"'“‘`«「『]?)\s?{word}{colon}{_NUMBER}", re.IGNORECASE),
-        re.compile(rf"{word}{_IS}{_MARKS}{_NUMBER}", re.IGNORECASE),
-    )
+    return _Words.named(before + re.escape(label).replace(r"\ ", r"\s+"))
 
 
 def parse_score(text: str, label: str = "") -> float | None:
     """The total a verdict gives, 0 .. 5, or None when none can be read.
 
-    label: what the rubric calls the total, such as `Puntuación`.
+    label: what the rubric calls the total, such as `Puntuación`; it counts before the usual words.
     """
     text = plain(text)
-    line, inline, prose = _places(plain(label))
-    lines = list(line.finditer(text))
-    if lines:
-        return _last_valid(lines)
-    within = [match for match in inline.finditer(text) if not _quoted(text, match)]
-    if within:
-        return _last_valid(within)
-    return _last_valid([match for match in prose.finditer(text) if not _hypothetical(text, match)])
+    own = _labelled(plain(label)) if label else _USUAL
+    for places in (own.lines, own.within, _USUAL.lines, _USUAL.within, _UNCLEAR.lines, own.said, _USUAL.said):
+        found = places(text)
+        if found:
+            return _last_valid(found)
+    return None
 
 
 def _last_valid(matches: list[re.Match[str]]) -> float | None:

@@ -121,6 +121,9 @@ def test_what_was_accepted_is_remembered_only_when_told() -> None:
         ('Say "yes" and "no"', 'Say "yes" and "no"'),
         ('"Yes" or "no"', '"Yes" or "no"'),
         ("3 fruits, please", "3 fruits, please"),
+        ("１、「写一首诗。」", "写一首诗。"),
+        ("（2）写一首诗。", "写一首诗。"),
+        ("«Назови фрукт.»", "Назови фрукт."),
     ],
 )
 def test_cleaning(raw: str, clean: str) -> None:

@@ -83,7 +83,7 @@ def test_parquet_holds_the_same_rows_and_names_them(file: Path) -> None:
         (LINES.encode() + "caf\u00e9\n".encode("latin-1"), r"line 6 is not utf-8 text.*save the file as UTF-8"),
         (ARRAY.encode()[:-3], "not a whole JSON array after row 4"),
         (b"[]", "is empty"),
-        (b"[{}, 3]", r"row 1 \(line 1\) has neither messages"),
+        (b"[{}]", r"row 1 \(line 1\) has neither messages"),
         (b'[{"prompt": "Q?", "answers": []},\n 3]', r"row 2 \(line 2\) is not a JSON object but int"),
         (b"id,text\n1,hello\n", "line 1 is not JSON.*JSON array of objects, or Parquet"),
         (b'{"a": ' + b"[" * 100_000 + b"\n", "line 1 is not JSON"),
@@ -260,13 +260,20 @@ def test_answers_that_cannot_be_used_are_counted_and_the_others_keep_their_ranks
 
 
 def test_a_file_of_another_format_is_told_by_its_fields(file: Path) -> None:
-    says = "line 1 has no chosen and rejected: not the Preferences format; its first row looks like Alpaca; check"
+    says = "line 1 has no chosen and rejected: not the Preferences format; its first rows look like Alpaca; check"
     with pytest.raises(SeedDataError, match=says):
         read(file, [{"instruction": "Why?", "output": "Because."}], "Preferences")
     with pytest.raises(SeedDataError, match="line 1 has the fields a, b, which are of no known format; set"):
         read(file, [{"a": 1, "b": 2}], "Auto")
+    with pytest.raises(SeedDataError, match="has the fields b\\?"):
+        read(file, [{"b\ud83d": 2}], "Auto")
     with pytest.raises(SeedDataError, match="line 2 has neither messages"):
         read(file, [KEPT, {"other": 1}])
+
+
+def test_nulls_do_not_hide_the_format(file: Path) -> None:
+    rows = [{"messages": None, "id": 1}, {"messages": [USER, GOOD], "id": 2}]
+    assert answers(read(file, rows, "Auto")) == ONE
 
 
 def oasst(**extra: Any) -> list[dict[str, Any]]:
@@ -380,6 +387,7 @@ def test_numbers_ids_and_marks() -> None:
         ("UltraFeedback", ["data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"],
          "data/train-00000-of-00001.parquet"),
         ("Alpaca", ["dataset_infos.json", "alpaca_data.json"], "alpaca_data.json"),
+        ("Chat", [".cache/huggingface/x.json", "chats.json"], "chats.json"),
         ("OasstMessages", ["data/train-1.parquet", "x_ready.messages.jsonl.gz"], "x_ready.messages.jsonl.gz"),
     ],
 )  # fmt: skip
