@@ -6,7 +6,7 @@ A request is one sample: token ids in, seeded sampling, text out. An engine keep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,11 @@ def context_length(model: Path) -> int:
         if isinstance(config.get(name), int):
             return int(config[name])
     return 2**20
+
+
+def sees_images(config: Mapping[str, Any]) -> bool:
+    """Whether a model takes more than text (Gemma 3, Mistral Small 3, Llama 4, Qwen VL): it is used for text alone."""
+    return any(isinstance(config.get(name), dict) for name in ("vision_config", "audio_config", "vision_tower_config"))
 
 
 def model_config(model: Path) -> dict[str, Any]:

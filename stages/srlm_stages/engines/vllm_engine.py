@@ -11,15 +11,17 @@ from __future__ import annotations
 import gc
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from srlm_contract.spec_parts import EngineSettings
-from srlm_stages.errors import BadInput
 
-from . import Completion, OnProgress, Request, model_config
+from . import Completion, OnProgress, Request, model_config, sees_images
+from .vllm_failures import explained, recorded
 
 # Read when vLLM is imported: quiet, no usage statistics, no process of its own on CPU.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -37,14 +39,15 @@ class VllmEngine:
 
     def __init__(self, model: Path, spec: EngineSettings, max_model_len: int) -> None:
         on_cpu = self._on_cpu = not _has_accelerator()
-        cache = os.environ.get("SRLM_MODEL_CACHE")
-        if cache and os.access(cache, os.W_OK | os.X_OK):
+        folder = os.environ.get("SRLM_MODEL_CACHE")
+        if folder and os.access(folder, os.W_OK | os.X_OK):
             # What vLLM found out about a model class (10 s in a process of its own) and compiled, for the next pod.
-            os.environ.setdefault("VLLM_CACHE_ROOT", str(Path(cache) / "engine-vllm"))
+            os.environ.setdefault("VLLM_CACHE_ROOT", str(Path(folder) / "engine-vllm"))
         if on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             # Two small kernels (log-probabilities, grammar masks) are compiled at first use: 15 s, for milliseconds.
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        log = None if on_cpu else _error_log()
         # Its own deprecations, in every pod's log.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\b")
         import vllm
@@ -63,15 +66,14 @@ class VllmEngine:
         }
         if on_cpu:
             arguments |= cpu_arguments(model, spec.dtype, max_model_len)
-        arguments |= spec.args
+        arguments |= text_arguments(model_config(model)) | spec.args
         engine_class = vllm.LLM  # imports most of vLLM
         gc.freeze()  # what was imported stays: the collections that vLLM asks for need not look at it
         try:
             self._llm = engine_class(**arguments)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise BadInput(
-                "ModelNotUsable", f"vLLM cannot load {model.name}: {type(error).__name__}: {error}"
-            ) from error
+        except Exception as error:  # its processes fail in many ways, all of which arrive as RuntimeError
+            told = log.read_text(errors="replace") if log is not None and log.is_file() else ""
+            raise explained(error, told, model.name) from error
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         self._sampling, self._structured, self._final = (
@@ -151,6 +153,11 @@ def cpu_arguments(model: Path, dtype: str, max_model_len: int) -> dict[str, Any]
     }
 
 
+def text_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Engine arguments for a model that takes images or sound too: no room is kept for them."""
+    return {"language_model_only": True} if sees_images(config) else {}
+
+
 def cache_bytes(config: dict[str, Any], dtype: str, max_model_len: int) -> int:
     """Bytes of key-value cache for a full batch, at most CPU_CACHE_BYTES unless one sequence needs more."""
     heads = int(config.get("num_key_value_heads") or config.get("num_attention_heads") or 1)
@@ -159,6 +166,12 @@ def cache_bytes(config: dict[str, Any], dtype: str, max_model_len: int) -> int:
     a_token = 2 * layers * heads * size * (4 if dtype == "Float32" else 2)
     one = a_token * (max_model_len + 256)
     return max(min(one * CPU_MAX_SEQUENCES, CPU_CACHE_BYTES), one * 2)
+
+
+@cache
+def _error_log() -> Path:
+    """Where this process's engines write their errors."""
+    return recorded(Path(tempfile.mkdtemp(prefix="vllm-")))
 
 
 def _has_accelerator() -> bool:
