@@ -25,9 +25,9 @@ from botocore.exceptions import BotoCoreError
 from .errors import InvalidTask, NotFound, NotPermitted, PreconditionFailed, Unsupported
 from .s3_conditions import Condition, same_etag
 from .s3_count import RequestErrors
-from .s3_errors import Rejected, SendAgain, translated
+from .s3_errors import Rejected, SendAgain, refuse_redirects, translated
 from .s3_md5 import content_md5, send_md5_of_deletions
-from .s3_transfer import S3Object, TransferSettings, download, read_range, read_whole, repeated, upload_parts
+from .s3_transfer import S3Object, TransferSettings, download, head_of, read_range, read_whole, repeated, upload_parts
 from .spec_storage import AddressingStyle, IfMatch
 from .store import Blob, FileDigest, ObjectInfo, Probe, run_probe
 
@@ -61,6 +61,7 @@ class S3Store:
         self.errors = errors or RequestErrors()
         self.errors.listen(client)
         send_md5_of_deletions(client)
+        refuse_redirects(client)
 
     @classmethod
     def from_location(
@@ -116,8 +117,8 @@ class S3Store:
 
     def head(self, key: str) -> ObjectInfo | None:
         try:
+            answer = head_of(self._target(key))
             with translated(self.uri(key), "read"):
-                answer = self.client.head_object(**self._target(key).address)
                 return ObjectInfo(key, int(answer["ContentLength"]), answer["ETag"], answer["LastModified"])
         except NotFound:
             return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from botocore import exceptions as boto
 from urllib3 import exceptions as urllib3
@@ -36,12 +37,38 @@ _CHANGED_ON_THE_WAY = {
 }  # fmt: skip
 
 
+#: S3 answers these by 404 only with a code; a web server that is no S3 has none.
+_SAY_WHY = {"PutObject", "CreateMultipartUpload", "ListObjectsV2"}
+
+
 class SendAgain(Temporary):
     """The store took nothing and the same request may go through: two writes met, or bytes were damaged."""
 
 
 class Rejected(Temporary):
     """The store calls the request bad (400) and has its own word for why."""
+
+
+def refuse_redirects(client: Any) -> None:
+    """A boto3 client that is sent elsewhere by no S3 server asks for the bucket's region, is sent elsewhere again, and
+    ends in RecursionError; from now on it raises BucketNotFound at once."""
+    client.meta.events.register("response-received.s3", _refuse_redirect, unique_id="srlm-redirects")
+
+
+def _refuse_redirect(
+    response_dict: Mapping[str, Any] | None, parsed_response: Mapping[str, Any] | None, **_: object
+) -> None:
+    status = int(response_dict["status_code"]) if response_dict else 0
+    if response_dict is None or not 300 <= status < 400 or status == 304:
+        return
+    headers = {name.lower(): value for name, value in response_dict["headers"].items()}
+    code = str((parsed_response or {}).get("Error", {}).get("Code", ""))
+    if "x-amz-bucket-region" in headers or (code and not code.isdigit()):
+        return  # S3 itself says where the bucket is
+    raise BucketNotFound(
+        f"the server at storage.endpointUrl is not the store: it answers {status} and sends to "
+        f"{headers.get('location', 'nowhere')}; give that address, without bucket and key, as storage.endpointUrl"
+    )
 
 
 @contextmanager
@@ -69,6 +96,11 @@ def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
         region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
         where = f"region {region}" if region else "another region"
         return BucketNotFound(f"{cannot}: the bucket is in {where}; correct storage.region ({says})")
+    if status == 404 and code in {"", "404"} and error.operation_name in _SAY_WHY:
+        return BucketNotFound(
+            f"{cannot}: what answers at the endpoint is no store (404 without the reason that S3 gives); "
+            "correct storage.endpointUrl"
+        )
     if code in {"NoSuchKey", "404"} or (status == 404 and code != "NoSuchUpload"):
         return NotFound(f"{uri} does not exist")
     if code == "PreconditionFailed" or status == 412:
@@ -89,7 +121,7 @@ def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
     if code in _RIGHTS or status in {401, 403}:
         return NotPermitted(
             f"{cannot}: the right is missing; stages need s3:GetObject, s3:PutObject, s3:DeleteObject, "
-            f"s3:ListBucket and s3:AbortMultipartUpload there ({says})"
+            f"s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads there ({says})"
         )
     if code in _FULL or status == 507:
         return Temporary(f"{cannot}: the store is full; free space there ({says})")

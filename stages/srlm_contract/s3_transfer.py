@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from .errors import PreconditionFailed, StoreError, Temporary
 from .s3_count import RequestErrors
-from .s3_errors import SendAgain, translated
+from .s3_errors import Rejected, SendAgain, translated
 from .s3_md5 import content_md5
 from .store import FileDigest
 
@@ -125,6 +125,19 @@ class Pipeline(Generic[R]):
             self._pool.shutdown(cancel_futures=True)
 
 
+def head_of(target: S3Object) -> dict[str, Any]:
+    """The header fields of an object. Raises NotFound."""
+    try:
+        with translated(target.uri, "read"):
+            answer: dict[str, Any] = target.client.head_object(**target.address)
+            return answer
+    except Rejected:
+        # An answer to HEAD has no body that could say why, such as that the credentials have run out.
+        with translated(target.uri, "read"):
+            target.client.get_object(**target.address, Range="bytes=0-0")["Body"].close()
+        raise
+
+
 def read_range(target: S3Object, etag: str, start: int, view: memoryview, settings: TransferSettings) -> None:
     """Fills `view` from byte `start`. A body that ends early or breaks off is continued where it stopped."""
     done = 0
@@ -177,8 +190,8 @@ def read_whole(target: S3Object, settings: TransferSettings) -> tuple[bytes, dic
 
 def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDigest:
     """Writes the object to `path`. Raises NotFound, and Temporary when it changed meanwhile."""
+    head = head_of(target)
     with translated(target.uri, "read"):
-        head = target.client.head_object(**target.address)
         size, etag = int(head["ContentLength"]), str(head["ETag"])
     part = settings.part_size(size)
     digest = hashlib.sha256()

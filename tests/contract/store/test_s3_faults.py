@@ -12,7 +12,7 @@ import pytest
 from werkzeug.wrappers import Response
 
 from contract.store.conftest import artifacts_of
-from contract.store.faulty_s3 import Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
+from contract.store.faulty_s3 import Environ, Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
 from srlm_contract.errors import (
     ArtifactDamaged,
     BucketNotFound,
@@ -99,6 +99,60 @@ def test_bucket_in_another_region(open_s3: OpenS3, s3: FaultyS3) -> None:
     store = open_s3(attempts=1)
     with pytest.raises((BucketNotFound, Temporary), match=r"region eu-west-1|AuthorizationHeaderMalformed"):
         store.put("key", b"")
+
+
+def redirect(status: int) -> Callable[[Environ], Response]:
+    """What a web server in front of the store says to http."""
+    page = "<html><body>moved</body></html>"
+    return lambda environ: Response(page, status, {"Location": "https://s3.example.com/bucket/key"}, "text/html")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("call", ["probe", "get", "head", "list"])
+def test_endpoint_that_sends_elsewhere(open_s3: OpenS3, s3: FaultyS3, status: int, call: str) -> None:
+    store = open_s3()
+    s3.requests.clear()
+    s3.quirks = (redirect(status),)
+    calls: dict[str, Callable[[], object]] = {
+        "probe": store.probe,
+        "get": lambda: store.get("key"),
+        "head": lambda: store.head("key"),
+        "list": lambda: list(store.list_objects("")),
+    }
+    with pytest.raises(BucketNotFound, match=r"sends to https://s3\.example\.com.*storage\.endpointUrl") as caught:
+        calls[call]()
+    assert caught.value.exit_code == 77
+    assert len(s3.requests) == 1
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+@pytest.mark.parametrize("page", ["", "<html><body>404 page not found</body></html>"])
+def test_endpoint_that_is_no_store(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path, page: str, size: int) -> None:
+    store = open_s3()
+    s3.quirks = (lambda environ: Response(page, 404, mimetype="text/html"),)
+    (tmp_path / "file").write_bytes(b"x" * size)
+    with pytest.raises(BucketNotFound, match=r"correct storage\.endpointUrl") as caught:
+        store.upload_file(tmp_path / "file", "file")
+    assert (caught.value.exit_code, caught.value.reason) == (77, "StorageNotFound")
+    with pytest.raises(BucketNotFound):
+        list(store.list_objects(""))
+
+
+@pytest.mark.parametrize("call", ["head", "download", "range"])
+def test_credentials_that_have_run_out_are_told_by_a_head(
+    open_s3: OpenS3, s3: FaultyS3, tmp_path: Path, call: str
+) -> None:
+    store = open_s3(attempts=1)
+    store.put("key", b"1")
+    s3.quirks = (error(400, "ExpiredToken"),)
+    calls: dict[str, Callable[[], object]] = {
+        "head": lambda: store.head("key"),
+        "download": lambda: store.download_file("key", tmp_path / "got"),
+        "range": lambda: store.get_range("key", 0, 1),
+    }
+    with pytest.raises(NotPermitted, match="credentials are refused") as caught:
+        calls[call]()
+    assert caught.value.exit_code == 77
 
 
 def test_no_right_to_write(open_s3: OpenS3, s3: FaultyS3) -> None:
