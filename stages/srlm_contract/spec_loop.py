@@ -52,7 +52,7 @@ class PromptGeneratorSpec(Contract):
     source: Literal["Current", "Fixed", "Pool"] = "Current"
     """The model being improved, a fixed model, or a file of prompts."""
     uri: Uri | None = None
-    """Model (`Fixed`) or prompt file (`Pool`)."""
+    """Model (`Fixed`) or prompt file (`Pool`): plain text with a prompt a line, JSON lines, a JSON array or Parquet."""
 
 
 class FewShotSpec(Contract):
@@ -74,9 +74,10 @@ class PromptFiltersSpec(Contract):
     max_rouge_l: Fraction = 0.7
     """Largest ROUGE-L F-measure with any prompt seen before."""
     min_words: Annotated[int, Field(ge=1, le=100000)] = 3
-    """Shortest prompt in words."""
+    """Shortest prompt in words, default 3; in scripts without blanks between words 1.5 (Chinese, Japanese) or 3 (Thai,
+    Lao, Khmer, Burmese) letters count as a word."""
     max_words: Annotated[int, Field(ge=1, le=100000)] = 150
-    """Longest prompt in words."""
+    """Longest prompt in words, default 150."""
     banned_keywords: Annotated[tuple[ShortText, ...], Field(max_length=256)] = ("image", "graph", "picture")
     """Prompts with one of these words are refused: a language model cannot fulfil them."""
 
@@ -183,7 +184,8 @@ class JudgingSpec(Contract):
     sampling: VerdictSamplingSpec = VerdictSamplingSpec()
     """Sampling of verdicts."""
     template_ref: TemplateRef | None = None
-    """Rubric from a ConfigMap; omit for the built-in additive five-point rubric."""
+    """Rubric from a ConfigMap; omit for the built-in additive five-point rubric. Its score line may be in any language,
+    such as `Puntuación: <0-5>`: the label before the place to fill in is what verdicts are read by."""
     shadow_scorer: ShadowScorerSpec = ShadowScorerSpec()
     """A second scorer to compare with."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 8

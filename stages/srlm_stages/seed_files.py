@@ -20,6 +20,7 @@ Located = tuple[str, Row]
 """(where the row stands in its file, the row)."""
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+BYTE_ORDER_MARK = "\ufeff"
 #: First bytes of what is not read, with what it is.
 OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive", b"BZh": "a bzip2 file", b"\xfd7zXZ\x00": "an xz file", b"ARROW1": "an Arrow file",
@@ -124,6 +125,7 @@ def _line_rows(path: Path, file: BinaryIO, encoding: str) -> Iterator[Located]:
     number = 0
     try:
         for number, line in enumerate(_lines(file, encoding), 1):
+            line = line.lstrip(BYTE_ORDER_MARK)  # files put one after another have one in the middle
             if line.strip():
                 yield f"line {number}", _object(_json(line, path, number), path, f"line {number}")
     except UnicodeDecodeError as error:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from srlm_contract.keys import row_id
@@ -72,6 +74,25 @@ def test_data_writes_four_disjoint_parts(world: World, packed: bool) -> None:
 def test_data_says_when_a_part_is_smaller_than_asked(world: World) -> None:
     result = world.run(seed_task(world, trees(6).encode()))
     assert any("of 6 wanted by seedData.ift.maxExamples" in w for w in result.warnings)
+
+
+def test_data_takes_preferences_in_parquet(world: World) -> None:
+    rows = [
+        {
+            "prompt": f"Question {i}?",
+            "chosen": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"good {i}"}],
+            "rejected": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"bad {i}"}],
+        }
+        for i in range(20)
+    ]
+    packed = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), packed)
+    result = world.run(seed_task(world, bytes(packed.getvalue()), format="Auto", held_out_examples=8))
+    figures = {name: result.statistics[name] for name in ("ift", "rankedTrain", "rankedHeldout", "validation")}
+    assert figures == {"ift": 6, "rankedTrain": 14, "rankedHeldout": 8, "validation": 3}
+    heldout = world.rows(result, "ranked-heldout.jsonl", RankedAnswer)
+    assert {(row.answer.split()[0], row.rank) for row in heldout} == {("good", 0), ("bad", 1)}
+    assert all(row.answer.startswith("good") for row in world.rows(result, "ift.jsonl", SeedExample))
 
 
 def test_data_counts_what_it_left_out_and_says_where(world: World) -> None:

@@ -69,6 +69,11 @@ def test_containers_and_encodings_hold_the_same_rows(file: Path, text: str, enco
     assert [row for _, row in read_rows(file)] == ROWS
 
 
+def test_files_put_one_after_another_have_marks_in_the_middle(file: Path) -> None:
+    file.write_bytes(LINES.encode("utf-8-sig") * 2)
+    assert [row for _, row in read_rows(file)] == ROWS * 2
+
+
 def test_parquet_holds_the_same_rows_and_names_them(file: Path) -> None:
     file.write_bytes(parquet(ROWS))
     assert list(read_rows(file)) == [(f"row {i + 1}", row) for i, row in enumerate(ROWS)]
