@@ -8,12 +8,13 @@ from datetime import datetime
 from srlm_contract.status import RunStatus, StageStatus
 from srlm_operator.times import parse
 
-#: Seconds of each stage on two AVX2 cores with nothing else to do.
+#: Seconds of each stage on two AVX2 cores with nothing else to do, estimated from an engine's start (25 s) and the
+#: tokens: only their proportions matter once the first stages are done.
 FIRST: Mapping[str, float] = {
-    "data": 5, "sft-ift": 50, "judge-ranked": 60, "select": 4, "sft": 60, "judge-heldout": 45, "evaluate": 40,
+    "data": 5, "sft-ift": 50, "judge-ranked": 55, "select": 4, "sft": 70, "judge-heldout": 40, "evaluate": 40,
 }  # fmt: skip
 LATER: Mapping[str, float] = {
-    "prompts": 45, "generate": 70, "judge": 90, "pairs": 4, "train": 70, "judge-heldout": 45, "evaluate": 55,
+    "prompts": 45, "generate": 50, "judge": 80, "pairs": 4, "train": 60, "judge-heldout": 40, "evaluate": 50,
 }  # fmt: skip
 #: How much the usual times count beside those seen, in seconds: the first short stages say little.
 PRIOR_SECONDS = 60.0
@@ -45,7 +46,7 @@ def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
         if known is None or known.state == "Pending":
             left += seconds * pace
         elif known.state != "Succeeded":
-            left += max(seconds * pace - (_spent(known, now) or 0.0), status.progress.eta_seconds or 0.0)
+            left += max(0.0, seconds * pace - (_spent(known, now) or 0.0))
     return left
 
 

@@ -10,6 +10,9 @@ from typing import TextIO
 from srlm_contract.progress import Progress, format_progress
 
 INTERVAL_SECONDS = 2.0
+#: Share of the work that must be done before the time left is told: an engine works at many texts at once, so that the
+#: first one takes about as long as all of them.
+TELLING_SHARE = 0.1
 
 
 class ProgressReporter:
@@ -49,7 +52,7 @@ class ProgressReporter:
                 unit=unit,
                 # Of all the work so far: engines count a text's tokens when it is finished, many at the same moment.
                 tokens_per_second=(tokens - tokens_then) / seconds if tokens > tokens_then and seconds > 0 else None,
-                eta_seconds=round(seconds / units * (total - done)) if units > 0 and done < total else None,
+                eta_seconds=_seconds_left(seconds, units, total - done),
                 loss=loss,
             )
         )
@@ -61,3 +64,10 @@ class ProgressReporter:
 
     def _print(self, progress: Progress) -> None:
         self.say(format_progress(progress))
+
+
+def _seconds_left(seconds: float, units: int, left: int) -> int | None:
+    """Seconds for the units that are left when `units` took `seconds`; None while that says little, and at the end."""
+    if units <= 0 or left <= 0 or units < TELLING_SHARE * (units + left):
+        return None
+    return round(seconds / units * left)

@@ -58,6 +58,15 @@ def test_a_resumed_training_counts_its_own_steps_only() -> None:
     assert (later.eta_seconds, later.tokens_per_second) == (30, 10)
 
 
+def test_the_first_of_many_texts_tells_no_time_left() -> None:
+    watched = Watched()
+    watched.at(0, 0, total=88)
+    early, later = watched.at(37, 1, total=88), watched.at(40, 44, total=88)
+    assert early is not None
+    assert later is not None
+    assert (early.eta_seconds, later.eta_seconds) == (None, 40)
+
+
 def test_no_time_left_is_claimed_before_the_first_row_and_after_the_last() -> None:
     watched = Watched()
     first, last = watched.at(0, 0), watched.at(50, 96)

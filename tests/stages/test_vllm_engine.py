@@ -33,6 +33,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+def test_a_busy_machine_does_not_lose_constrained_requests() -> None:
+    from vllm import envs
+
+    from srlm_stages.engines import vllm_engine
+
+    assert vllm_engine.VllmEngine is not None  # imported: it sets what vLLM reads
+    assert envs.VLLM_REGEX_COMPILATION_TIMEOUT_S >= 600
+
+
 def test_seeded_constrained_and_choice_requests(model: Path) -> None:
     tokenizer = load_tokenizer(model)
     engine = open_engine(EngineSpec(name="vllm", dtype="Float32"), model, 512)

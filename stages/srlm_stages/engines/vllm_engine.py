@@ -28,6 +28,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The constraints are ours and of one form. On a busy machine the 5 s that vLLM gives to compiling one run out, and the
+# request ends without a text.
+os.environ.setdefault("VLLM_REGEX_COMPILATION_TIMEOUT_S", "600")
 
 #: On CPU: most sequences in a batch, and bytes of key-value cache at most.
 CPU_MAX_SEQUENCES = 64
