@@ -86,7 +86,8 @@ def load_tokenizer(path: Path, template: str | None = None, arguments: Mapping[s
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+        # Mistral's own format has no template, and not every image has the library for it.
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, mistral_format=False)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput("ModelNotUsable", f"{path.name}: the tokenizer cannot be read: {error}") from error
     if template is not None:

@@ -38,10 +38,12 @@ def model_files(origin: Origin) -> list[str]:
     return matching(origin.files, MODEL_FILES)
 
 
-def check_model(origin: Origin, folder: Path, template: str | None) -> CheckedModel:
+def check_model(
+    origin: Origin, folder: Path, template: str | None, arguments: Mapping[str, Any] | None = None
+) -> CheckedModel:
     """Raise BadInput ModelNotUsable (or TemplateNotUsable) unless `origin` is a causal language model with all its
     weights, whose tokenizer loads, fits it and has a chat template. `folder` receives its small files; `template`
-    replaces its own."""
+    replaces its own, and is given `arguments`."""
     _check_no_adapter(origin)
     check_config(origin, folder)
     weights = weight_files(origin, folder)
@@ -53,7 +55,7 @@ def check_model(origin: Origin, folder: Path, template: str | None) -> CheckedMo
         architecture = check_weights(folder, tensors)
     except Misfit as error:
         raise unusable(origin, str(error)) from error
-    tokenizer, text = check_template(origin.name, folder, template)
+    tokenizer, text = check_template(origin.name, folder, template, arguments)
     check_vocabulary(origin, tokenizer, text, architecture.embedding)
     return CheckedModel(architecture, tokenizer)
 
@@ -138,11 +140,13 @@ def _other_format(files: Mapping[str, int]) -> str:
     return f" ({below[0]} lies in a folder of its own: name that folder in the uri)" if below else ""
 
 
-def check_template(name: str, folder: Path, template: str | None) -> tuple[Any, str]:
+def check_template(
+    name: str, folder: Path, template: str | None, arguments: Mapping[str, Any] | None = None
+) -> tuple[Any, str]:
     """(tokenizer, one rendered exchange)."""
     from .chat import load_tokenizer
 
-    tokenizer = load_tokenizer(folder, template)
+    tokenizer = load_tokenizer(folder, template, arguments)
     question, answer = "Is this a question?", "This is an answer."
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:

@@ -140,7 +140,7 @@ def pin_model(ctx: StageContext, uri: str, field: str, template: str | None) -> 
         origin = open_origin(uri, "model", lambda bucket: bucket_store(ctx, bucket))
         folder = ctx.work / "models" / field
         folder.mkdir(parents=True, exist_ok=True)
-        model = check_model(origin, folder, template)
+        model = check_model(origin, folder, template, ctx.params(PreflightParams).spec.base_model.chat_template_kwargs)
         return SourceRef(uri=_without_revision(uri), revision=origin.revision(model_files(origin))), model
     except Missing as error:
         raise missing_model(error, field) from error

@@ -253,6 +253,19 @@ def test_experts_saved_one_by_one(tmp_path: Path) -> None:
 # Tokenizers
 
 
+def test_the_template_is_given_the_arguments_of_the_run(model: Path) -> None:
+    def change(tokenizer: Any) -> None:
+        tokenizer.chat_template = "{% if not brief %}{{ raise_exception('which?') }}{% endif %}" + tokenizer.chat_template
+
+    retoken(model, change)
+    work = model.parent / "work"
+    work.mkdir()
+    origin = FileOrigin.open(model.as_uri())
+    with pytest.raises(BadInput, match=r"cannot be rendered: which\?"):
+        check_model(origin, work, None)
+    check_model(origin, work, None, {"brief": True})
+
+
 def retoken(model: Path, change: Callable[[Any], None]) -> None:
     tokenizer = build_tokenizer()
     change(tokenizer)
