@@ -1,4 +1,4 @@
-"""What a run would do, before it runs: stages, Jobs, pods, GPUs and about how many generated tokens. Pure."""
+"""What a run would do, before it runs: stages, Jobs, pods, GPUs, and at most how many tokens and GPU-hours. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from srlm_contract.graph import Node, graph
+from srlm_contract.sizing import answering_gpu_seconds, training_gpu_seconds
 from srlm_contract.spec import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
@@ -18,7 +19,9 @@ from srlm_contract.tasks import (
     PreflightParams,
     PromptsParams,
     ReportParams,
+    SftParams,
     SourceRef,
+    TrainParams,
 )
 
 from .jobs import Work, render
@@ -42,8 +45,20 @@ class PlannedStage:
     gpus: float
     """Over all pods."""
     tokens: int | None
-    """About how many tokens are generated at most; 0 for stages that generate none, None where only the data tell."""
+    """How many tokens are generated at most; 0 for stages that generate none, None where only the data tell."""
+    trained: int
+    """How many tokens are trained on at most; 0 for other stages."""
     manifest: Manifest
+
+    def gpu_seconds(self, parameters: float, spec: RunSpec) -> float | None:
+        """GPU time for a model of that many parameters, at the rates of srlm_contract.sizing; None where only the data
+        tell. Starts of engines and reading of prompts are not counted."""
+        if not self.gpus:
+            return 0.0
+        if self.tokens is None:
+            return None
+        trained = training_gpu_seconds(parameters, self.trained, spec.training.gradient_checkpointing)
+        return trained + answering_gpu_seconds(parameters, self.tokens)
 
 
 def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings) -> list[PlannedStage]:
@@ -101,8 +116,24 @@ def _planned(run: Run, spec: RunSpec, work: Work, settings: Settings) -> Planned
         pods=pods,
         gpus=pods * gpus_of(container["resources"]),
         tokens=estimated_tokens(work, spec),
+        trained=trained_tokens(work, spec),
         manifest=job.manifest,
     )
+
+
+def trained_tokens(work: Work, spec: RunSpec) -> int:
+    """Tokens a stage trains on when all examples are there and each is as long as its limit; a pair is two rows."""
+    match work.params:
+        case SftParams():
+            data = spec.seed_data
+            examples = data.ift.max_examples + (data.eft.max_examples if data.eft.enabled else 0)
+            sft = spec.bootstrap.sft
+            return int(examples * sft.max_length * sft.epochs)
+        case TrainParams():
+            dpo, rows = spec.training.dpo, 2 if spec.preferences.strategy == "PreferencePairs" else 1
+            return int(spec.prompts.count * rows * dpo.max_length * dpo.epochs)
+        case _:
+            return 0
 
 
 def estimated_tokens(work: Work, spec: RunSpec) -> int | None:

@@ -47,7 +47,24 @@ def preflight_key(spec: RunSpec, branch: ArtifactRef | None) -> str:
     # An empty section and a missing one are the same.
     body = {k: v for k, v in body.items() if v not in ({}, None)}
     body["branch"] = branch.wire() if branch else {}
+    if checked := _sizes(spec):
+        body["sizes"] = checked
     return sha256(canonical_json(body))[7:31]
+
+
+def _sizes(spec: RunSpec) -> Mapping[str, Any]:
+    """What the memory of GPUs is checked against; empty where it is not known, and nothing is checked."""
+    limits = {
+        name: stage["resources"].get("limits", {})
+        for name, stage in spec.stages.wire(defaults=False).items()
+        if stage.get("resources")
+    }
+    known = {name: found for name, found in limits.items() if any("/mig-" in resource for resource in found)}
+    if not spec.scheduling.gpu_memory and not known:
+        return {}
+    training = spec.training.wire(defaults=False)
+    spread = {name: training[name] for name in _IGNORED_TRAINING if name in training}
+    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": spread}
 
 
 def resolve_branch(draft: Draft) -> bool:

@@ -308,6 +308,9 @@ class SchedulingSpec(Contract):
         str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")
     ] = ""
     """PriorityClass of the pods."""
+    gpu_memory: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$")] | None = None
+    """Memory of one GPU, such as `80Gi`: preflight then refuses models that cannot fit the GPUs asked for. Left out,
+    only the names of MIG resources tell (`nvidia.com/mig-3g.40gb`), and nothing is refused where they do not."""
 
 
 class BranchSpec(Contract):

@@ -25,6 +25,7 @@ from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from .seed_files import whole_rows
 from .seed_formats import SeedDataError, read_seed_data
 from .seed_source import pick_seed_file
+from .size_check import check_sizes
 from .split import split_prompts
 
 #: Seed files up to this size are read whole; of larger ones only the beginning, if their kind allows it.
@@ -47,6 +48,8 @@ def run(ctx: StageContext) -> StageResult:
     ctx.progress.say("preflight: base model")
     base, model = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
     check_use(ctx, spec, model, rubric)
+    for line in check_sizes(spec, model.architecture):
+        ctx.progress.say(f"preflight: {line}")
     ctx.progress.say("preflight: seed data")
     seed = pin_seed_data(ctx, spec)
     generator, judge = spec.prompts.generator, spec.evaluation.win_rate.judge

@@ -54,10 +54,50 @@ def test_plan_says_which_tokens_only_the_data_tell(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
-    rows = {cells[1]: cells[-1] for cells in map(_cells, capsys.readouterr().out.splitlines()) if len(cells) > 5}
-    assert rows["judge-ranked"] == "?"
-    assert rows["generate"] == f"{1000 * 4 * 1024:,}", "prompts by candidates by the longest answer"
-    assert rows["train"] == "–"
+    rows = _rows(capsys.readouterr().out)
+    assert rows["stage"][-2:] == ["tokens, at most", "GPU-hours, at most"]
+    assert rows["judge-ranked"][-2:] == ["?", "?"]
+    assert rows["generate"][-2] == f"{1000 * 4 * 1024:,}", "prompts by candidates by the longest answer"
+    assert rows["train"][-2] == "–"
+
+
+def test_plan_says_how_long_a_model_of_that_size_takes_and_what_space(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
+    text = capsys.readouterr().out
+    rows = _rows(text)
+    assert rows["generate"][-1] == rows["train"][-1] == "< 0.1"
+    assert rows["data"][-1] == "–", "no GPU"
+    assert "6.3 GiB a model, 25 GiB for 4; disk: 57 GiB a train pod" in text
+    assert "350 TFLOP/s in training and 60 in answering" in text
+    assert main(["plan", "-f", str(SAMPLES / "minimal.yaml"), "--parameters", "70B"]) == 0
+    text = capsys.readouterr().out
+    rows = _rows(text)
+    assert rows["generate"][-1] == f"{2 * 70e9 * 1000 * 4 * 1024 / 60e12 / 3600:.1f}"
+    assert rows["train"][-1] == f"{8 * 70e9 * 1000 * 2 * 2048 / 350e12 / 3600:.1f}"
+    assert "261 GiB a model" in text
+
+
+def test_plan_of_a_model_whose_name_tells_no_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    file = tmp_path / "run.yaml"
+    file.write_text((SAMPLES / "minimal.yaml").read_text().replace("SmolLM2-1.7B", "Unsized"))
+    assert main(["plan", "-f", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert _rows(text)["generate"][-1] == "?"
+    assert "tells no size; give it with --parameters 8B" in text
+    with pytest.raises(SystemExit):
+        main(["plan", "-f", str(file), "--parameters", "large"])
+    assert "no size of a model such as 8B" in capsys.readouterr().err
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    """Cells of a printed table by stage; of stages that come again the last."""
+    return {cells[1]: cells for cells in map(_cells, text.replace("┃", "│").splitlines()) if len(cells) > 5}
 
 
 def _cells(line: str) -> list[str]:

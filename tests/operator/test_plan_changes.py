@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from builders import spec
@@ -13,6 +14,7 @@ from test_plan_failures import attempts, until_node
 from srlm_contract.spec import RunSpec
 from srlm_contract.spec_parts import ResourceRequirements
 from srlm_operator.names import FINALIZER
+from srlm_operator.plan_preflight import preflight_key
 from srlm_operator.values import Refusal
 
 
@@ -287,3 +289,17 @@ def test_crash_after_every_write_changes_nothing_but_time() -> None:
         world.settle()
         assert [(m.name, m.content_digest) for m in world.status.models] == digests
         assert len(world.created) == len(set(world.created)) == len(calm.created) + 1
+
+
+def test_a_preflight_looks_at_sizes_again_only_where_the_memory_of_gpus_is_known() -> None:
+    def key(**sections: Any) -> str:
+        body = {"baseModel": {"uri": "hf://a/b"}, "seedData": {"uri": "hf://a/c"}, **sections}
+        return preflight_key(RunSpec.parse(body), None)
+
+    two = {"nodes": 2}
+    assert key() == key(training=two) == key(scheduling={"queueName": "all"})
+    known = {"gpuMemory": "80Gi"}
+    assert len({key(), key(scheduling=known), key(scheduling=known, training=two)}) == 3
+    mig = {"generate": {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}}
+    plain = {"generate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
+    assert key(stages=plain) == key() != key(stages=mig)

@@ -255,7 +255,8 @@ def test_experts_saved_one_by_one(tmp_path: Path) -> None:
 
 def test_the_template_is_given_the_arguments_of_the_run(model: Path) -> None:
     def change(tokenizer: Any) -> None:
-        tokenizer.chat_template = "{% if not brief %}{{ raise_exception('which?') }}{% endif %}" + tokenizer.chat_template
+        refusal = "{% if not brief %}{{ raise_exception('which?') }}{% endif %}"
+        tokenizer.chat_template = refusal + tokenizer.chat_template
 
     retoken(model, change)
     work = model.parent / "work"

@@ -1,0 +1,80 @@
+"""Models that cannot fit the GPUs a run asks for are refused, with numbers; where nothing is known, nothing is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from srlm_contract.sizing import EXAMPLES, ModelSize
+from srlm_contract.spec import RunSpec
+from srlm_stages.architecture import Architecture
+from srlm_stages.errors import BadInput
+from srlm_stages.size_check import check_sizes
+
+
+def architecture(name: str) -> Architecture:
+    size = ModelSize.of(EXAMPLES[name])
+    return Architecture(SimpleNamespace(**EXAMPLES[name]), size.parameters, size.vocabulary)
+
+
+def spec(**sections: Any) -> RunSpec:
+    return RunSpec.parse({"baseModel": {"uri": "file:///m"}, "seedData": {"uri": "file:///s"}, **sections})
+
+
+def refused(name: str, **sections: Any) -> str:
+    with pytest.raises(BadInput) as found:
+        list(check_sizes(spec(**sections), architecture(name)))
+    assert found.value.reason == "ModelNotUsable"
+    return str(found.value)
+
+
+def test_without_a_known_memory_numbers_are_told_and_nothing_is_refused() -> None:
+    (line,) = check_sizes(spec(), architecture("70B"))
+    assert line.startswith(
+        "70,553,706,496 parameters: about 149 GiB on one GPU to answer, 153 GiB on each of 8 to train"
+    )
+    assert "a train pod needs 534 GiB of memory and 2,365 GiB of disk" in line
+
+
+def test_what_fits_is_accepted() -> None:
+    assert len(list(check_sizes(spec(scheduling={"gpuMemory": "80Gi"}), architecture("8B")))) == 1
+
+
+def test_inference_names_the_ranks_that_are_enough() -> None:
+    says = refused("70B", scheduling={"gpuMemory": "80Gi"})
+    assert (
+        "does not fit the GPUs of stage judge: 70,553,706,496 parameters in 16 bits and 2048 tokens need about" in says
+    )
+    assert "149 GiB on each of 1, which have 80 GiB; set stages.judge.engine.args.tensor_parallel_size to 2, or" in says
+
+
+def test_training_names_the_gpus_that_are_enough() -> None:
+    ranks = {"engine": {"args": {"tensor_parallel_size": 4}}}
+    stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate"), ranks)
+    asked = {"scheduling": {"gpuMemory": "80Gi"}, "stages": stages}
+    says = refused("70B", **asked)
+    assert "training of the base model does not fit the GPUs of stage sft" in says
+    assert "need about 153 GiB on each of 8, which have 80 GiB; spread it over 32 GPUs" in says
+    assert "set training.lora.rank" in says
+    wide = {"nodes": 4, "dpo": {"batchSize": 32}}
+    assert list(check_sizes(spec(**asked, training=wide), architecture("70B")))
+
+
+def test_a_mig_resource_tells_its_memory() -> None:
+    slice_ = {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}
+    assert "GPUs of stage generate" in refused("8B", stages={"generate": slice_})
+    assert "which have 9.3 GiB" in refused("8B", stages={"generate": slice_})
+    assert list(check_sizes(spec(stages={"generate": slice_}), architecture("1.5B")))
+
+
+def test_stages_without_gpus_and_external_judges_are_left_out() -> None:
+    no_gpu = {"resources": {"limits": {"memory": "64Gi"}}}
+    stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate", "sft", "train"), no_gpu)
+    assert list(check_sizes(spec(scheduling={"gpuMemory": "1Gi"}, stages=stages), architecture("70B")))
+
+
+def test_an_architecture_without_these_numbers_is_not_judged() -> None:
+    other = Architecture(SimpleNamespace(hidden_size=64), 1000, 10)
+    assert list(check_sizes(spec(scheduling={"gpuMemory": "1k"}), other)) == []
