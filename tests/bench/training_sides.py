@@ -68,7 +68,7 @@ def worker_config(folder: Path, kind: str) -> WorkerConfig:
     )  # fmt: skip
 
 
-def ours(config: WorkerConfig, rows: list[dict[str, str]], model: Any, tokenizer: Any) -> Any:
+def ours(config: WorkerConfig, rows: list[dict[str, str]], tokenizer: Any) -> Any:
     pairs = [
         PreferencePair(
             id=str(n), chosen_score=5, rejected_score=1, chosen_id="c", rejected_id="r", **row
@@ -77,7 +77,7 @@ def ours(config: WorkerConfig, rows: list[dict[str, str]], model: Any, tokenizer
     ]
     Path(config.rows).write_text("\n".join(pairs) + "\n", encoding="utf-8")
     encoded, lengths, _ = encoded_rows(config, tokenizer, 1024)
-    return build_trainer(config, model, tokenizer, encoded, lengths, 1, Reporter("train"))
+    return build_trainer(config, tokenizer, encoded, lengths, 1, Reporter("train"))
 
 
 def bare(settings: Any, rows: list[dict[str, str]], model: Any, tokenizer: Any) -> Any:
@@ -110,11 +110,11 @@ def train(side: str, folder: Path, kind: str) -> float:
     config = worker_config(folder, kind)
     rows = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(config.model)
-    model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
     began = time.perf_counter()
     if side == "ours":
-        trainer = ours(config, rows, model, tokenizer)
+        trainer = ours(config, rows, tokenizer)
     else:
+        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
         trainer = bare(settings(side, config), rows, model, tokenizer)
     trainer.train()
     assert trainer.state.global_step == ROWS // BATCH

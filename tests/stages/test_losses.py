@@ -43,13 +43,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: Any) -> Any:
-    """The trainer as a worker builds it, and its pairs with reference log-probabilities."""
+    """The trainer as a worker builds it."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     from srlm_stages.chat import load_tokenizer
     from srlm_stages.training.callbacks import Reporter
-    from srlm_stages.training.dropout import dropout_fields
     from srlm_stages.training.worker import build_trainer, encoded_rows
 
     torch.set_num_threads(1)
@@ -63,9 +61,7 @@ def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: A
     )  # fmt: skip
     tokenizer = load_tokenizer(model)
     rows, lengths, _ = encoded_rows(config, tokenizer, 256)
-    dropout = dropout_fields(AutoConfig.from_pretrained(model), config.recipe.dropout)
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **dropout)
-    return build_trainer(config, policy, tokenizer, rows, lengths, 1, Reporter("train"))
+    return build_trainer(config, tokenizer, rows, lengths, 1, Reporter("train"))
 
 
 def log_probabilities(model: Any, trainer: Any) -> tuple[list[float], list[float]]:
@@ -110,9 +106,10 @@ def test_reference_log_probabilities_are_those_of_the_model_without_dropout(
 
     trainer = trainer_of(model, tmp_path, lora, dropout=0.5)
     chosen, rejected = log_probabilities(AutoModelForCausalLM.from_pretrained(model), trainer)
-    assert trainer.train_dataset["ref_chosen_logps"] == pytest.approx(chosen, abs=1e-3)
-    assert trainer.train_dataset["ref_rejected_logps"] == pytest.approx(rejected, abs=1e-3)
     trainer.train()
+    found = trainer.data_collator.found
+    assert [found[row][0] for row in range(len(PAIRS))] == pytest.approx(chosen, abs=1e-3)
+    assert [found[row][1] for row in range(len(PAIRS))] == pytest.approx(rejected, abs=1e-3)
     # With dropout in the policy alone the first margins are not 0.
     first = next(entry for entry in trainer.state.log_history if "rewards/margins" in entry)
     assert abs(first["rewards/margins"]) > 1e-4
