@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test test-cluster test-store lint unit heavy bench crds locks clean
+.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy bench crds locks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +29,7 @@ endif
 # Torch on every core in every test process is slower than one thread each.
 SERIAL := -m "heavy or vllm or e2e" --ignore=tests/bench -p no:cacheprovider
 VLLM_TESTS := tests/stages/test_vllm_engine.py
-PARALLEL := -m "not heavy and not vllm and not e2e" --ignore=tests/bench -n auto --dist worksteal -p no:cacheprovider
+PARALLEL := -m "not heavy and not vllm and not e2e" --ignore=tests/bench --ignore=tests/gpu -n auto --dist worksteal -p no:cacheprovider
 
 help:  ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -72,6 +72,9 @@ test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDP
 		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must name the store to test; the tests write below srlm-tests/" \
 		"in the bucket and remove it again" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/contract/store -k named -p no:cacheprovider
+
+test-gpu: venv  ## tests of training and inference on a machine with a CUDA GPU (tests/gpu/README.md)
+	@$(BIN)/python -m pytest tests/gpu -s -p no:cacheprovider
 
 bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider
