@@ -23,8 +23,9 @@ Statistics = dict[str, Any]
 """Plain JSON: counts, sums, histograms, nested by name. Never part of the content digest.
 
 `sft` and `train` leave the figures of their training here: `rows` and `rowsDropped` (too long for maxLength), `steps`,
-`tokens`, `seconds`, `processes`, `changedWeights`; `loss`, `gradientNorm`, `rewardMargin` and `rewardAccuracy` as means
-of the last quarter of the steps; and `series`, a list with one map of numbers for each optimizer step, in order:
+`tokens`, `seconds`, `processes`, `changedWeights`, `routerLossWeight` (mixtures of experts); `loss`, `gradientNorm`,
+`rewardMargin` and `rewardAccuracy` as means of the last quarter of the steps; and `series`, a list with one map of
+numbers for each optimizer step, in order:
 
 | name | meaning |
 |---|---|
@@ -35,6 +36,7 @@ of the last quarter of the steps; and `series`, a list with one map of numbers f
 | `tokenAccuracy` | `sft` and PositiveOnly: share of answer tokens that were the most probable |
 | `rewardMargin`, `rewardAccuracy`, `rewardChosen`, `rewardRejected` | DPO: implicit rewards of the step's pairs |
 | `logpsChosen`, `logpsRejected` | DPO: mean log-probability of whole answers |
+| `routerLoss` | mixtures of experts: the loss that spreads tokens over them, before its weight |
 
 A figure that a trainer does not give is left out of the map. A reader of any other stage finds no `series`.
 """

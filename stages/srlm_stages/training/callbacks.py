@@ -28,6 +28,7 @@ FIGURES = {
     "logps/rejected": "logpsRejected",
     "mean_token_accuracy": "tokenAccuracy",
     "num_tokens": "tokens",
+    "aux_loss": "routerLoss",
 }
 
 

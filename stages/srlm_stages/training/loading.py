@@ -11,6 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import BadInput, InvalidTask
 
+#: Ends of names that only quantised checkpoints have (bitsandbytes, GPTQ, AWQ, compressed-tensors, fp8).
+QUANTISED = (
+    ".SCB", ".weight_format", ".absmax", ".quant_map", ".bitsandbytes__nf4", ".bitsandbytes__fp4", ".qweight",
+    ".qzeros", ".scales", ".g_idx", ".weight_scale", ".weight_scale_inv", ".input_scale", ".weight_packed",
+    ".weight_zero_point", ".weight_shape",
+)  # fmt: skip
 #: How many names of weights a message lists.
 NAMED = 5
 
@@ -18,7 +24,11 @@ NAMED = 5
 def load_config(folder: str, **changes: Any) -> Any:
     """The model's configuration, with fields changed. Raises BadInput ModelNotUsable."""
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+        for part in {id(c): c for c in (config, config.get_text_config())}.values():
+            if getattr(part, "quantization_config", None) is not None:
+                del part.quantization_config  # of weights that were quantised once; load_model refuses those that are
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unusable(folder, error) from error
 
@@ -51,6 +61,12 @@ def load_model(folder: str, config: Any, *, read: bool = True, attention: str | 
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
             raise  # a disk or network that fails
         raise _unusable(folder, error) from error
+    scales = sorted(name for name in info["unexpected_keys"] if name.endswith(QUANTISED))
+    if scales:
+        raise BadInput(
+            "ModelNotUsable",
+            f"the model's weights are quantised ({scales[0]}): training needs the checkpoint that was not",
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

@@ -27,6 +27,8 @@ def save_model(trainer: Any, folder: Path, config: WorkerConfig) -> None:
     state = whole_state(trainer)
     if trainer.accelerator.is_main_process:
         if config.lora.rank is not None:
+            if not isinstance(trainer.model_wrapped, FSDPModule):  # these are the weights that training goes on with
+                state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
             state = _merged(state, config)
         dtype = DTYPES[config.save_dtype]
         state = {name: _stored(tensor, dtype) for name, tensor in state.items()}
@@ -64,6 +66,7 @@ def describe(start: Path, folder: Path, config: WorkerConfig) -> None:
             shutil.copyfile(path, folder / path.name)
     settings = json.loads((start / "config.json").read_bytes())
     settings.pop("torch_dtype", None)
+    _without_quantisation(settings)
     settings["dtype"] = str(DTYPES[config.save_dtype]).removeprefix("torch.")
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     if config.chat_template is not None:
@@ -72,23 +75,35 @@ def describe(start: Path, folder: Path, config: WorkerConfig) -> None:
         path.chmod(0o644)
 
 
-def changed_weights(before: Path, after: Path, dtype: torch.dtype = torch.bfloat16) -> float:
-    """Share of the weights that differ once both models are cast to the type they are served in.
+def changed_weights(before: Path, after: Path, dtype: torch.dtype = torch.bfloat16) -> float | None:
+    """Share of the weights that differ once both models are cast to the type they are served in; None when the two
+    have no weight in common.
 
-    Small updates vanish in bfloat16: a model with no changed weight answers exactly as the one before.
+    Small updates vanish in bfloat16: a model with no changed weight answers exactly as the one before. Names may
+    differ in the modules around the language model, which checkpoints of one model spell in several ways.
     """
-    old = _tensor_files(before)
+    old = {_place(name): (name, path) for name, path in _tensor_files(before).items()}
     changed = total = 0
     for name, path in _tensor_files(after).items():
-        if name not in old:
+        old_name, old_path = old.get(_place(name), ("", path))
+        if not old_name:
             continue
-        with safe_open(path, "pt") as new_file, safe_open(old[name], "pt") as old_file:
-            new_weights, old_weights = new_file.get_tensor(name), old_file.get_tensor(name)
+        with safe_open(path, "pt") as new_file, safe_open(old_path, "pt") as old_file:
+            new_weights, old_weights = new_file.get_tensor(name), old_file.get_tensor(old_name)
         if new_weights.shape != old_weights.shape:
             continue
         changed += int((new_weights.to(dtype) != old_weights.to(dtype)).sum())
         total += new_weights.numel()
-    return changed / total if total else 0.0
+    return changed / total if total else None
+
+
+#: Modules around the language model: `language_model.model.layers.0` and `model.language_model.layers.0` are one.
+_AROUND = frozenset({"model", "language_model", "text_model", "transformer", "module", "base_model"})
+
+
+def _place(name: str) -> str:
+    """A weight's name without the modules around the language model."""
+    return ".".join(part for part in name.split(".") if part not in _AROUND)
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
@@ -99,6 +114,15 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _without_quantisation(settings: dict[str, Any]) -> None:
+    """Take out what says that weights are quantised, also of a text model inside: the trained ones are not."""
+    for name in ("quantization_config", "compression_config"):
+        settings.pop(name, None)
+    for part in settings.values():
+        if isinstance(part, dict):
+            _without_quantisation(part)
+
+
 def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     tensor = tensor.detach().cpu()
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -106,21 +130,21 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def bare_model(folder: str) -> Any:
     """The model class without weights: it knows their names, which are tied and how files are split."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from .loading import load_config
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        return AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
 
 
 def _merged(state: dict[str, torch.Tensor], config: WorkerConfig) -> dict[str, torch.Tensor]:
-    """Weights with the adapters merged in."""
+    """Weights with the adapters merged in. `state`: those of the model with adapters; no other copy is made."""
     from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
 
     from .lora import lora_config
 
-    base = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32, trust_remote_code=False)
-    model = get_peft_model(base, lora_config(config.lora))
-    model.load_state_dict(state)
+    model = get_peft_model(bare_model(config.model), lora_config(config.lora))
+    model.load_state_dict(state, assign=True)
     merged: dict[str, torch.Tensor] = model.merge_and_unload().state_dict()
     return merged

@@ -47,6 +47,9 @@ def train(config: WorkerConfig) -> None:
     reporter = Reporter(config.stage)
     trainer = build_trainer(config, tokenizer, rows, lengths, processes, reporter)
     trainer.remove_callback(PrinterCallback)
+    router_loss = router_loss_weight(trainer)
+    if RANK == 0 and router_loss is not None:
+        print(f"mixture of experts: the router loss counts {router_loss:g} in the loss", flush=True)  # noqa: T201
     if config.keep_every:
         trainer.add_callback(KeptModels(trainer, config))
     same_resume_point(config)
@@ -58,13 +61,28 @@ def train(config: WorkerConfig) -> None:
             "rows": float(rows_in),
             "rowsDropped": float(rows_in - len(rows)),
             "steps": float(trainer.state.global_step),
-            "changedWeights": changed_weights(Path(config.model), Path(config.output)),
             "seconds": round(time.monotonic() - started, 1),
             "processes": float(processes),
             **({"systemPromptMerged": 1.0} if config.system_prompt and merges_system_prompt(tokenizer) else {}),
         }
+        if (changed := changed_weights(Path(config.model), Path(config.output))) is not None:
+            statistics["changedWeights"] = changed
+        if router_loss is not None:
+            statistics["routerLossWeight"] = router_loss
         result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions(config))
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
+
+
+def router_loss_weight(trainer: Any) -> float | None:
+    """Weight of the loss that spreads tokens over experts (`router_aux_loss_coef` of the model's configuration).
+
+    None for models without experts; 0 when their configuration asks for no such loss.
+    """
+    text = trainer.model.config.get_text_config()
+    experts = any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    if not experts:
+        return None
+    return float(trainer.router_aux_loss_coef) if trainer.aux_loss_enabled else 0.0
 
 
 def same_resume_point(config: WorkerConfig) -> None:
