@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy bench crds locks clean
+.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy heavy-vllm heavy-others bench crds locks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,8 +26,12 @@ PYTHON := $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	done)
 endif
 
-# Torch on every core in every test process is slower than one thread each.
-SERIAL := -m "heavy or vllm or e2e" --ignore=tests/bench -p no:cacheprovider
+# Whole runs wait for one process after the other: two at once keep two cores busy. One of them takes up to 5 GB.
+# In the order of their names, which is whole runs first: nothing long is left for the end.
+HEAVY_AT_ONCE = $(shell $(BIN)/python -c 'import os, psutil; memory = psutil.virtual_memory().available; \
+	print(max(1, min(4, os.cpu_count() or 1, memory // 5_000_000_000)))')
+HEAVY = -m "heavy or vllm or e2e" --ignore=tests/bench --ignore=tests/gpu -n $(HEAVY_AT_ONCE) --dist loadfile \
+	--no-loadscope-reorder -p no:cacheprovider
 VLLM_TESTS := tests/stages/test_vllm_engine.py
 PARALLEL := -m "not heavy and not vllm and not e2e" --ignore=tests/bench --ignore=tests/gpu -n auto --dist worksteal -p no:cacheprovider
 
@@ -54,11 +58,17 @@ unit: venv  ## fast tests, in parallel
 	@echo "== fast tests"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
-heavy: model  ## tests with torch, vLLM and whole runs, one at a time
+heavy: model  ## tests with torch, vLLM and whole runs, as many at once as fit the machine
 	@echo "== heavy tests"
-	@# vLLM looks into every imported module, and trips over Flask's, which other tests import: a process of its own.
-	@$(BIN)/python -m pytest $(VLLM_TESTS) -p no:cacheprovider
-	@$(BIN)/python -m pytest $(SERIAL) --ignore=$(VLLM_TESTS)
+	@$(MAKE) --no-print-directory -j2 heavy-vllm heavy-others
+
+# vLLM looks into every imported module, and trips over Flask's, which other tests import: a process of its own.
+# Torch on every core in every test process is slower than one thread each.
+heavy-vllm:
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(VLLM_TESTS) -p no:cacheprovider
+
+heavy-others:
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(HEAVY) --ignore=$(VLLM_TESTS)
 
 test: lint unit heavy  ## everything that CI checks
 

@@ -6,10 +6,11 @@ All runs are applied at once and preflight speaks before anything expensive star
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,17 @@ CASES: dict[str, tuple[Change, set[str], tuple[str, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def applied(cluster: Machine, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def applied(cluster: Machine, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Runs that have not been deleted by their test are deleted at the end: what stalls is looked at each minute."""
     for name, (change, _, _) in CASES.items():
         run = small_run(cluster, f"bad.{name}", tiny_model, prefix=f"bad/{name}")
         run["spec"]["failurePolicy"] = {"maxAttempts": 1, "backoffSeconds": 0}
         change(run, tmp_path_factory.mktemp(name), cluster)
         cluster.apply(run)
-    return cluster
+    yield cluster
+    for name in CASES:
+        with contextlib.suppress(ApiException):
+            cluster.delete(f"bad.{name}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -120,6 +125,8 @@ def test_the_run_is_stalled_and_says_why(applied: Machine, name: str) -> None:
     ready = applied.condition(f"bad.{name}", "Ready")
     assert ready is not None
     assert ready["status"] == "False"
+    if name != "no-secret":  # the next test goes on with it
+        applied.delete(f"bad.{name}")
 
 
 def test_a_missing_secret_is_enough_once_it_is_there(applied: Machine) -> None:

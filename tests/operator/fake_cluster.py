@@ -168,22 +168,26 @@ class FakeCluster:
     def advance(self, seconds: float = 1) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def step(self) -> bool:
-        """Reconcile, then let one active Job end. False when there was nothing left to end."""
+    def step(self, *, watched: bool = True) -> bool:
+        """Reconcile, then let one active Job end. False when there was nothing left to end.
+
+        watched: whether the operator sees the Job running before it ends.
+        """
         self.reconcile()
         active = self.active()
         self.advance()
         if active:
             self.start_pods(active[0])
-            self.reconcile()
+            if watched:
+                self.reconcile()
             self.finish(active[0])
             return True
         return False
 
-    def settle(self, most: int = 400) -> None:
+    def settle(self, most: int = 400, *, watched: bool = True) -> None:
         """Until nothing runs and nothing changes any more; waits for retries."""
         for _ in range(most):
-            if self.step():
+            if self.step(watched=watched):
                 continue
             before = self.writes
             found = self.reconcile()

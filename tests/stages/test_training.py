@@ -1,4 +1,7 @@
-"""sft and train from task to committed model: torchrun with two processes and a tiny model."""
+"""sft and train from task to committed model, under torchrun with a tiny model.
+
+Processes take 10 s to import torch and TRL on a slow machine: there are two where what two do is looked at.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def pair(number: int, chosen: str = "Yes, here is a good answer.", rejected: str
 
 
 def train_task(
-    world: World, model: Path, params: Any, inputs: dict[str, ArtifactRef], processes: int = 2, **process: Any
+    world: World, model: Path, params: Any, inputs: dict[str, ArtifactRef], processes: int = 1, **process: Any
 ) -> StageTask:
     settings = ProcessSettings(
         processes_per_node=processes, micro_batch_size=2, gradient_checkpointing=False, **process
@@ -88,7 +91,9 @@ def answer(folder: Path) -> str:
 
 def test_preference_training_moves_the_model_towards_chosen_answers(world: World, model: Path) -> None:
     pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(12)] + [pair(99, "long " * 400)]})
-    task = train_task(world, model, TrainParams(dpo=DPO.model_copy(update={"epochs": 2.0})), {"pairs": pairs})
+    task = train_task(
+        world, model, TrainParams(dpo=DPO.model_copy(update={"epochs": 2.0})), {"pairs": pairs}, processes=2
+    )
     result, manifest, folder = run(world, task)
     figures = result.statistics
     assert (figures["rows"], figures["rowsDropped"], figures["steps"], figures["processes"]) == (13, 1, 6, 2)
@@ -186,7 +191,7 @@ def test_what_went_wrong_in_a_worker_is_the_stages_failure(world: World, model: 
         world.run(train_task(world, model, exo, {"pairs": pairs}), **os.environ)
     uneven = TrainParams(dpo=DPO.model_copy(update={"batch_size": 3}))
     with pytest.raises(InvalidTask, match="batchSize 3 cannot be split evenly over 2 processes"):
-        world.run(train_task(world, model, uneven, {"pairs": pairs}), **os.environ)
+        world.run(train_task(world, model, uneven, {"pairs": pairs}, processes=2), **os.environ)
 
 
 # Killed and started again, as pods are
@@ -263,12 +268,12 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
     world, there = shared
     pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(64)]})
     params = TrainParams(dpo=DPO, keep_checkpoints_every=3)
-    task = there(train_task(world, model, params, {"pairs": pairs}, checkpoint_every_steps=3))
+    task = there(train_task(world, model, params, {"pairs": pairs}, processes=2, checkpoint_every_steps=3))
 
     for attempt, killer in enumerate((signal.SIGKILL, signal.SIGTERM)):
         process = start(task, tmp_path, f"pod-{attempt}")
         wait_for_line(process, f"resume point of step {3 + 3 * attempt} is stored")
-        assert len(processes_of(tmp_path / f"pod-{attempt}")) >= 2
+        assert len(processes_of(tmp_path / f"pod-{attempt}")) >= 3, "torchrun and two workers"
         process.send_signal(killer)
         process.communicate()
         assert process.returncode == (-9 if killer == signal.SIGKILL else 143)

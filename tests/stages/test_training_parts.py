@@ -16,7 +16,6 @@ from srlm_contract.tasks import ProcessSettings
 from srlm_stages.chat import encode_chat, messages
 from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.errors import BadInput, InvalidTask, StageFailure
-from srlm_stages.training.callbacks import earlier_steps, last_steps
 from srlm_stages.training.checkpoints import Uploader, step_of
 from srlm_stages.training.config import SupervisedRow
 from srlm_stages.training.dpo_data import encode_pairs
@@ -258,6 +257,8 @@ def test_a_resume_point_that_cannot_be_stored_does_not_stop_training(tmp_path: P
 
 
 def test_figures_of_the_last_quarter() -> None:
+    from srlm_stages.training.callbacks import last_steps  # it imports transformers
+
     series = [{"loss": float(i)} for i in range(8)]
     assert last_steps(series, "loss") == 6.5
     assert last_steps(series[:2], "loss") == 1
@@ -265,6 +266,8 @@ def test_figures_of_the_last_quarter() -> None:
 
 
 def test_tokens_of_several_attempts_add_up() -> None:
+    from srlm_stages.training.callbacks import earlier_steps
+
     logged = [(1, 10), (2, 20), (3, 10), (4, 25), (5, 15)]  # each attempt counts from 0: 20, then 25, then 15
     history = [{"loss": 1.0, "step": step, "num_tokens": tokens} for step, tokens in logged]
     assert [row["tokens"] for row in earlier_steps([*history, {"train_runtime": 3.0}])] == [10, 20, 30, 45, 60]
