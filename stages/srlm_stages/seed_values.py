@@ -87,7 +87,10 @@ def content_text(value: Any) -> str:
     >>> content_text([{"type": "text", "text": "What is this?"}, {"type": "text", "text": "In a word."}])
     'What is this?\\nIn a word.'
     """
-    text = _joined(value).strip()
+    try:
+        text = _joined(value).strip()
+    except RecursionError as error:
+        raise Dropped("notText") from error
     if not text:
         raise Dropped("empty")
     try:

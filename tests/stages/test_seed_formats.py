@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -360,6 +361,57 @@ def test_any_value_is_a_text_or_dropped_and_never_the_spelling_of_an_object(valu
     text.encode()
     strings = "".join(re.findall(r"\S", json.dumps(value, ensure_ascii=False)))
     assert all(json.dumps(piece, ensure_ascii=False)[1:-1] in strings for piece in re.findall(r"\S+", text))
+
+
+ODD = [None, math.nan, 7, True, "", "\ud800", [], {}, [None], {"type": "image"}, [{"role": "user"}]]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to everything inside a row."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    """A copy with another value at a place."""
+    if not path:
+        return by
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copy
+
+
+PAIRED = {"chosen": [USER, GOOD], "rejected": [USER, BAD]}
+BINARIZED = {"prompt": "Why?", **PAIRED, "score_chosen": 8.0, "score_rejected": 4.5}
+
+
+@pytest.mark.parametrize("format", [*sorted(set(get_args(SeedFormat)) - {"Auto"}), "binarized", "messages", "implicit"])
+def test_an_odd_value_anywhere_is_read_left_out_or_named(file: Path, format: str) -> None:
+    row, name = {
+        "binarized": (BINARIZED, "UltraFeedback"),
+        "messages": ({"messages": [SYSTEM, USER, GOOD]}, "Chat"),
+        "implicit": (PAIRED, "Preferences"),
+    }.get(format) or (documented()[format], format)
+    for path in places(row):
+        for odd in ODD:
+            try:
+                data = read(file, [row, replaced(row, path, odd)], name)
+            except SeedDataError as error:
+                message = str(error)
+                assert re.match(r"seed (line 2 has|has no usable prompt in)", message), message
+                continue
+            texts = [text for p in data.prompts for text in (p.text, *(a.text for a in p.answers))]
+            assert all(text.strip() and text.encode() and not re.search(r"[{\[]|None|nan", text) for text in texts)
+
+
+def test_a_text_that_is_nested_without_end_is_no_text() -> None:
+    value: Any = "deep"
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(Dropped, match="notText"):
+        content_text(value)
 
 
 @pytest.mark.parametrize(
