@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed-data",
         type=Path,
         default=Path(seed) if seed else None,
-        help="Open Assistant trees instead of the demo's own; short answers are taken (default: $SEED_DATA)",
+        help="your seed data instead of the demo's own; short answers are taken (default: $SEED_DATA)",
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished run in the folder")
 
@@ -89,7 +89,9 @@ def manifest(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     run["metadata"] = {"name": NAME, "namespace": NAMESPACE}
     spec = run["spec"]
     if args.seed_data is not None and not args.seed_data.is_file():
-        raise DemoError(f"seed data {args.seed_data} is not a file: name Open Assistant trees (JSON lines)")
+        raise DemoError(
+            f"seed data {args.seed_data} is not a file: name one with ranked answers, such as Open Assistant trees"
+        )
     model = _model(args.model)
     spec["baseModel"]["uri"] = model.as_uri()
     _choose_seed(args.seed_data or _seed(), model, args.folder, spec, console)

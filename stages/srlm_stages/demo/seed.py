@@ -2,9 +2,9 @@
 
     python -m srlm_stages.demo.seed SOURCE MODEL RESULT
 
-SOURCE: Open Assistant trees. Writes the chosen prompts to RESULT as trees and prints what it chose as JSON. Answers
-that are longer than a small model can be taught to finish would be cut or left out by every later stage, and the
-answers of a whole data set would be judged for days.
+SOURCE: a seed file of any format that `seedData.format` knows. Writes the chosen prompts to RESULT as Open Assistant
+trees and prints what it chose as JSON. Answers that are longer than a small model can be taught to finish would be cut
+or left out by every later stage, and the answers of a whole data set would be judged for days.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def token_counter(model: Path) -> Length:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m srlm_stages.demo.seed", description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, help="Open Assistant trees, plain or gzip")
+    parser.add_argument("source", type=Path, help="seed data of any known format")
     parser.add_argument("model", type=Path, help="folder of the model whose tokens count")
     parser.add_argument("result", type=Path, help="file to write")
     parser.add_argument("--language", default="en", help="language of the prompts (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        prompts = read_seed_data(arguments.source, "OasstTrees", arguments.language).prompts
+        prompts = read_seed_data(arguments.source, "Auto", arguments.language).prompts
         length = token_counter(arguments.model)
     except (SeedDataError, StageFailure) as error:
         print(f"error: {error}", file=sys.stderr)
