@@ -26,7 +26,7 @@ from srlm_contract.tasks import (
 from . import names
 from .pods import pod_spec
 from .podtemplate import apply_patches
-from .resources import TRAINERS
+from .resources import TRAINERS, check_gpus, processes
 from .settings import Settings
 from .shards import format_ranges
 from .values import CreateJob, Run
@@ -74,6 +74,7 @@ def render(
         pod["subdomain"] = names.service_name(run.name, run.uid)
     patches = (spec.pod_template, getattr(spec.stages, work.stage).pod_template)
     template = apply_patches({"metadata": {"labels": labels}, "spec": pod}, patches)
+    check_gpus(work.stage, template["spec"], spec, settings)
     annotations = {
         names.ANNOTATION_SETTINGS: settings_digest(template, spec),
         names.ANNOTATION_SHARD_COUNT: str(work.shards),
@@ -163,7 +164,7 @@ def _process(run: Run, spec: RunSpec, work: Work, job: str, settings: Settings) 
     address = "127.0.0.1" if settings.local else f"{job}-0.{service}.{run.namespace}.svc"
     return ProcessSettings(
         nodes=t.nodes,
-        processes_per_node=t.processes_per_node,
+        processes_per_node=processes(work.stage, spec, settings),
         parallelism=t.parallelism,
         fsdp=t.fsdp,
         deepspeed=t.deepspeed,

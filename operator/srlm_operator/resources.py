@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from srlm_contract import gpus
 from srlm_contract.spec import RunSpec
 from srlm_contract.tasks import JudgeParams, Params, PromptsParams, StageName
 
+from .errors import InvalidPodTemplate
+from .names import CONTAINER
 from .settings import Settings
 
 TRAINERS: frozenset[str] = frozenset({"sft", "train"})
@@ -34,16 +37,16 @@ def resources(stage: StageName, params: Params, spec: RunSpec, settings: Setting
     if own is not None:
         wire: Mapping[str, Any] = own.wire(defaults=False)
         return wire
-    gpus = default_gpus(stage, params, spec, settings)
+    wanted = default_gpus(stage, params, spec, settings)
     if stage in TRAINERS:
-        requests: dict[str, Any] = {"cpu": str(spec.training.processes_per_node)}
+        requests: dict[str, Any] = {"cpu": str(processes(stage, spec, settings))}
     elif stage in INFERENCE:
         requests = {"cpu": "1"}
     else:
         requests = {"cpu": "500m", "memory": "1Gi"}
-    if not gpus:
+    if not wanted:
         return {"requests": requests}
-    return {"requests": requests, "limits": {settings.gpu_resource: str(gpus)}}
+    return {"requests": requests, "limits": {settings.gpu_resource: str(wanted)}}
 
 
 def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Settings) -> int:
@@ -51,19 +54,42 @@ def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Sett
     if settings.local or settings.gpu_resource == "none":
         return 0
     if stage in TRAINERS:
-        return spec.training.processes_per_node
+        return processes(stage, spec, settings)
     if stage not in INFERENCE:
         return 0
     if isinstance(params, JudgeParams) and params.external.url:
         return 0
     if isinstance(params, PromptsParams) and params.source == "Pool":
         return 0
-    args = getattr(spec.stages, stage).engine.args
-    ranks = args.get("tensor_parallel_size", 1)
-    return ranks if isinstance(ranks, int) and ranks > 0 else 1
+    ranks: int = getattr(spec.stages, stage).engine.args.get("tensor_parallel_size", 1)
+    return ranks
 
 
-def gpus_of(wanted: Mapping[str, Any]) -> float:
+def processes(stage: StageName, spec: RunSpec, settings: Settings) -> int:
+    """torchrun processes of a trainer's pod."""
+    own = getattr(spec.stages, stage).resources
+    limits = own.limits if own is not None else {}
+    return gpus.processes(spec.training.processes_per_node, limits, settings.gpu_resource)
+
+
+def check_gpus(stage: StageName, pod: Mapping[str, Any], spec: RunSpec, settings: Settings) -> None:
+    """Raises InvalidPodTemplate when a finished pod has GPUs, and fewer than the stage puts to use."""
+    limits = next((c.get("resources") or {} for c in pod["containers"] if c["name"] == CONTAINER), {}).get("limits")
+    held = gpus.count(limits or {}, settings.gpu_resource)
+    if stage in TRAINERS:
+        field, used = "training.processesPerNode", processes(stage, spec, settings)
+    elif stage in INFERENCE:
+        field = f"stages.{stage}.engine.args.tensor_parallel_size"
+        used = getattr(spec.stages, stage).engine.args.get("tensor_parallel_size", 1)
+    else:
+        return
+    if 0 < held < used:
+        raise InvalidPodTemplate(
+            f"{field} is {used}, and stages.{stage}.resources.limits or podTemplate gives each pod {held} GPUs: lower"
+            " the one or raise the other"
+        )
+
+
+def gpus_of(wanted: Mapping[str, Any], resource: str = "") -> float:
     """GPUs in a resources object."""
-    limits = wanted.get("limits") or {}
-    return sum(float(v) for k, v in limits.items() if k.endswith("/gpu") or "/mig-" in k)
+    return gpus.count(wanted.get("limits") or {}, resource)

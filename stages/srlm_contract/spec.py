@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .base import Contract, CountOrZero, ObjectName, Uri
+from .gpus import batch_rule, process_rule
 from .spec_loop import (
     ExternalJudgeSpec,
     FewShotSpec,
@@ -142,12 +143,6 @@ class EvaluationSpec(Contract):
     """Head-to-head comparison."""
 
 
-_ROWS_A_STEP = "self.training.nodes * self.training.processesPerNode * self.training.microBatchSize"
-_ROWS_A_STEP_HELP = (
-    "training.nodes x processesPerNode x microBatchSize: lower one of these or raise the batch size"
-)
-
-
 class RunSpec(Contract):
     """One Self-Rewarding run: M0 to M_{iterations + 1}."""
 
@@ -199,16 +194,10 @@ class RunSpec(Contract):
             "!has(self.gates.minWinRate) || (self.evaluation.enabled && self.evaluation.winRate.prompts > 0)",
             "gates.minWinRate needs evaluation.enabled and evaluation.winRate.prompts above 0",
         ),
-        (
-            ".training.dpo.batchSize",
-            f"{_ROWS_A_STEP} < 1 || self.training.dpo.batchSize % ({_ROWS_A_STEP}) == 0",
-            f"training.dpo.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
-        ),
-        (
-            ".bootstrap.sft.batchSize",
-            f"{_ROWS_A_STEP} < 1 || self.bootstrap.sft.batchSize % ({_ROWS_A_STEP}) == 0",
-            f"bootstrap.sft.batchSize must be a multiple of {_ROWS_A_STEP_HELP}",
-        ),
+        batch_rule("training.dpo.batchSize", "train"),
+        batch_rule("bootstrap.sft.batchSize", "sft"),
+        process_rule("train"),
+        process_rule("sft"),
     )
 
     base_model: BaseModelSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
 from .base import (
     Contract,
@@ -17,6 +17,7 @@ from .base import (
     Positive,
     Uri,
 )
+from .gpus import all_limits
 
 #: Most iterations a run may ask for; lists in status are bounded by it.
 MAX_ITERATIONS = 50
@@ -180,6 +181,26 @@ class ResourceRequirements(Contract):
 Dtype = Literal["Auto", "BFloat16", "Float16", "Float32"]
 
 
+def _engine_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError when what the operator reads of them is unusable."""
+    ranks = arguments.get("tensor_parallel_size", 1)
+    if type(ranks) is not int or not 1 <= ranks <= MAX_RANKS:
+        raise ValueError(f"tensor_parallel_size must be a whole number from 1 to {MAX_RANKS}")
+    return arguments
+
+
+MAX_RANKS = 64
+_RANKS: dict[str, Any] = {
+    "description": "GPUs that share one copy of the model; by default 1.",
+    "type": "integer", "minimum": 1, "maximum": MAX_RANKS,
+}  # fmt: skip
+EngineArguments = Annotated[
+    dict[str, Any],
+    AfterValidator(_engine_arguments),
+    Field(json_schema_extra=FREE_FORM | {"properties": {"tensor_parallel_size": _RANKS}}),
+]
+
+
 class EngineSettings(Contract):
     """An inference engine as tasks and keys spell it.
 
@@ -191,7 +212,7 @@ class EngineSettings(Contract):
     """`vllm`, or `transformers`: slower, for machines where vLLM cannot be installed."""
     dtype: Dtype = "BFloat16"
     """Type the weights are served in."""
-    args: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
+    args: EngineArguments = {}
     """Further engine arguments, such as `tensor_parallel_size`; trust_remote_code is false unless set
     here."""
 
@@ -222,6 +243,16 @@ class StagePodSpec(Contract):
 
 class InferencePodSpec(StagePodSpec):
     """How the pods of one inference stage look."""
+
+    model_config = rules(
+        (
+            ".engine.args.tensor_parallel_size",
+            "!has(self.engine.args.tensor_parallel_size) || !has(self.resources)"
+            f" || {all_limits('self.resources.limits', 'self.engine.args.tensor_parallel_size <= {n}')}",
+            "engine.args.tensor_parallel_size is more than the GPUs of resources.limits: lower it, raise the limit, or"
+            " leave resources out (then each pod asks for as many GPUs)",
+        ),
+    )
 
     engine: EngineSpec = EngineSpec()
     """The inference engine."""

@@ -195,8 +195,9 @@ class TrainingSpec(Contract):
     """Low-rank adaptation."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Pods of a training Job."""
-    processes_per_node: Annotated[int, Field(ge=1, le=64)] = 8
-    """torchrun processes a pod, one a GPU."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """torchrun processes a pod, one a GPU. Default: the GPUs of the limits of stages.train.resources (for the
+    bootstrap, of stages.sft.resources), or 8 where these name none."""
     parallelism: Parallelism = "FSDP"
     """Replicated or sharded weights; on CPU always DDP. DeepSpeed needs that package in the train image."""
     fsdp: FsdpSpec = FsdpSpec()

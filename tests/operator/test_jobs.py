@@ -20,6 +20,7 @@ from srlm_contract.tasks import (
     GenerateParams,
     JudgeParams,
     PreflightParams,
+    SftParams,
     SourceRef,
     StageTask,
     TrainParams,
@@ -218,3 +219,68 @@ def test_secrets_are_references_and_only_where_needed() -> None:
     assert names(make(judge(spec), spec)) == {*s3, "SRLM_JUDGE_API_KEY"}
     first = Work(0, "sft", "sft", "9" * 24, TrainParams(), sources={"model": SourceRef(uri="hf://org/base")})
     assert names(make(first, spec)) == {*s3, "HF_TOKEN"}
+
+
+def processes_of(stage: str, **changes: Any) -> tuple[int, Any]:
+    """Processes a pod of a trainer is told to run, and its limits."""
+    job = render(run(spec_=spec_of(**changes)), spec_of(**changes), trainer(stage), 1, (), settings(**SETTINGS))
+    container = job.manifest["spec"]["template"]["spec"]["containers"][0]
+    text = next(item["value"] for item in container["env"] if item["name"] == "SRLM_TASK")
+    return StageTask.model_validate_json(text).process.processes_per_node, container["resources"].get("limits")
+
+
+SETTINGS: dict[str, Any] = {"gpu_resource": "vendor.example/card"}
+
+
+def trainer(stage: str) -> Work:
+    params = TrainParams() if stage == "train" else SftParams()
+    return Work(0, stage, stage, "a" * 24, params)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stage", ["sft", "train"])
+@pytest.mark.parametrize(
+    ("limits", "asked", "expected"),
+    [
+        (None, None, 8),
+        (None, 2, 2),
+        ({"nvidia.com/gpu": 4}, None, 4),
+        ({"amd.com/gpu": "2"}, None, 2),
+        ({"vendor.example/card": 3}, None, 3),
+        ({"nvidia.com/gpu": 4}, 2, 2),
+        ({"cpu": 16}, None, 8),
+        ({"cpu": 16, "nvidia.com/gpu": 0}, 16, 16),
+    ],
+)
+def test_a_process_for_each_gpu(stage: str, limits: Any, asked: int | None, expected: int) -> None:
+    changes: dict[str, Any] = {"training": {"processesPerNode": asked} if asked else {}}
+    if limits is not None:
+        changes["stages"] = {stage: {"resources": {"limits": limits}}}
+    found, held = processes_of(stage, **changes)
+    assert found == expected
+    assert held == (limits or {"vendor.example/card": str(expected)})
+
+
+@pytest.mark.parametrize(
+    ("work", "changes", "says"),
+    [
+        ("train", {"stages": {"train": {"resources": {"limits": {"vendor.example/card": 4}}}}}, "PerNode is 8"),
+        (
+            "sft",
+            {"podTemplate": {"spec": {"containers": [
+                {"name": "stage", "resources": {"limits": {"nvidia.com/gpu": 4, "vendor.example/card": None}}}]}}},
+            "processesPerNode is 8",
+        ),
+    ],
+)  # fmt: skip
+def test_more_processes_than_gpus_are_refused_however_they_come_about(work: str, changes: Any, says: str) -> None:
+    wanted = spec_of(training={"processesPerNode": 8}, **changes)
+    with pytest.raises(InvalidPodTemplate, match=rf"{says}.*{work}.*4 GPUs"):
+        render(run(spec_=wanted), wanted, trainer(work), 1, (), settings(**SETTINGS))
+
+
+def test_more_ranks_than_gpus_are_refused() -> None:
+    engine = {"args": {"tensor_parallel_size": 4}}
+    wanted = spec_of(stages={"generate": {"engine": engine, "resources": {"limits": {"vendor.example/card": 2}}}})
+    work = Work(1, "generate", "generate", "a" * 24, GenerateParams())
+    with pytest.raises(InvalidPodTemplate, match=r"tensor_parallel_size is 4.*2 GPUs"):
+        render(run(spec_=wanted), wanted, work, 1, (), settings(**SETTINGS))
