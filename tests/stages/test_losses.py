@@ -115,6 +115,24 @@ def test_reference_log_probabilities_are_those_of_the_model_without_dropout(
     assert abs(first["rewards/margins"]) > 1e-4
 
 
+def test_half_an_epoch_asks_the_reference_for_the_rows_it_trains_on(model: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(model, tmp_path, batch_size=2, epochs=0.5)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses == pytest.approx([math.log(2)], abs=1e-4)
+    assert len(trainer.data_collator.found) == 2
+
+
+@pytest.mark.parametrize(
+    ("batches", "accumulate", "epochs", "seen"),
+    [(8, 2, 0.5, 4), (7, 2, 0.9, 7), (5, 4, 0.5, 4), (1, 4, 0.1, 1), (8, 2, 1.0, 8), (8, 2, 3.0, 8), (6, 1, 0.2, 2)],
+)
+def test_batches_of_part_of_an_epoch(batches: int, accumulate: int, epochs: float, seen: int) -> None:
+    from srlm_stages.training.reference import batches_seen
+
+    assert batches_seen(batches, accumulate, epochs) == seen
+
+
 def test_the_schedule_is_a_cosine_down_to_its_floor(model: Path, tmp_path: Path) -> None:
     recipe = {"learning_rate": 1e-6, "min_learning_rate": 1e-7, "batch_size": 2, "epochs": 4.0}
     trainer = trainer_of(model, tmp_path, **recipe)

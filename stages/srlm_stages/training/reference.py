@@ -35,7 +35,8 @@ class RowCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if self.found is None:
             return {**self._inner(rows), "rows": [row["row"] for row in rows]}
-        logps = [self.found[row["row"]] for row in rows]
+        # Loaders fetch ahead: the last batch may have rows that no step will see.
+        logps = [self.found.get(row["row"], (math.nan, math.nan)) for row in rows]
         named = [{"ref_chosen_logps": chosen, "ref_rejected_logps": rejected} for chosen, rejected in logps]
         return dict(self._inner([row | known for row, known in zip(rows, named, strict=True)]))
 
@@ -46,10 +47,7 @@ def compute(trainer: Any, model: Any, collator: RowCollator, epochs: float) -> N
     trainer: a DPO trainer whose batches come from `collator`; model: the reference, which may be the trainer's own.
     """
     loader = trainer.get_train_dataloader()
-    batches = len(loader)
-    if epochs < 1:  # the rest of the rows is never asked for
-        accumulate = trainer.args.gradient_accumulation_steps
-        batches = min(batches, math.ceil(epochs * max(1, batches // accumulate)) * accumulate)
+    batches = batches_seen(len(loader), trainer.args.gradient_accumulation_steps, epochs)
     found: dict[int, tuple[float, float]] = {}
     training = model.training
     model.eval()
@@ -62,6 +60,12 @@ def compute(trainer: Any, model: Any, collator: RowCollator, epochs: float) -> N
             found |= dict(zip(rows, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
     model.train(training)
     collator.found = {row: logps for part in gather_object([found]) for row, logps in part.items()}
+
+
+def batches_seen(batches: int, accumulate: int, epochs: float) -> int:
+    """How many of the `batches` of an epoch a training of `epochs` takes, `accumulate` a step."""
+    steps = math.ceil(epochs * max(1, math.ceil(batches / accumulate)))
+    return min(batches, steps * accumulate)
 
 
 def _as_in_training(trainer: Any, model: Any) -> Any:
