@@ -83,9 +83,9 @@ class TrainingShape:
     """How a training is spread."""
 
     processes: int
-    """Over all pods, one a GPU."""
+    """GPUs that share one copy of the weights, one a process."""
     sharded: bool
-    """FSDP; else every process holds everything."""
+    """FSDP or ZeRO; else every process holds everything."""
     rows: int
     """Rows that a process takes through the model at once; a preference pair is two."""
     length: int
@@ -93,6 +93,8 @@ class TrainingShape:
     checkpointing: bool = True
     """Whether activations are computed again for the gradients."""
     lora_rank: int | None = None
+    trained_bytes: int = TRAINED_BYTES
+    """Of a trained parameter on the GPUs: less with 8-bit or offloaded optimisers, 0 with everything offloaded."""
 
 
 def cache_bytes(size: ModelSize, tokens: int) -> int:
@@ -109,7 +111,8 @@ def inference_gpu_bytes(size: ModelSize, length: int, ranks: int = 1, sequences:
 def training_gpu_bytes(size: ModelSize, shape: TrainingShape) -> int:
     """Memory each GPU needs to train: weights, gradients, Adam, what is gathered of a layer, activations, logits."""
     adapters = size.adapters(shape.lora_rank) if shape.lora_rank else 0
-    held = 4 * size.parameters + TRAINED_BYTES * adapters if adapters else TRAINED_BYTES * size.parameters
+    frozen = min(4, shape.trained_bytes) * size.parameters
+    held = frozen + TRAINED_BYTES * adapters if adapters else shape.trained_bytes * size.parameters
     if shape.sharded and shape.processes > 1:
         largest = max(size.linear, size.vocabulary * size.hidden)
         held = held // shape.processes + 2 * 4 * largest

@@ -16,7 +16,7 @@ from srlm_contract.sizing import (
     training_gpu_bytes,
     training_host_bytes,
 )
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec import RunSpec, TrainingSpec
 
 from .architecture import Architecture
 from .errors import BadInput
@@ -44,7 +44,7 @@ def check_sizes(spec: RunSpec, architecture: Architecture) -> Iterator[str]:
     size = size_of(architecture)
     if size is None:
         return
-    trained = training_shape(spec)
+    trained = training_shape(spec, "train")
     length = spec.generation.sampling.max_tokens + PROMPT_TOKENS
     checkpoints = bool(spec.training.checkpoint_every_steps)
     yield (
@@ -55,8 +55,8 @@ def check_sizes(spec: RunSpec, architecture: Architecture) -> Iterator[str]:
     )
     for stage in INFERENCE:
         _check_inference(spec, stage, size, length)
-    for stage in ("sft", "train"):
-        _check_training(spec, stage, size, trained)
+    for stage in ("train", "sft"):
+        _check_training(spec, stage, size, training_shape(spec, stage))
 
 
 def save_bytes(spec: RunSpec) -> int:
@@ -64,17 +64,33 @@ def save_bytes(spec: RunSpec) -> int:
     return 4 if spec.training.save_dtype == "Float32" else 2
 
 
-def training_shape(spec: RunSpec) -> TrainingShape:
-    """The larger of supervised and preference training, as the spec spreads it."""
+def training_shape(spec: RunSpec, stage: str) -> TrainingShape:
+    """How the spec spreads supervised (`sft`) or preference training; what it cannot tell exactly counts too little."""
     training = spec.training
+    recipe = spec.bootstrap.sft if stage == "sft" else training.dpo
+    replicas = training.fsdp.dp_replicate_size if training.parallelism == "FSDP" else 1
     return TrainingShape(
-        processes=training.nodes * training.processes_per_node,
-        sharded=training.parallelism == "FSDP",
-        rows=2 * training.micro_batch_size,
-        length=training.dpo.max_length,
+        processes=max(1, training.nodes * training.processes_per_node // replicas),
+        sharded=training.parallelism == "FSDP"
+        or (training.parallelism == "DeepSpeed" and training.deepspeed.zero_stage > 0),
+        rows=training.micro_batch_size * (1 if stage == "sft" else 2),
+        length=recipe.max_length,
         checkpointing=training.gradient_checkpointing,
         lora_rank=training.lora.rank,
+        trained_bytes=_trained_bytes(training, recipe.optim),
     )
+
+
+def _trained_bytes(training: TrainingSpec, optim: str) -> int:
+    """Bytes of a trained parameter that stay on the GPUs: weight and gradient in fp32, and Adam's moments."""
+    deepspeed = training.deepspeed if training.parallelism == "DeepSpeed" else None
+    if deepspeed is not None and deepspeed.offload_param_device != "none":
+        return 0
+    if training.parallelism == "FSDP" and training.fsdp.cpu_offload:
+        return 0
+    if optim.startswith("paged") or (deepspeed is not None and deepspeed.offload_optimizer_device != "none"):
+        return 8
+    return 10 if optim.endswith("8bit") else 16
 
 
 def gpu_bytes(spec: RunSpec, stage: str) -> int | None:
@@ -127,5 +143,5 @@ def _check_training(spec: RunSpec, stage: str, size: ModelSize, shape: TrainingS
         "ModelNotUsable",
         f"training of the base model does not fit the GPUs of stage {stage}: {size.parameters:,} parameters and rows "
         f"of {shape.length} tokens need about {in_gib(needs)} on each of {shape.processes}, which have "
-        f"{in_gib(has)}; {more}{lora}lower training.microBatchSize or training.dpo.maxLength, or use larger GPUs",
+        f"{in_gib(has)}; {more}{lora}lower training.microBatchSize or maxLength, or use larger GPUs",
     )

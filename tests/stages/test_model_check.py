@@ -13,7 +13,6 @@ import pytest
 from srlm_stages.errors import BadInput
 from srlm_stages.model_check import CheckedModel, check_model
 from srlm_stages.origins import FileOrigin
-from srlm_stages.text_models import freeze_unread_parts
 from tiny_model import CONTEXT, VOCABULARY, build_tiny_model, build_tokenizer
 
 pytestmark = pytest.mark.heavy
@@ -208,7 +207,8 @@ def vision_language_model(kind: str) -> Any:
 @pytest.mark.parametrize("kind", ["Gemma3", "Mistral3"])
 def test_a_vision_language_model_with_a_text_path(tmp_path: Path, kind: str) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+
+    from srlm_stages.training.loading import load_config, load_model
 
     made = vision_language_model(kind)
     model = tmp_path / "model"
@@ -218,8 +218,7 @@ def test_a_vision_language_model_with_a_text_path(tmp_path: Path, kind: str) -> 
     assert found.architecture.parameters == made.num_parameters()
     assert found.architecture.config.hidden_size == 32
     # It trains on text: what gets no gradient is not waited for.
-    loaded = AutoModelForCausalLM.from_pretrained(model)
-    freeze_unread_parts(loaded)
+    loaded = load_model(str(model), load_config(str(model)))
     ids = torch.tensor([[5, 6, 7, 8]])
     loaded(input_ids=ids, labels=ids).loss.backward()
     without = {name for name, p in loaded.named_parameters() if p.requires_grad and p.grad is None}

@@ -11,7 +11,7 @@ from srlm_contract.sizing import EXAMPLES, ModelSize
 from srlm_contract.spec import RunSpec
 from srlm_stages.architecture import Architecture
 from srlm_stages.errors import BadInput
-from srlm_stages.size_check import check_sizes
+from srlm_stages.size_check import check_sizes, training_shape
 
 
 def architecture(name: str) -> Architecture:
@@ -55,7 +55,7 @@ def test_training_names_the_gpus_that_are_enough() -> None:
     stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate"), ranks)
     asked = {"scheduling": {"gpuMemory": "80Gi"}, "stages": stages}
     says = refused("70B", **asked)
-    assert "training of the base model does not fit the GPUs of stage sft" in says
+    assert "training of the base model does not fit the GPUs of stage train" in says
     assert "need about 153 GiB on each of 8, which have 80 GiB; spread it over 32 GPUs" in says
     assert "set training.lora.rank" in says
     wide = {"nodes": 4, "dpo": {"batchSize": 32}}
@@ -78,3 +78,31 @@ def test_stages_without_gpus_and_external_judges_are_left_out() -> None:
 def test_an_architecture_without_these_numbers_is_not_judged() -> None:
     other = Architecture(SimpleNamespace(hidden_size=64), 1000, 10)
     assert list(check_sizes(spec(scheduling={"gpuMemory": "1k"}), other)) == []
+
+
+@pytest.mark.parametrize(
+    ("training", "shape"),
+    [
+        ({}, (8, True, 16)),
+        ({"parallelism": "DDP"}, (8, False, 16)),
+        ({"nodes": 2, "fsdp": {"dpReplicateSize": 2}, "dpo": {"batchSize": 16}}, (8, True, 16)),
+        ({"fsdp": {"cpuOffload": True}}, (8, True, 0)),
+        ({"dpo": {"optim": "adamw_bnb_8bit"}}, (8, True, 10)),
+        ({"dpo": {"optim": "paged_adamw_8bit"}}, (8, True, 8)),
+        ({"parallelism": "DeepSpeed"}, (8, True, 16)),
+        ({"parallelism": "DeepSpeed", "deepspeed": {"zeroStage": 0}}, (8, False, 16)),
+        ({"parallelism": "DeepSpeed", "deepspeed": {"offloadOptimizerDevice": "cpu"}}, (8, True, 8)),
+        ({"parallelism": "DeepSpeed", "deepspeed": {"offloadParamDevice": "cpu"}}, (8, True, 0)),
+    ],
+)
+def test_options_of_training_change_what_stays_on_a_gpu(training: dict[str, Any], shape: tuple[int, bool, int]) -> None:
+    found = training_shape(spec(training=training), "train")
+    assert (found.processes, found.sharded, found.trained_bytes) == shape
+    assert (found.rows, training_shape(spec(training=training), "sft").rows) == (2, 1)
+
+
+def test_offloaded_weights_leave_room() -> None:
+    ranks = {"engine": {"args": {"tensor_parallel_size": 4}}}
+    stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate"), ranks)
+    asked = {"scheduling": {"gpuMemory": "80Gi"}, "stages": stages, "training": {"fsdp": {"cpuOffload": True}}}
+    assert list(check_sizes(spec(**asked), architecture("70B")))

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.store import MemoryStore
+from srlm_contract.tasks import SourceRef
 from srlm_stages.errors import BadInput
+from srlm_stages.sources import MODEL_FILES, fetch_source
 from srlm_stages.weights import FIRST_BYTES, Tensor, read_headers, weight_files
 
 
@@ -141,3 +144,43 @@ def test_one_file_needs_no_index(tmp_path: Path) -> None:
     ]
     both = {"model.safetensors": ONE, "model.safetensors.index.json": index(a="model.safetensors")}
     assert weight_files(Made(both), tmp_path) == ["model.safetensors"]
+
+
+SPARE = {"consolidated.safetensors": b"twice", "model.fp16.safetensors": b"twice", "pytorch_model.bin": b"twice"}
+KEPT = {"model.safetensors": ONE, "config.json": b"{}", "tokenizer.model": b"words"}
+
+
+def test_weights_beside_those_of_the_model_are_not_downloaded(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.objects = {f"m/{name}": data for name, data in {**SPARE, **KEPT}.items()}
+    source = SourceRef(uri="s3://models/m", revision="")
+    found = fetch_source(source, "model", tmp_path / "into", lambda uri: store, MODEL_FILES)
+    assert {path.name: path.read_bytes() for path in found.iterdir()} == KEPT
+
+
+def test_a_folder_of_this_machine_is_used_in_place_unless_an_engine_would_read_too_much(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    place.mkdir()
+    for name, data in KEPT.items():
+        (place / name).write_bytes(data)
+    source = SourceRef(uri=place.as_uri(), revision="")
+
+    def fetch(into: str) -> Path:
+        return fetch_source(source, "model", tmp_path / into, lambda uri: MemoryStore(), MODEL_FILES)
+
+    assert fetch("first") == place
+    for name, data in SPARE.items():
+        (place / name).write_bytes(data)
+    found = fetch("second")
+    assert {path.name: path.read_bytes() for path in found.iterdir()} == KEPT
+    assert all(path.is_symlink() for path in found.iterdir())
+
+
+def test_shards_of_an_index_are_what_is_downloaded(tmp_path: Path) -> None:
+    kept = {"model.safetensors.index.json": index(a="part-1.safetensors"), "part-1.safetensors": ONE}
+    store = MemoryStore()
+    store.objects = {f"m/{name}": data for name, data in {**SPARE, **kept}.items()}
+    found = fetch_source(
+        SourceRef(uri="s3://models/m", revision=""), "model", tmp_path / "into", lambda uri: store, MODEL_FILES
+    )
+    assert {path.name: path.read_bytes() for path in found.iterdir()} == kept

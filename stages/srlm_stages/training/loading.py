@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import BadInput, InvalidTask
+from ..text_models import freeze_unread_parts, register_text_models
 
 #: Ends of names that only quantised checkpoints have (bitsandbytes, GPTQ, AWQ, compressed-tensors, fp8).
 QUANTISED = (
@@ -23,6 +24,7 @@ NAMED = 5
 
 def load_config(folder: str, **changes: Any) -> Any:
     """The model's configuration, with fields changed. Raises BadInput ModelNotUsable."""
+    register_text_models()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
         for part in {id(c): c for c in (config, config.get_text_config())}.values():
@@ -76,6 +78,7 @@ def load_model(folder: str, config: Any, *, read: bool = True, attention: str | 
             "numbers in their place. Use a complete checkpoint in safetensors format",
         )
     _check_tied(model)
+    freeze_unread_parts(model)
     return model
 
 
@@ -100,6 +103,7 @@ def _unset(config: Any, attention: str | None) -> Any:
         )
     model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     model.tie_weights()
+    freeze_unread_parts(model)
     return model
 
 

@@ -135,7 +135,7 @@ def encoded_rows(
 
 def longest(config: WorkerConfig, own: Any) -> int:
     """Longest row in tokens: maxLength, or the model's context where that is shorter."""
-    context = getattr(own, "max_position_embeddings", None)
+    context = getattr(own.get_text_config(), "max_position_embeddings", None)
     wanted = config.recipe.max_length
     return min(wanted, context) if isinstance(context, int) else wanted
 
