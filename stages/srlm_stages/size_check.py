@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from srlm_contract.gpus import processes
 from srlm_contract.sizing import (
     ModelSize,
     TrainingShape,
@@ -70,7 +71,7 @@ def training_shape(spec: RunSpec, stage: str) -> TrainingShape:
     recipe = spec.bootstrap.sft if stage == "sft" else training.dpo
     replicas = training.fsdp.dp_replicate_size if training.parallelism == "FSDP" else 1
     return TrainingShape(
-        processes=max(1, training.nodes * training.processes_per_node // replicas),
+        processes=max(1, training.nodes * processes(training.processes_per_node, _limits(spec, stage)) // replicas),
         sharded=training.parallelism == "FSDP"
         or (training.parallelism == "DeepSpeed" and training.deepspeed.zero_stage > 0),
         rows=training.micro_batch_size * (1 if stage == "sft" else 2),
@@ -91,6 +92,11 @@ def _trained_bytes(training: TrainingSpec, optim: str) -> int:
     if optim.startswith("paged") or (deepspeed is not None and deepspeed.offload_optimizer_device != "none"):
         return 8
     return 10 if optim.endswith("8bit") else 16
+
+
+def _limits(spec: RunSpec, stage: str) -> Mapping[str, Any]:
+    resources = getattr(spec.stages, stage).resources
+    return {} if resources is None else resources.limits
 
 
 def gpu_bytes(spec: RunSpec, stage: str) -> int | None:

@@ -101,6 +101,11 @@ def test_options_of_training_change_what_stays_on_a_gpu(training: dict[str, Any]
     assert (found.rows, training_shape(spec(training=training), "sft").rows) == (2, 1)
 
 
+def test_the_limit_of_gpus_tells_the_processes() -> None:
+    asked = spec(stages={"train": {"resources": {"limits": {"nvidia.com/gpu": 4}}}})
+    assert (training_shape(asked, "train").processes, training_shape(asked, "sft").processes) == (4, 8)
+
+
 def test_offloaded_weights_leave_room() -> None:
     ranks = {"engine": {"args": {"tensor_parallel_size": 4}}}
     stages = dict.fromkeys(("judge", "prompts", "generate", "choose", "evaluate"), ranks)
