@@ -61,6 +61,12 @@ class SkipGuard:
                 terminalreporter.line(line)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: one more than there are cores, as tests that talk to processes and servers also wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What was imported and collected stays until the end: the garbage collector need not walk over it in each test."""
@@ -69,5 +75,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # not in the environment of tests/gpu
+        from hypothesis import settings
+
+        # The same examples each time, and no limit on how long one may take: that a machine is busy is no fault.
+        settings.load_profile("ci")
     if not hasattr(config, "workerinput"):  # with xdist all reports reach the controlling process
         config.pluginmanager.register(SkipGuard(), "skip-guard")
