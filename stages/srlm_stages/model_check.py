@@ -144,15 +144,14 @@ def check_template(
     name: str, folder: Path, template: str | None, arguments: Mapping[str, Any] | None = None
 ) -> tuple[Any, str]:
     """(tokenizer, one rendered exchange)."""
-    from .chat import load_tokenizer
+    from .chat import load_tokenizer, messages, render_exchange
 
     tokenizer = load_tokenizer(folder, template, arguments)
     question, answer = "Is this a question?", "This is an answer."
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception as error:  # Jinja raises many kinds, and templates may raise their own
-        raise BadInput("TemplateNotUsable", f"the chat template for {name} cannot be rendered: {error}") from error
+        text = render_exchange(tokenizer, messages(question), answer).text
+    except BadInput as error:
+        raise BadInput(error.reason, f"the chat template for {name} cannot be rendered: {error}") from error
     if question not in text or answer not in text:
         raise BadInput(
             "TemplateNotUsable",

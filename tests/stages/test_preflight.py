@@ -267,6 +267,22 @@ def test_a_chat_template_of_a_config_map_is_pinned_by_digest(machine: Machine) -
     machine.fails(65, "TemplateNotUsable", "not mounted")
 
 
+def test_the_chat_template_is_tried_with_its_arguments(machine: Machine) -> None:
+    file = machine.folder / "template"
+    file.write_text(
+        "{% if not mode %}{{ raise_exception('mode is missing') }}{% endif %}"
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    )
+    machine.environ = {"SRLM_CHAT_TEMPLATE_FILE": str(file)}
+    named: dict[str, Any] = {"chatTemplateRef": {"name": "mine", "key": "template"}}
+    machine.spec = {"baseModel": named}
+    machine.fails(65, "TemplateNotUsable", "mode is missing")
+    machine.spec = {"baseModel": named | {"chatTemplateKwargs": {"mode": "chat", "tokenize": True}}}
+    machine.fails(65, "TemplateNotUsable", "chatTemplateKwargs cannot set tokenize")
+    machine.spec = {"baseModel": named | {"chatTemplateKwargs": {"mode": "chat"}}}
+    assert machine.run()[0] == 0
+
+
 def test_built_in_templates_are_called_by_name(machine: Machine) -> None:
     machine.spec = {"baseModel": {"chatTemplateRef": {"name": "unheard-of"}}}
     machine.fails(65, "TemplateNotUsable", "no built-in template 'unheard-of'")
