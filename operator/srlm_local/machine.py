@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from srlm_local import bootstrap, controllers, provision
+from srlm_local import bootstrap, controllers, pause, provision
 from srlm_local.apiserver import ApiServer
 from srlm_local.clock import Clock, SystemClock
 from srlm_local.cluster import Cluster
@@ -137,6 +137,8 @@ async def _assemble(
     except JournalDamaged as error:
         raise MachineError(str(error)) from error
     stack.callback(journal.close)
+    alive = folder / "alive"
+    pause.resume(alive, cluster)
     server = ApiServer(cluster, admin_token=settings.admin_token)
     try:
         await server.start(port=settings.port)
@@ -150,6 +152,7 @@ async def _assemble(
         *controllers.start(cluster, server.authority),
         asyncio.create_task(JobController(cluster).run(), name="Job controller"),
         asyncio.create_task(_pod_runner(server, folder, cores).run(), name="pod runner"),
+        asyncio.create_task(pause.keep(alive, clock), name="heartbeat"),
     ]
     stack.push_async_callback(_cancel, machine.tasks)
     server.write_kubeconfig(machine.kubeconfig)
