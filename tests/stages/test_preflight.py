@@ -18,6 +18,7 @@ from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Producer
 from srlm_contract.retention import read_refs
 from srlm_contract.s3 import S3Store
+from srlm_contract.store import Probe
 from srlm_contract.tasks import PreflightParams, RunIdentity, StageResult, StageTask, StorageLocation
 from srlm_stages.run import main
 from tiny_model import build_tiny_model
@@ -117,6 +118,15 @@ def test_pins_what_it_checked(machine: Machine) -> None:
     assert changed is not None
     assert changed.base_model == pins.base_model
     assert changed.seed_data != pins.seed_data
+
+
+def test_pins_how_the_store_takes_conditional_puts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Probe(conditional=True, if_match="Unquoted", lacks=("the store does not list unfinished uploads",))
+    monkeypatch.setattr(S3Store, "probe", lambda store: found)
+    code, result = machine.run()
+    assert (code, result.warnings) == (0, found.lacks)
+    assert result.pins is not None
+    assert (result.pins.conditional_puts, result.pins.if_match) == (True, "Unquoted")
 
 
 def test_model_and_seed_data_in_s3(machine: Machine) -> None:
