@@ -35,6 +35,8 @@ MODEL = Path(__file__).parents[2] / os.environ.get("MODEL", ".cache/models/smoll
 SHORT = 130
 #: Longest answer, in characters, for 5, 4, ... 1 points.
 BANDS = (40, 75, 110, 150, 190)
+#: Asked with this temperature, the judge is of the opposite mind.
+CONTRARY = 0.5
 ANSWER = re.compile(r"\nAnswer:\n(.*)\n\nJustify the points", re.DOTALL)
 PAIRING = re.compile(r"\nAnswer A:\n(.*)\n\nAnswer B:\n(.*)\n\nWhich answer", re.DOTALL)
 KINDS = (
@@ -60,16 +62,18 @@ def judge(task: str, wants_short: bool) -> str:
     return f"The better answer is Answer {'A' if first else 'B'}"
 
 
-def wanting(short: bool) -> Iterator[JudgeServer]:
-    with judge_server(lambda body, _: said(judge(body["messages"][0]["content"], short))) as server:
-        yield server
+@pytest.fixture(scope="module")
+def server() -> Iterator[JudgeServer]:
+    """One for both runs: its address is in the keys of what they share."""
+    with judge_server(
+        lambda body, _: said(judge(body["messages"][0]["content"], body["temperature"] != CONTRARY))
+    ) as started:
+        yield started
 
 
-wants_short = pytest.fixture(scope="module")(lambda: (yield from wanting(True)))
-wants_long = pytest.fixture(scope="module")(lambda: (yield from wanting(False)))
-
-
-def run(cluster: Machine, name: str, server: JudgeServer, pool: Path, iterations: int) -> dict[str, Any]:
+def run(
+    cluster: Machine, name: str, server: JudgeServer, pool: Path, iterations: int, temperature: float = 1.0
+) -> dict[str, Any]:
     storage = cluster.storage()
     cpus = {"preflight": 1, "data": 1, "prompts": 1, "generate": 2, "judge": 1, "pairs": 1, "train": 2, "evaluate": 2}
     return {
@@ -87,11 +91,11 @@ def run(cluster: Machine, name: str, server: JudgeServer, pool: Path, iterations
                         "filters": {"minWords": 1, "maxRougeL": 0.99}},
             "generation": {"candidates": 4, "shards": 1, "systemPrompt": "Answer in one or two sentences.",
                            "sampling": {"temperature": 1.0, "topP": 0.95, "maxTokens": 40}},
-            "judging": {"samples": 1, "minValidSamples": 1, "shards": 1,
+            "judging": {"samples": 1, "minValidSamples": 1, "shards": 1, "sampling": {"temperature": temperature},
                         "external": {"url": server.url, "model": "ruler"}},
             "preferences": {"truncated": "Keep", "lengthPenalties": [0]},
             "training": {
-                "dpo": {"learningRate": 5e-5, "minLearningRate": 5e-6, "batchSize": 4, "epochs": 2, "maxLength": 128,
+                "dpo": {"learningRate": 7e-5, "minLearningRate": 7e-6, "batchSize": 4, "epochs": 2, "maxLength": 128,
                         "dropout": 0},
                 "checkpointEverySteps": 0, "parallelism": "DDP", "processesPerNode": 2, "microBatchSize": 2,
                 "gradientCheckpointing": False,
@@ -113,8 +117,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def learned(cluster: Machine, wants_short: JudgeServer, pool: Path) -> dict[str, Any]:
-    cluster.apply(run(cluster, "learns", wants_short, pool, 2))
+def learned(cluster: Machine, server: JudgeServer, pool: Path) -> dict[str, Any]:
+    cluster.apply(run(cluster, "learns", server, pool, 2))
     cluster.until(lambda: cluster.finished("learns"), 1500, "the run did not end")
     status: dict[str, Any] = cluster.get("learns")["status"]
     assert status["phase"] == "Succeeded", cluster.describe()
@@ -156,9 +160,9 @@ def test_validation_answers_become_what_the_judge_wants(cluster: Machine, learne
 
 
 @pytest.fixture(scope="module")
-def misled(cluster: Machine, learned: dict[str, Any], wants_long: JudgeServer, pool: Path) -> dict[str, Any]:
-    """One iteration with the candidates of the first run and a judge that wants long answers."""
-    cluster.apply(run(cluster, "misled", wants_long, pool, 1))
+def misled(cluster: Machine, learned: dict[str, Any], server: JudgeServer, pool: Path) -> dict[str, Any]:
+    """One iteration with the candidates of the first run, judged by one that wants long answers."""
+    cluster.apply(run(cluster, "misled", server, pool, 1, CONTRARY))
     cluster.until(lambda: cluster.finished("misled"), 900, "the second run did not end")
     status: dict[str, Any] = cluster.get("misled")["status"]
     assert status["phase"] == "Succeeded", cluster.describe()

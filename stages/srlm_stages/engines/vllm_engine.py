@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.spec_parts import EngineSettings
+from srlm_stages.errors import StageFailure
 
 from . import Completion, OnProgress, Request, model_config, sees_images
 from .vllm_failures import explained, recorded
@@ -137,12 +138,22 @@ class VllmEngine:
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if output.finished:
-                    finished[output.request_id] = output
+                    finished[output.request_id] = answered(output)
                     tokens += len(output.outputs[0].token_ids)
             if on_progress is not None:
                 on_progress(len(finished), tokens)
         by_number = {int(number): output for number, output in finished.items()}
         return [by_number[int(str(number).split("-")[0])] for number in ids]
+
+
+def answered(output: Any) -> Any:
+    """A finished output of vLLM. Raises StageFailure for one that vLLM gave up: its text is not the model's answer."""
+    reason = output.outputs[0].finish_reason
+    if reason in ("abort", "error"):
+        raise StageFailure(
+            "Crashed", f"vLLM gave up request {output.request_id} (finish reason {reason}); its log above tells why"
+        )
+    return output
 
 
 def cpu_arguments(model: Path, dtype: str, max_model_len: int) -> dict[str, Any]:
