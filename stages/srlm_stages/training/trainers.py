@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from datasets import Dataset
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Sampler
 from trl.models.utils import prepare_deepspeed
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -92,6 +93,9 @@ class PreferenceTrainer(_Grouped, DPOTrainer):  # type: ignore[misc]
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         self._ask_reference()
         if resume_from_checkpoint is not None:
+            for module in self.model_wrapped.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()  # the last layers stay gathered after the reference's pass
             self._load_from_checkpoint(resume_from_checkpoint, self.model_wrapped)
             self._load_optimizer_and_scheduler(resume_from_checkpoint)
             self._load_scaler(resume_from_checkpoint)
