@@ -69,7 +69,7 @@ def render(
     task = _task(run, spec, work, attempt, missing, name, settings)
     labels = _labels(run, work, attempt)
     nodes = spec.training.nodes if work.stage in TRAINERS else 1
-    pod = pod_spec(task, name, spec, settings)
+    pod = pod_spec(task, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
     if nodes > 1:
         pod["subdomain"] = names.service_name(run.name, run.uid)
     patches = (spec.pod_template, getattr(spec.stages, work.stage).pod_template)

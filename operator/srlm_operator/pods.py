@@ -21,8 +21,9 @@ CONFIG_DIR = "/srlm/config"
 TERMINATION_LOG = "/dev/termination-log"
 
 
-def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> dict[str, Any]:
-    """Pod spec of a stage, before podTemplate patches. Raises InvalidPodTemplate when the task is too long."""
+def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings, parameters: int = 0) -> dict[str, Any]:
+    """Pod spec of a stage, before podTemplate patches. parameters: of the base model, 0 for not known.
+    Raises InvalidPodTemplate when the task is too long."""
     stage = task.stage
     chosen = image(stage, spec, settings)
     container: dict[str, Any] = {
@@ -30,7 +31,7 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings) -> di
         "image": chosen,
         "command": ["python", "-m", "srlm_stages", stage],
         "env": _environment(task, job, chosen, spec, settings),
-        "resources": dict(resources(stage, task.params, spec, settings)),
+        "resources": dict(resources(stage, task.params, spec, settings, parameters)),
         "securityContext": dict(CONTAINER_SECURITY),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",

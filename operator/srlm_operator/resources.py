@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from srlm_contract import gpus
+from srlm_contract.sizing import GIB, training_host_bytes
 from srlm_contract.spec import RunSpec
 from srlm_contract.tasks import JudgeParams, Params, PromptsParams, StageName
 
@@ -27,11 +29,13 @@ def image(stage: StageName, spec: RunSpec, settings: Settings) -> str:
     return settings.image_inference if stage in INFERENCE else settings.image_cpu
 
 
-def resources(stage: StageName, params: Params, spec: RunSpec, settings: Settings) -> Mapping[str, Any]:
+def resources(
+    stage: StageName, params: Params, spec: RunSpec, settings: Settings, parameters: int = 0
+) -> Mapping[str, Any]:
     """`stages.<stage>.resources` as it stands, else what the stage needs by default.
 
-    Defaults: trainers one GPU and one core a process, inference one GPU a tensor-parallel rank, the rest half a
-    core. No default limit on memory: it depends on the model.
+    Defaults: trainers one GPU and one core a process, and memory for the base model's `parameters` where they are
+    known; inference one GPU a tensor-parallel rank, the rest half a core. No limit on memory.
     """
     own = getattr(spec.stages, stage).resources
     if own is not None:
@@ -40,6 +44,8 @@ def resources(stage: StageName, params: Params, spec: RunSpec, settings: Setting
     wanted = default_gpus(stage, params, spec, settings)
     if stage in TRAINERS:
         requests: dict[str, Any] = {"cpu": str(processes(stage, spec, settings))}
+        if parameters and not settings.local:
+            requests["memory"] = _training_memory(stage, parameters, spec, settings)
     elif stage in INFERENCE:
         requests = {"cpu": "1"}
     else:
@@ -47,6 +53,12 @@ def resources(stage: StageName, params: Params, spec: RunSpec, settings: Setting
     if not wanted:
         return {"requests": requests}
     return {"requests": requests, "limits": {settings.gpu_resource: str(wanted)}}
+
+
+def _training_memory(stage: StageName, parameters: int, spec: RunSpec, settings: Settings) -> str:
+    sharded = spec.training.parallelism != "DDP"
+    needed = training_host_bytes(parameters, 1 if sharded else processes(stage, spec, settings))
+    return f"{ceil(needed / GIB)}Gi"
 
 
 def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Settings) -> int:

@@ -123,10 +123,11 @@ def training_gpu_bytes(size: ModelSize, shape: TrainingShape) -> int:
     return int(held + kept + logits + PROCESS_BYTES)
 
 
-def training_host_bytes(parameters: float) -> float:
+def training_host_bytes(parameters: float, readers: int = 1) -> float:
     """Memory of a training pod: the model in fp32 twice (start and reference while loading, or weights gathered for
-    saving beside the copy that is written), and the processes themselves."""
-    return 8 * parameters + 8 * GIB
+    saving beside the copy that is written), and the processes themselves. readers: processes that load the model
+    whole at the same time, which is one where weights are sharded."""
+    return 4 * max(2, readers) * parameters + 8 * GIB
 
 
 def training_disk_bytes(parameters: float, save_bytes: int, checkpoints: bool) -> float:

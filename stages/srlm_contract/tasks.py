@@ -85,6 +85,8 @@ class Pins(Contract):
     if_match: IfMatch = "Quoted"
     """How conditional puts name the version they replace: its ETag in quotes, or without them (Ceph RGW 16), or
     Unsupported, when replacing is check-then-put."""
+    parameters: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """Parameters of the base model; 0 where preflight could not tell. Pods that train ask for memory by it."""
 
 
 class DataParams(Contract):

@@ -70,6 +70,7 @@ def run(ctx: StageContext) -> StageResult:
         judge_source=judge_source,
         conditional_puts=probe.conditional,
         if_match=probe.if_match,
+        parameters=model.architecture.parameters,
     )
     ctx.progress.say("preflight: committed artifacts")
     if params.branch is not None:

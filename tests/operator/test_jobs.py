@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from srlm_contract.tasks import (
     ArtifactRef,
     GenerateParams,
     JudgeParams,
+    Pins,
     PreflightParams,
     SftParams,
     SourceRef,
@@ -104,6 +106,34 @@ def judge(spec: RunSpec) -> Work:
 def report(spec: RunSpec) -> CreateJob:
     draft = Draft(run(spec_=spec), spec, Observed(), START, settings())
     return make(Work(0, "report", "report", "f" * 24, report_params(draft, RunStatus(phase="Succeeded"))), spec)
+
+
+def pinned(parameters: int) -> Work:
+    source = SourceRef(uri="hf://owner/model", revision="abc")
+    return replace(train(), pins=Pins(base_model=source, seed_data=source, parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    ("training", "memory"),
+    [
+        ({}, "68Gi"),  # sharded: one process reads, 8 bytes a parameter
+        ({"parallelism": "DDP", "processesPerNode": 8}, "248Gi"),  # each of 8 loads 4 bytes a parameter
+        ({"parallelism": "DDP", "processesPerNode": 1}, "68Gi"),
+    ],
+)
+def test_pods_that_train_ask_for_memory_that_fits_the_model(training: dict[str, Any], memory: str) -> None:
+    spec = spec_of(training=training) if training else spec_of()
+    made = make(pinned(8_030_261_248), spec)
+    container = made.manifest["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"]["memory"] == memory
+    assert "memory" not in container["resources"]["limits"]
+
+
+def test_memory_that_the_spec_names_stays_and_an_unknown_model_asks_for_none() -> None:
+    own = make(pinned(8_030_261_248), spec_of(**FULL)).manifest["spec"]["template"]["spec"]["containers"][0]
+    assert own["resources"] == {"limits": {"nvidia.com/gpu": 4, "memory": "200Gi"}}
+    unknown = make(pinned(0)).manifest["spec"]["template"]["spec"]["containers"][0]
+    assert "memory" not in unknown["resources"]["requests"]
 
 
 CASES = {
