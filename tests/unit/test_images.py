@@ -121,7 +121,7 @@ def direct_requirements(extra: str) -> set[str]:
         (
             "inference",  # vLLM, and what vLLM itself needs
             {"vllm", "transformers", "numpy", "regex", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
-             "huggingface-hub", "urllib3"},
+             "huggingface-hub", "urllib3", "protobuf", "sentencepiece", "tiktoken"},
         ),
         ("train", {"torch"}),
     ],

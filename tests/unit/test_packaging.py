@@ -34,6 +34,9 @@ FROM_BASE_IMAGE = {
         "httpx2",
         "urllib3",
         "pyyaml",
+        "protobuf",
+        "sentencepiece",
+        "tiktoken",
     },
 }
 

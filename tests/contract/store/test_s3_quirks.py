@@ -238,7 +238,8 @@ def test_of_two_racing_writers_one_wins_on_a_store_without_conditions(open_s3: O
 
 
 def test_racing_commits_agree_on_a_store_without_conditions(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path) -> None:
-    s3.faults = [Fault("PUT", "manifest.json", Meeting(s3, "PUT"))]
+    looked, put = Meeting(s3, "HEAD"), Meeting(s3, "PUT")
+    s3.faults = [Fault("HEAD", "manifest.json", looked, times=2), Fault("PUT", "manifest.json", put)]
     (tmp_path / "rows").write_bytes(b"rows")
 
     def commit(uid: str) -> tuple[bool, str]:
