@@ -40,6 +40,8 @@ def messages(rows: Iterator[Located]) -> Iterator[tuple[str, Row, list[Message]]
             roots[name] = where, message
         else:
             replies.setdefault(parent, []).append((where, message))
+    if not roots:
+        raise WrongFormat("has no message without parent_id, which would be a prompt")
     for name, (where, root) in roots.items():
         yield where, root, replies.get(name, [])
 

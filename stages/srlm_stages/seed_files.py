@@ -25,6 +25,7 @@ BYTE_ORDER_MARK = "\ufeff"
 OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive", b"BZh": "a bzip2 file", b"\xfd7zXZ\x00": "an xz file", b"ARROW1": "an Arrow file",
     b"\x80\x04": "a pickle", b"\x80\x05": "a pickle", b"SQLite format 3": "an SQLite data base", b"%PDF": "a PDF",
+    b"version https://": "a pointer of Git LFS and not the file itself (git lfs pull)",
 }  # fmt: skip
 READABLE = "seedData must be JSON lines (one object a line), a JSON array of objects, or Parquet; plain, gzip or zstd"
 
@@ -178,6 +179,9 @@ def _elements(text: str) -> Iterator[tuple[int, Any, int]]:
         yield place, value, end
         place = _blank(text, end)
         if text[place : place + 1] == "]":
+            after = _blank(text, place + 1)
+            if after < len(text):  # as of two files put one after another
+                raise json.JSONDecodeError("more after the end of the array", text, after)
             return
         if text[place : place + 1] != ",":
             raise json.JSONDecodeError("expecting ',' or ']'", text, place)

@@ -18,7 +18,7 @@ from srlm_contract.keys import row_id
 
 from . import oasst
 from .seed_files import Located, SeedDataError, read_rows
-from .seed_rows import SCHEMAS, WrongFormat, format_of
+from .seed_rows import SCHEMAS, WrongFormat, check_wanted, format_of
 from .seed_values import Dropped, content_text, rank_of
 
 #: Rows that are looked at to tell the format.
@@ -156,6 +156,7 @@ def _found(rows: Iterator[Located], format: str, language: str, data: SeedData) 
     read = SCHEMAS[format]
     for where, row in rows:
         try:
+            check_wanted(row)
             example = read(row)
         except Dropped as dropped:
             data.drop(dropped.cause, where)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .seed_files import Row
-from .seed_values import Dropped, absent, content_text, identity, number, ranks_by_score
+from .seed_values import Dropped, absent, content_text, flag, identity, listed, number, ranks_by_score
 
 Turn = tuple[str, Any]
 """(role: user, assistant or another, content as the file gives it)."""
@@ -51,12 +51,17 @@ def chat(row: Row) -> Example:
     >>> chat({"prompt": "Why?", "answers": ["Because.", "No idea."]}).answers
     (('Because.', 0), ('No idea.', 1))
     """
-    if isinstance(row.get("messages"), (list, tuple)):
-        return first_exchange(turns(row["messages"]))
-    if "prompt" in row and isinstance(row.get("answers"), (list, tuple)):
-        return Example(asked(row["prompt"]), _ranked_answers(row["answers"]))
+    messages, answers = listed(row.get("messages")), listed(row.get("answers"))
+    if messages is not None:
+        return first_exchange(turns(messages))
+    if "prompt" in row and answers is not None:
+        return Example(asked(row["prompt"]), _ranked_answers(answers))
+    if "prompt" in row and not absent(row.get("answers")):
+        return Example(asked(row["prompt"]), ((reply(row["answers"]), 0),))
     if "prompt" in row and not absent(row.get("completion")):
         return Example(asked(row["prompt"]), ((reply(row["completion"]), 0),))
+    if not absent(row.get("messages")):
+        raise WrongFormat("messages that are no list")
     if "messages" in row or ("prompt" in row and ("answers" in row or "completion" in row)):
         return Example(row.get("prompt"), ())  # null where the others have a text
     raise WrongFormat("neither messages (user, assistant, ...) nor prompt with answers or completion")
@@ -78,6 +83,8 @@ def preferences(row: Row) -> Example:
     prompt = _first(row, "prompt", "instruction", "question", "conversations")
     if absent(prompt):
         prompt, chosen, rejected = _implicit(chosen, rejected)
+    elif absent(row.get("prompt")) and not absent(row.get("instruction")):
+        prompt, chosen, rejected = _instruction(row), reply(chosen), reply(rejected)
     else:
         prompt, chosen, rejected = asked(prompt), reply(chosen), reply(rejected)
     return Example(prompt, ((chosen, 0), (rejected, 1)))
@@ -92,8 +99,8 @@ def ultra_feedback(row: Row) -> Example:
     ...     {"response": "No idea.", "overall_score": 2.0}, {"response": "Because.", "overall_score": 7.5}]}).answers
     (('No idea.', 1), ('Because.', 0))
     """
-    completions = row.get("completions")
-    if not isinstance(completions, (list, tuple)):
+    completions = listed(row.get("completions"))
+    if completions is None:
         example = preferences(row)
         for names in BINARIZED_SCORES:
             scores = [number(row.get(name)) for name in names]
@@ -119,9 +126,10 @@ def share_gpt(row: Row) -> Example:
     conversation = _first(row, "conversations", "conversation", "items")
     if absent(conversation) and any(name in row for name in ("conversations", "conversation", "items")):
         raise Dropped("emptyPrompt")
-    if not isinstance(conversation, (list, tuple)):
+    found = listed(conversation)
+    if found is None:
         raise WrongFormat("no conversations with from and value")
-    return first_exchange(turns(conversation))
+    return first_exchange(turns(found))
 
 
 def alpaca(row: Row) -> Example:
@@ -135,13 +143,22 @@ def alpaca(row: Row) -> Example:
         raise WrongFormat("no instruction and output")
     if row.get("history"):
         raise Dropped("notFirstTurnPrompt")
-    prompt = row["instruction"]
-    more = row.get("input")
-    if identity(more) is not None:
-        prompt = f"{content_text(prompt)}\n\n{content_text(more)}"
     output = row["output"]
     several = isinstance(output, (list, tuple)) and all(isinstance(text, str) for text in output)
-    return Example(prompt, _ranked_answers(output) if several else ((output, 0),))
+    return Example(_instruction(row), _ranked_answers(output) if several else ((output, 0),))
+
+
+def _instruction(row: Row) -> Any:
+    """Instruction, a blank line and input where there is one. Raises Dropped."""
+    more = row.get("input")
+    if identity(more) is None:
+        return asked(row["instruction"])
+    try:
+        return f"{content_text(asked(row['instruction']))}\n\n{content_text(more)}"
+    except Dropped as dropped:
+        if dropped.cause.endswith("Prompt"):
+            raise
+        raise Dropped(f"{dropped.cause}Prompt") from dropped
 
 
 #: Format of `seedData.format` → how to read one of its rows.
@@ -150,10 +167,25 @@ SCHEMAS: dict[str, Callable[[Row], Example]] = {
 }  # fmt: skip
 
 
+#: Fields of what belongs to a prompt and is no text.
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+
+def check_wanted(row: Row) -> None:
+    """Raises Dropped for a row whose question is about an image or the like, and for one whose answer is marked as a
+    bad one: `label` of TRL's unpaired preferences, `kto_tag` of others."""
+    if any(row.get(name) and not absent(row[name]) for name in MEDIA):
+        raise Dropped("notTextPrompt")
+    label = row.get("label")
+    if row.get("kto_tag") is False or (label is False if "completion" not in row else flag(label) is False):
+        raise Dropped("rejectedAnswer")
+
+
 def format_of(row: Row) -> str | None:
     """The format a row looks like, by the names of its fields."""
     has = {name for name, value in row.items() if not absent(value)}
-    if isinstance(row.get("prompt"), dict) and "text" in row["prompt"]:
+    tree = isinstance(row.get("prompt"), dict) and "text" in row["prompt"]
+    if tree and not has & {"answers", "completion", "chosen"}:
         return "OasstTrees"
     if {"message_id", "text"} <= has:
         return "OasstMessages"
@@ -178,6 +210,8 @@ def turns(messages: Sequence[Any]) -> list[Turn]:
             raise WrongFormat("a message without role and content (or from and value)")
         role = str(_first(message, "role", "from")).strip().lower()
         role = ROLES.get(role, role)
+        if role == "assistant" and _first(message, "tool_calls", "function_call"):
+            role = "tool call"  # not said to the user
         if role != "system":
             found.append((role, _first(message, "content", "value", "text")))
     return found
@@ -236,13 +270,12 @@ def _implicit(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
 
 def _conversation(value: Any) -> list[Turn] | None:
     """The turns of messages or of the text of a dialogue; None for a text or the parts of one."""
-    if isinstance(value, str):
-        return _dialogue(value) if value.startswith((HUMAN, HUMAN.lstrip())) else None
+    if isinstance(value, str) and value.startswith((HUMAN, HUMAN.lstrip())):
+        return _dialogue(value)
     if _is_message(value):
         return turns([value])
-    if isinstance(value, (list, tuple)) and value and all(map(_is_message, value)):
-        return turns(value)
-    return None
+    found = listed(value)
+    return turns(found) if found and all(map(_is_message, found)) else None
 
 
 def _dialogue(text: str) -> list[Turn]:
@@ -262,15 +295,18 @@ def _is_message(value: Any) -> bool:
 
 
 def _ranked_answers(answers: Sequence[Any]) -> tuple[tuple[Any, Any], ...]:
-    """Answers with ranks by their place, or by `rank` or `score` where every one is an object that has it."""
-    objects = [answer for answer in answers if isinstance(answer, dict)]
+    """Answers with ranks by their `rank` or `score`, or, where none has one, by their place. The best has rank 0, also
+    where a file counts from 1; an answer without a mark among answers that have one has no rank."""
+    objects = [answer if isinstance(answer, dict) else {} for answer in answers]
+    given = [answer.get("rank") for answer in objects]
+    scores = [number(answer.get("score")) for answer in objects]
     ranks: Sequence[Any] = range(len(answers))
-    if objects and len(objects) == len(answers):
-        scores = [number(answer.get("score")) for answer in objects]
-        if not any(absent(answer.get("rank")) for answer in objects):
-            ranks = [answer["rank"] for answer in objects]
-        elif None not in scores:
-            ranks = ranks_by_score(scores)
+    if not all(map(absent, given)):
+        numbers = [number(rank) for rank in given]
+        least = max(0, min((n for n in numbers if n is not None), default=0))
+        ranks = [rank if n is None else n - least for rank, n in zip(given, numbers, strict=True)]
+    elif any(score is not None for score in scores):
+        ranks = ranks_by_score(scores)
     return tuple(zip(answers, ranks, strict=True))
 
 

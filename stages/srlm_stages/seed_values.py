@@ -6,6 +6,8 @@ A column with nulls comes back from pandas and Arrow as floats, with NaN or null
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from math import isfinite, isnan
 from typing import Any
 
@@ -14,6 +16,8 @@ NULL_WORDS = frozenset({"", "nan", "none", "null", "<na>", "nat"})
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 #: Parts that are no part of what was said.
 THOUGHT_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+#: Names of the text in a part, a message or an answer.
+TEXT_FIELDS = ("text", "content", "value", "answer", "response")
 
 
 class Dropped(Exception):
@@ -41,7 +45,7 @@ def identity(value: Any) -> str | None:
 
 def number(value: Any) -> float | None:
     """A finite number, also when it is spelled as text; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:
         found = float(value)
@@ -56,6 +60,37 @@ def flag(value: Any) -> bool | None:
         word = value.strip().lower()
         return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(word)
     return None if absent(value) else bool(value)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """The elements of a list, however a table stores one; None for what is no list.
+
+    Columns hold lists of objects as JSON text, as an object of equally long lists (Arrow's form of a sequence of
+    objects), or as lists of pairs (maps).
+
+    >>> listed('[{"role": "user"}]') == listed({"role": ["user"]}) == listed([[("role", "user")]]) == [{"role": "user"}]
+    True
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, dict):
+        columns = list(value.values())
+        if not columns or not all(isinstance(column, (list, tuple)) for column in columns):
+            return None
+        if len({len(column) for column in columns}) > 1:
+            return None
+        value = [dict(zip(value, items, strict=True)) for items in zip(*columns, strict=True)]
+    if not isinstance(value, (list, tuple)):
+        return None
+    return [dict(item) if _is_map(item) else item for item in value]
+
+
+def _is_map(value: Any) -> bool:
+    """Whether these are Arrow's pairs of a map; JSON has no tuples."""
+    return isinstance(value, list) and bool(value) and all(isinstance(p, tuple) and len(p) == 2 for p in value)
 
 
 def rank_of(value: Any) -> int | None:
@@ -120,9 +155,9 @@ def _part(part: dict[str, Any]) -> str:
     of_text = absent(kind) or (isinstance(kind, str) and kind in TEXT_PARTS) or isinstance(part.get("role"), str)
     if not of_text:
         raise Dropped("notText")
-    for name in ("text", "content", "value"):
+    for name in TEXT_FIELDS:
         if name in part and not absent(part[name]):
             return _joined(part[name])
-    if any(name in part for name in ("text", "content", "value")):
+    if any(name in part for name in TEXT_FIELDS):
         return ""
     raise Dropped("notText")

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -91,6 +92,10 @@ def test_parquet_holds_the_same_rows_and_names_them(file: Path) -> None:
         (b"[]", "is empty"),
         (b"[{}]", r"row 1 \(line 1\) has neither messages"),
         (b'[{"prompt": "Q?", "answers": []},\n 3]', r"row 2 \(line 2\) is not a JSON object but int"),
+        (LINES.encode() + b"[]", "line 6 is not a JSON object but list"),
+        (ARRAY.encode() * 2, "not a whole JSON array after row 5 .more after the end"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS"),
+        (b'{"prompt": "Q?", "messages": "Hi"}', "line 1 has messages that are no list"),
         (b"id,text\n1,hello\n", "line 1 is not JSON.*JSON array of objects, or Parquet"),
         (b'{"a": ' + b"[" * 100_000 + b"\n", "line 1 is not JSON"),
     ],
@@ -203,6 +208,29 @@ ONE = [("Why?", [("Because.", 0)])]
          PAIR),
         ("Chat", {"prompt": "Why?", "answers": [{"text": "No idea.", "rank": 1.0}, {"text": "Because.", "rank": 0.0}]},
          PAIR),
+        ("Chat", {"prompt": "Why?", "answers": [
+            {"text": "Maybe.", "rank": None}, {"text": "No idea.", "rank": 1.0}, {"text": "Because.", "rank": 0.0}]},
+         [("Why?", [*PAIR[0][1], ("Maybe.", None)])]),
+        ("Chat", {"prompt": "Why?", "answers": [{"text": "Maybe."}, {"text": "No idea.", "score": 2},
+                                                {"text": "Because.", "score": "3.5"}]},
+         [("Why?", [*PAIR[0][1], ("Maybe.", None)])]),
+        ("Chat", {"prompt": "\n\nHuman: Why?\n\nAssistant: ", "answers": [
+            {"answer": "No idea.", "rank": 2.0}, {"answer": "Because.", "rank": 1.0}]}, PAIR),
+        ("Chat", {"prompt": "Why?", "answers": "Because."}, ONE),
+        ("Chat", {"prompt": {"text": "Why?"}, "answers": ["Because.", "No idea."]}, PAIR),
+        ("Chat", {"prompt": "Why?", "answers": {"text": ["No idea.", "Because."], "rank": [1, 0]}}, PAIR),
+        ("Chat", {"messages": json.dumps([SYSTEM, USER, GOOD])}, ONE),
+        ("Chat", {"messages": {"role": ["user", "assistant"], "content": ["Why?", "Because."]}}, ONE),
+        ("Chat", {"prompt": "Why?", "completion": "Because.", "label": True}, ONE),
+        ("Chat", {"messages": [USER, {"role": "assistant", "content": "Let me look.", "tool_calls": [{"id": "1"}]},
+                               {"role": "tool", "content": "sunny"}, GOOD]}, [("Why?", [])]),
+        ("Chat", {"messages": [USER, {**GOOD, "tool_calls": []}], "images": []}, ONE),
+        ("Preferences", {"instruction": "Add.", "input": "1, 2", "chosen": "3", "rejected": "4"},
+         [("Add.\n\n1, 2", [("3", 0), ("4", 1)])]),
+        ("Preferences", {"prompt": json.dumps([USER]), "chosen": json.dumps([GOOD]), "rejected": json.dumps([BAD])},
+         PAIR),
+        ("ShareGpt", {"conversations": json.dumps([{"from": "human", "value": "Why?"},
+                                                   {"from": "gpt", "value": "Because."}])}, ONE),
         ("Chat", {"messages": [USER, GOOD, USER, BAD], "prompt": None}, ONE),
         ("Chat", {"messages": [USER]}, [("Why?", [])]),
     ],
@@ -241,6 +269,14 @@ LATER = [USER, GOOD, {"role": "user", "content": "Really?"}]
         ("Preferences", {"prompt": "Why?", "chosen": None, "rejected": "No idea."}, "emptyAnswer"),
         ("ShareGpt", {"conversations": [{"from": "gpt", "value": "Hello."}]}, "notFirstTurnPrompt"),
         ("ShareGpt", {"conversations": None}, "emptyPrompt"),
+        ("ShareGpt", {"image": "cat.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
+                                                            {"from": "gpt", "value": "A cat."}]}, "notTextPrompt"),
+        ("Chat", {"images": ["cat.jpg"], "messages": [USER, GOOD]}, "notTextPrompt"),
+        ("Chat", {"prompt": "Kept?", "completion": "bad", "label": False}, "rejectedAnswer"),
+        ("Chat", {"prompt": "Kept?", "completion": "bad", "label": 0.0}, "rejectedAnswer"),
+        ("Chat", {"messages": [USER, BAD], "label": False}, "rejectedAnswer"),
+        ("Alpaca", {"instruction": "Why?", "output": "No idea.", "kto_tag": False}, "rejectedAnswer"),
+        ("Alpaca", {"instruction": "Why?", "input": 3, "output": "Because."}, "notTextPrompt"),
         ("Alpaca", {"instruction": None, "output": "3"}, "emptyPrompt"),
         ("Alpaca", {"instruction": "And?", "output": "3", "history": [["Why?", "Because."]]}, "notFirstTurnPrompt"),
         ("OasstTrees", {"prompt": None}, "emptyPrompt"),
@@ -298,6 +334,20 @@ def test_roots_that_went_through_pandas(file: Path, parent: Any) -> None:
 
 def test_messages_in_parquet_with_a_float_rank(file: Path) -> None:
     assert answers(read(file, parquet(oasst()), "OasstMessages")) == PAIR
+
+
+def test_messages_that_are_all_replies_are_no_prompts(file: Path) -> None:
+    with pytest.raises(SeedDataError, match="has no message without parent_id"):
+        read(file, oasst(parent="root"), "OasstMessages")
+
+
+def test_values_that_only_tables_have(file: Path) -> None:
+    ranked = [{"text": "No idea.", "rank": Decimal(2)}, {"text": "Because.", "rank": Decimal(1)}]
+    pq.write_table(pa.table({"prompt": ["Why?"], "answers": [ranked]}), file)
+    assert answers(read_seed_data(file, "Auto", "en")) == PAIR
+    maps = pa.array([[list(USER.items()), list(GOOD.items())]], pa.list_(pa.map_(pa.string(), pa.string())))
+    pq.write_table(pa.table({"messages": maps}), file)
+    assert answers(read_seed_data(file, "Auto", "en")) == ONE
 
 
 @pytest.mark.parametrize(
