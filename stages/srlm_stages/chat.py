@@ -139,6 +139,7 @@ def _tried(tokenizer: Any) -> Traits:
         _shows(tokenizer, _in_parts(some) if parts else some, [system, user], add_generation_prompt=some is told)
         for some in (told, exchange)
     )
+    role = role and not _taken_for_another(tokenizer, _in_parts(told) if parts else told)
     template = tokenizer.chat_template
     source = template if isinstance(template, str) else "\n".join((template or {}).values())
     special = SpecialTokens.of(tokenizer, source)
@@ -155,6 +156,20 @@ def _shows(tokenizer: Any, turns: Sequence[Any], texts: Sequence[str], add_gener
     except Exception:  # templates are programs: they raise whatever they like
         return False
     return all(text in rendered for text in texts)
+
+
+def _taken_for_another(tokenizer: Any, told: Sequence[Any]) -> bool:
+    """Whether a template knows no system turn and writes it as another role's: its `else` is the user's, or even the
+    assistant's, who would say the system prompt."""
+    system, *rest = told
+
+    def written(role: str) -> str | None:
+        try:
+            return str(tokenizer.apply_chat_template([{**system, "role": role}, *rest], tokenize=False))
+        except Exception:  # as in _shows
+            return None
+
+    return written("system") in (written("assistant"), written("user"))
 
 
 def _in_parts(turns: Sequence[Message]) -> list[dict[str, Any]]:
@@ -242,7 +257,9 @@ def encode_rendered(tokenizer: Any, rendered: Rendered, prefill: str = "") -> tu
         return ids
     while ids[: 2 * len(beginning)] == beginning * 2:  # some templates write a BOS to a BOS
         ids = ids[len(beginning) :]
-    return ids if beginning[0] in ids else beginning + ids
+    ends_turns = tokenizer.eos_token_id in beginning  # then it tells nothing further on
+    written = ids[: len(beginning)] == beginning or (not ends_turns and beginning[0] in ids)
+    return ids if written else beginning + ids
 
 
 def encode_chat(tokenizer: Any, turns: Sequence[Message], prefill: str = "") -> tuple[int, ...]:

@@ -24,6 +24,8 @@ def script_class(scripts: tuple[str, ...]) -> str:
 UNSPACED_LETTER = script_class(tuple(script for scripts in UNSPACED.values() for script in scripts))
 SPACED_CHARACTER = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED_LETTER}]"
 _TOKEN = regex.compile(rf"(?V1){UNSPACED_LETTER}\p{{M}}*|{SPACED_CHARACTER}+")
+#: Between syllables of Tibetan, and between words of Ethiopic.
+_SEPARATORS = str.maketrans(dict.fromkeys("་༌፡", " "))
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _UNSPACED_LETTERS = {letters: regex.compile(rf"(?V1){script_class(scripts)}") for letters, scripts in UNSPACED.items()}
 _UNSPACED = regex.compile(rf"(?V1){UNSPACED_LETTER}\p{{M}}*")
@@ -79,6 +81,7 @@ def word_count(text: str) -> int:
     >>> word_count("How do I boil an egg?"), word_count("如何煮一个完美的鸡蛋？")
     (6, 7)
     """
+    text = text.translate(_SEPARATORS)
     words, replaced = _UNSPACED.subn(" ", text)
     if not replaced:
         return len(text.split())

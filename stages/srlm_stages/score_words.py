@@ -16,8 +16,8 @@ SPACED = (
 )  # fmt: skip
 #: Words of scripts, or languages, in which others may stand right before them.
 JOINED = (
-    "得分", "评分", "評分", "总分", "總分", "分数", "分數", "スコア", "得点", "点数", "評点", "採点", "合計点", "評価",
-    "점수", "총점", "평점", "คะแนน", "ຄະແນນ", "ពិន្ទុ", "ရမှတ်",
+    "得分", "评分", "評分", "总分", "總分", "分数", "分數", "スコア", "得点", "点数", "評点", "採点", "合計点", "合計",
+    "評価", "점수", "총점", "평점", "คะแนนรวม", "คะแนน", "ຄະແນນ", "ពិន្ទុ", "ရမှတ်",
 )  # fmt: skip
 #: Words that mean other things too: a score only on a line of their own.
 AMBIGUOUS = (
@@ -47,6 +47,8 @@ _BEFORE_BLANK = re.compile(rf"{_OPEN}{_LABEL}{_COLON}(?P<blank>{_BLANK})", re.MU
 _QUOTED = re.compile(rf"[{_QUOTES}][\s*_]*{_LABEL}{_COLON}\s*[{_QUOTES}]", re.MULTILINE)
 _AT_END = re.compile(rf"{_OPEN}{_LABEL}{_COLON}\s*\Z", re.MULTILINE)
 _BEFORE_NUMBER = re.compile(rf"{_OPEN}{_LABEL}{_COLON}\s*\d", re.MULTILINE)
+#: A label with a known word anywhere in a sentence.
+_IN_SENTENCE = re.compile(rf"(?<![A-Za-z]){_LABEL}{_COLON}(?P<blank>{_BLANK})", re.MULTILINE)
 #: Most words of a label that no known word is in: more is a sentence.
 MAX_LABEL_WORDS = 3
 
@@ -73,13 +75,13 @@ def score_lead(rubric: str) -> str:
     'Note : '
     """
     found: list[tuple[bool, bool, int, str]] = []
-    for pattern in (_BEFORE_BLANK, _QUOTED, _AT_END, _BEFORE_NUMBER):
+    for pattern in (_BEFORE_BLANK, _QUOTED, _AT_END, _BEFORE_NUMBER, _IN_SENTENCE):
         for match in pattern.finditer(rubric):
             label = " ".join(match["label"].split())
             known = list(_ANY.finditer(label))
             if known:
                 label = label[_beginning(label, known[-1].start()) :]
-            elif pattern is _BEFORE_NUMBER or len(label.split()) > MAX_LABEL_WORDS:
+            elif pattern in (_BEFORE_NUMBER, _IN_SENTENCE) or len(label.split()) > MAX_LABEL_WORDS:
                 continue
             blank = match.groupdict().get("blank") or ""
             if blank.strip("*_ ") in ("{question}", "{answer}"):

@@ -20,6 +20,7 @@ from . import oasst
 from .seed_files import Located, SeedDataError, read_rows
 from .seed_rows import SCHEMAS, WrongFormat, check_wanted, format_of
 from .seed_values import Dropped, content_text, rank_of
+from .thoughts import without_thoughts
 
 #: Rows that are looked at to tell the format.
 TELLING_ROWS = 50
@@ -186,11 +187,17 @@ def _prompt(where: str, content: Any, answers: Sequence[tuple[str, Any, Any]], d
 
 
 def _answer(where: str, content: Any, rank: Any, data: SeedData) -> Answer | None:
-    """An answer. Without a rank, or with one that is none, it serves no part that needs ranks."""
+    """An answer without the thought before it. Without a rank, or with one that is none, it serves no part that needs
+    ranks."""
     try:
         text = content_text(content)
     except Dropped as dropped:
         data.drop(f"{dropped.cause}Answer", where)
+        return None
+    said = without_thoughts(text, ())  # of a reasoning model whose answers were ranked
+    text = said.answer.strip() if said.finished else ""
+    if not text:
+        data.drop("unfinishedThoughtAnswer", where)
         return None
     try:
         found = rank_of(rank)

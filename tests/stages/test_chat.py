@@ -135,6 +135,13 @@ def test_a_document_begins_with_one_bos(make: str, writes: int) -> None:
     assert listed == (tokenizer.bos_token_id, *tokenizer.encode("1. Name a fruit.\n2.", add_special_tokens=False))
 
 
+def test_a_bos_that_ends_turns_too_begins_the_document() -> None:
+    tokenizer = build(begins=True, bos="<|im_end|>")
+    before, answer = encode_answer(tokenizer, "", "Why?", "Because.")
+    assert tokenizer.decode(before) == "<|im_end|><|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(answer) == "Because.<|im_end|>"
+
+
 def test_a_tokenizer_that_adds_no_bos_gets_none() -> None:
     ids = encode_chat(build(), messages("What is it?"))
     assert build().bos_token_id not in ids
@@ -150,7 +157,11 @@ DROPS_AT_THE_END = (
 )
 
 
-@pytest.mark.parametrize("template", [REFUSES, DROPS, REPLACES, DROPS_AT_THE_END])
+AS_USER = CHATML.replace("m['role']", "('assistant' if m['role'] == 'assistant' else 'user')")
+AS_ASSISTANT = CHATML.replace("m['role']", "('user' if m['role'] == 'user' else 'assistant')")
+
+
+@pytest.mark.parametrize("template", [REFUSES, DROPS, REPLACES, DROPS_AT_THE_END, AS_USER, AS_ASSISTANT])
 def test_a_system_prompt_goes_into_the_user_turn_where_there_is_no_system_role(template: str) -> None:
     tokenizer = build(template=template)
     assert merges_system_prompt(tokenizer)
@@ -199,6 +210,7 @@ OPENS = CHATML.replace("assistant\n", "assistant\n<think>\n")
 SHOWS_EMPTY = CHATML.replace(
     "m['content']", "('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content']"
 )
+SHOWS_END = CHATML.replace("m['content']", "('</think>' if m['role'] == 'assistant' else '') + m['content']")
 SHOWS_NONE = OPENS.replace("m['content']", "m['content'].split('</think>')[-1].lstrip()")
 
 
@@ -210,8 +222,14 @@ SHOWS_NONE = OPENS.replace("m['content']", "m['content'].split('</think>')[-1].l
         (OPENS, "assistant\n<think>\n", "\n</think>\n\nBecause.<|im_end|>"),
         (SHOWS_NONE, "assistant\n<think>\n", "\n</think>\n\nBecause.<|im_end|>"),
         (OPENS.replace("<think>\n", "<think>"), "assistant\n<think>", "</think>Because.<|im_end|>"),
+        (SHOWS_END.replace("assistant\n", "assistant\n<think>"), "assistant\n<think>", "</think>Because.<|im_end|>"),
+        (SHOWS_END.replace("assistant\n", "assistant\n</think>"), "assistant\n</think>", "Because.<|im_end|>"),
+        (CHATML.replace("assistant\n", "assistant\n</think>"), "assistant\n</think>", "Because.<|im_end|>"),
     ],
-    ids=["shows an empty one", "opens one", "opens one and shows none", "opens one in its line"],
+    ids=[
+        "shows an empty one", "opens one", "opens one and shows none", "opens one in its line",
+        "opens one and shows its end", "ends one and shows its end", "ends one and shows none",
+    ],
 )
 def test_answers_are_taught_without_thoughts(template: str, begins: str, learned: str, plain: tuple[str, ...]) -> None:
     tokenizer = build(template=template, plain=plain)

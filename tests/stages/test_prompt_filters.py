@@ -196,6 +196,7 @@ def test_scripts(text: str, language: str, fits: bool) -> None:
     [
         ("How do I boil an egg?", 6), ("3 x 2 = ?", 5), ("什么是爱？", 3), ("写诗", 2), ("", 0),
         ("请用 Python 3 写诗", 5), ("ทำไมท้องฟ้าจึงเป็นสีฟ้า", 6), ("हिन्दी में लिखो", 3), ("天" * 300, 200),
+        ("ཁྱེད་རང་གི་མིང་ལ་ག་རེ་ཟེར།", 8), ("ሰማይ፡ለምን፡ሰማያዊ፡ነው", 4),
     ],
 )  # fmt: skip
 def test_words_are_counted_where_no_blanks_stand_between_them(text: str, words: int) -> None:

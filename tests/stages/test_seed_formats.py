@@ -336,6 +336,13 @@ def test_messages_in_parquet_with_a_float_rank(file: Path) -> None:
     assert answers(read(file, parquet(oasst()), "OasstMessages")) == PAIR
 
 
+def test_thoughts_before_answers_are_cut_off(file: Path) -> None:
+    given = ["<think>Hm.</think>\n\nBecause.", "[THINK]Hm.[/THINK]No idea.", "<think>I never", "<think></think>"]
+    data = read(file, [{"prompt": "Why?", "answers": given}])
+    assert answers(data) == PAIR
+    assert data.dropped == {"unfinishedThoughtAnswer": 2}
+
+
 def test_messages_that_are_all_replies_are_no_prompts(file: Path) -> None:
     with pytest.raises(SeedDataError, match="has no message without parent_id"):
         read(file, oasst(parent="root"), "OasstMessages")

@@ -101,6 +101,7 @@ TRANSLATED = {
     "Note finale : 3 sur 5": 3, "Punteggio: 2 su 5": 2, "Gesamtpunktzahl: 4": 4, "Punkte: 4 von 5 Punkten": 4,
     "Bewertung: 4/5": 4, "Оценка: 3,5": 3.5, "Итоговая оценка: 4 из 5": 4, "Оцінка: 1": 1, "النتيجة: ٤": 4,
     "النتيجة: ٤٫٥": 4.5, "\u200fالنتيجة:\u200f ٤/٥": 4, "अंक: ३": 3, "คะแนน: ๔": 4, "امتیاز: ۴": 4,
+    "คะแนนรวม: 3": 3, "合計：4点": 4,
     "Puan: 4": 4, "Điểm: 4": 4, "Ocena: 2": 2, "Βαθμολογία: 5": 5, "ציון: 4": 4,
     # No scores: another scale, a range, beyond the range, a word that means something else.
     "得分：4分（满分10分）": None, "Note : 4 sur 10": None, "Puntuación: 0-5": None, "得分：0到5": None,

@@ -66,16 +66,18 @@ def _prefix_length(whole: Rendered, shared: str) -> int | None:
 
 
 def _without_last_thought(text: str, thoughts: Iterable[Thought]) -> str:
-    """`text` without an empty or just opened thought at its end: finished answers may be shown without it."""
+    """`text` without an empty or just opened thought, or the mark that ends one, at its end: finished answers may be
+    shown without it."""
     for thought in thoughts:
-        text = re.sub(rf"{re.escape(thought.opening)}\s*(?:{re.escape(thought.closing)}\s*)?\Z", "", text)
+        opening, closing = re.escape(thought.opening), re.escape(thought.closing)
+        text = re.sub(rf"(?:{opening}\s*(?:{closing}\s*)?|{closing}\s*)\Z", "", text)
     return text
 
 
 def _without_first_thought(text: str, thoughts: Iterable[Thought]) -> str:
-    """`text` without the empty thought that a template writes before an answer."""
+    """`text` without the empty thought, or only its end, that a template writes before an answer."""
     for thought in thoughts:
-        text = re.sub(rf"\A\s*{re.escape(thought.opening)}\s*{re.escape(thought.closing)}\s*", "", text)
+        text = re.sub(rf"\A\s*(?:{re.escape(thought.opening)}\s*)?{re.escape(thought.closing)}\s*", "", text)
     return text
 
 
