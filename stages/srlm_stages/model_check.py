@@ -151,7 +151,7 @@ def check_template(
     try:
         text = render_exchange(tokenizer, messages(question), answer).text
     except BadInput as error:
-        raise BadInput(error.reason, f"the chat template for {name} cannot be rendered: {error}") from error
+        raise BadInput(error.reason, f"{name}: {error}") from error
     if question not in text or answer not in text:
         raise BadInput(
             "TemplateNotUsable",

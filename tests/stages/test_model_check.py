@@ -261,7 +261,7 @@ def test_the_template_is_given_the_arguments_of_the_run(model: Path) -> None:
     work = model.parent / "work"
     work.mkdir()
     origin = FileOrigin.open(model.as_uri())
-    with pytest.raises(BadInput, match=r"cannot be rendered: which\?"):
+    with pytest.raises(BadInput, match=r"model: the chat template cannot render this conversation: which\?"):
         check_model(origin, work, None)
     check_model(origin, work, None, {"brief": True})
 
