@@ -270,7 +270,7 @@ def test_a_chat_template_of_a_config_map_is_pinned_by_digest(machine: Machine) -
     file.write_text("{% for m in messages %}{{ m['role'] }}{% endfor %}")
     machine.fails(65, "TemplateNotUsable", "leaves out the user's or the assistant's text")
     file.write_text("{% for m in messages %}")
-    machine.fails(65, "TemplateNotUsable", "cannot be rendered")
+    machine.fails(65, "TemplateNotUsable", "cannot render this conversation")
     file.write_text("")
     machine.fails(65, "TemplateNotUsable", "is empty")
     machine.environ = {}
