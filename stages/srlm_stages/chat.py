@@ -89,7 +89,9 @@ def load_tokenizer(path: Path, template: str | None = None, arguments: Mapping[s
         # Mistral's own format has no template, and not every image has the library for it.
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, mistral_format=False)
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput("ModelNotUsable", f"{path.name}: the tokenizer cannot be read: {error}") from error
+        own_code = "it needs code from its repository, which is not run; save it as tokenizer.json"
+        why = own_code if "trust_remote_code" in str(error) else error
+        raise BadInput("ModelNotUsable", f"{path.name}: the tokenizer cannot be read: {why}") from error
     if template is not None:
         tokenizer.chat_template = template
     if not tokenizer.chat_template:

@@ -11,15 +11,11 @@ from typing import Any
 from .architecture import Architecture, Misfit, check_weights
 from .errors import BadInput
 from .origins import Missing, Origin
-from .sources import MODEL_FILES, matching
+from .sources import MODEL_FILES, TOKENIZER_FILES, matching
 from .weights import read_headers, unusable, weight_files
 
-#: Small files that describe a model.
-DESCRIPTION = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+#: Any of these makes a tokenizer, with the files beside it.
+TOKENIZERS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt")
 #: Endings of the architectures that may be able to write text.
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 QUANTISED = ("quantization_config", "compression_config")
@@ -47,8 +43,15 @@ def check_model(
     _check_no_adapter(origin)
     check_config(origin, folder)
     weights = weight_files(origin, folder)
-    for name in DESCRIPTION:
-        if name in origin.files and not (folder / name).is_file():
+    if not matching(origin.files, TOKENIZERS):
+        own = ", but Mistral's own (tekken.json)" if "tekken.json" in origin.files else ""
+        raise unusable(
+            origin,
+            f"it has no tokenizer in Hugging Face format (tokenizer.json or tokenizer.model){own}; put the tokenizer "
+            "it was trained with beside it (save_pretrained)",
+        )
+    for name in matching(origin.files, TOKENIZER_FILES):  # what the stages will find beside the weights
+        if not (folder / name).is_file():
             origin.fetch(name, folder)
     tensors = read_headers(origin, weights)
     try:

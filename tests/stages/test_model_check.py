@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,32 @@ def test_a_word_without_a_row(model: Path) -> None:
 def test_a_special_token_that_nothing_uses_may_lie_outside(model: Path) -> None:
     retoken(model, lambda t: t.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]}) and None)
     check(model)
+
+
+def without_tokenizer(model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).unlink()
+
+
+def test_a_model_without_a_tokenizer(model: Path) -> None:
+    without_tokenizer(model)
+    assert re.search(r"has no tokenizer in Hugging Face format .*model\); put the tokenizer", refused(model))
+    (model / "tekken.json").write_text("{}")
+    assert "but Mistral's own (tekken.json)" in refused(model)
+
+
+def test_a_tokenizer_is_read_from_whatever_files_the_stages_read_it_from(model: Path) -> None:
+    without_tokenizer(model)
+    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthis\nis\na\nquestion\n")
+    (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "eos_token": "[SEP]"}))
+    assert check(model).tokenizer.eos_token_id == 3
+
+
+def test_a_tokenizer_that_needs_code_of_its_repository(model: Path) -> None:
+    classes = ["tokenization_own.OwnTokenizer", None]
+    configure(model, "tokenizer_config.json", tokenizer_class="OwnTokenizer", auto_map={"AutoTokenizer": classes})
+    with pytest.raises(BadInput, match=r"needs code from its repository, which is not run; save it as tokenizer\.json"):
+        check(model)
 
 
 def test_a_tokenizer_without_an_end_token(model: Path) -> None:
