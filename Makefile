@@ -50,7 +50,7 @@ demo: model  ## one whole run on this machine
 	@$(BIN)/srlm demo
 
 lint: venv  ## ruff, import-linter, mypy
-	@echo "== ruff";          $(BIN)/ruff check .
+	@echo "== ruff";          $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== import-linter"; $(BIN)/lint-imports
 	@echo "== mypy";          timeout 300 $(BIN)/mypy
 

@@ -64,10 +64,7 @@ def clashes() -> list[str]:
         return []
     names = {canonicalize_name(dist.name) for dist in metadata.distributions() if dist.name}
     clashing = sorted(names & (LEFT_OUT - {"triton"}))
-    return [
-        f"{name} must not be installed beside the CPU build of torch: pip uninstall {name}"
-        for name in clashing
-    ]
+    return [f"{name} must not be installed beside the CPU build of torch: pip uninstall {name}" for name in clashing]
 
 
 if __name__ == "__main__":

@@ -75,9 +75,7 @@ def build_lists(*, upgrade: bool) -> dict[str, list[str]]:
             # The base image of train brings torch, that of inference vLLM and all it needs.
             "train.txt": resolve(["train"], [], pins=pins, left_out=True),
             "inference.txt": [
-                line
-                for line in resolve(["stages"], [], pins=pins, left_out=True)
-                if name_of(line) not in in_vllm
+                line for line in resolve(["stages"], [], pins=pins, left_out=True) if name_of(line) not in in_vllm
             ],
         }
     finally:

@@ -286,9 +286,7 @@ def announce_full_build(target: Target) -> None:
 def installed_version(python: Path, package: str) -> str:
     """The installed version of a package, empty when it is not there."""
     probe = f"import importlib.metadata as m; print(m.version({package!r}))"
-    return subprocess.run(
-        [str(python), "-c", probe], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    return subprocess.run([str(python), "-c", probe], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def install(target: Target, arguments: list[str], *, label: str, fatal: bool = True) -> bool:

@@ -36,9 +36,7 @@ CORPUS = [
 ]
 
 
-def build_tiny_model(
-    directory: Path, *, chat_template: bool = True, seed: int = 0, context: int = CONTEXT
-) -> Path:
+def build_tiny_model(directory: Path, *, chat_template: bool = True, seed: int = 0, context: int = CONTEXT) -> Path:
     """Writes model and tokenizer to ``directory`` and returns it; under 3 s beside importing torch.
 
     ``context`` is the longest input in tokens. Without ``chat_template`` it is a base model that has none.

@@ -24,18 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Starts a Kubernetes API server, a Job controller, a pod runner, an S3 server and the"
         " operator on this machine, without containers, until Ctrl-C. State stays in the folder.",
     )
-    start.add_argument(
-        "--folder", type=Path, default=DEFAULT_FOLDER, help="keeps the state (default: %(default)s)"
-    )
-    start.add_argument(
-        "--no-operator", action="store_true", help="for development: run `srlm operator` yourself"
-    )
-    start.add_argument(
-        "--port", type=int, help="port of the API server (default: as last time, or a free one)"
-    )
-    start.add_argument(
-        "--s3-port", type=int, help="port of the S3 server (default: as last time, or a free one)"
-    )
+    start.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="keeps the state (default: %(default)s)")
+    start.add_argument("--no-operator", action="store_true", help="for development: run `srlm operator` yourself")
+    start.add_argument("--port", type=int, help="port of the API server (default: as last time, or a free one)")
+    start.add_argument("--s3-port", type=int, help="port of the S3 server (default: as last time, or a free one)")
     start.add_argument("--cores", type=int, help="CPU slots for pods (default: the cores of this machine)")
 
 

@@ -49,9 +49,7 @@ REPORT_SECONDS = 300.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm demo`."""
-    parser.add_argument(
-        "--folder", type=Path, default=Path(".srlm/demo"), help="state (default: %(default)s)"
-    )
+    parser.add_argument("--folder", type=Path, default=Path(".srlm/demo"), help="state (default: %(default)s)")
     parser.add_argument(
         "--model",
         type=Path,
@@ -272,9 +270,7 @@ def _tell(
     console.print()
     if status.phase != "Succeeded":
         for condition in status.conditions:
-            console.print(
-                f"[red]{condition.type}={condition.status} {condition.reason}[/] {condition.message}"
-            )
+            console.print(f"[red]{condition.type}={condition.status} {condition.reason}[/] {condition.message}")
         console.print(f"Look around: `srlm local up --folder {folder}`, then kubectl describe srr demo.")
         return
     (folder / "finished").touch()
@@ -283,14 +279,10 @@ def _tell(
     title = f"Self-rewarding run default/demo, {duration(took)} on this machine"
     console.print(results_table(status, title=title, constrained=constrained))
     if own_seed:
-        console.print(
-            "[dim]The ranks of the demo's seed data were not given by annotators: see its README.[/]"
-        )
+        console.print("[dim]The ranks of the demo's seed data were not given by annotators: see its README.[/]")
     console.print("[dim]A judge of this size is noise: the table shows that the system works, no more.[/]\n")
     for model in status.models:
-        console.print(
-            f"{model.name}  {model.uri}  {model.content_digest[:19]}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{model.name}  {model.uri}  {model.content_digest[:19]}", highlight=False, soft_wrap=True)
     console.print(
         f"\nThe objects lie in {folder}/s3; every folder in them has a manifest.json with digests and inputs."
     )

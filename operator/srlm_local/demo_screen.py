@@ -93,9 +93,7 @@ class Screen:
         parts = [progress.message or status.stage or status.phase]
         if progress.shards_total > 1:
             parts.append(f"shards {progress.shards_done}/{progress.shards_total}")
-        waiting = [
-            c for c in status.conditions if c.type in ("Reconciling", "Stalled") and c.status == "True"
-        ]
+        waiting = [c for c in status.conditions if c.type in ("Reconciling", "Stalled") and c.status == "True"]
         parts += [f"{c.reason}: {c.message}" for c in waiting if c.reason != "Progressing"]
         return ", ".join(parts)
 

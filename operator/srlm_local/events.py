@@ -23,9 +23,7 @@ def record(
     metadata = about["metadata"]
     namespace = metadata.get("namespace", "default")
     now = to_seconds(cluster.clock.now())
-    for event in cluster.list(
-        "events", namespace, fields=f"involvedObject.uid={metadata['uid']},reason={reason}"
-    ):
+    for event in cluster.list("events", namespace, fields=f"involvedObject.uid={metadata['uid']},reason={reason}"):
         if event.get("message") == message and event.get("type") == kind:
             changed = {"count": event.get("count", 1) + 1, "lastTimestamp": now}
             cluster.patch("events", event["metadata"]["name"], changed, namespace)

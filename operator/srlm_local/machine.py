@@ -209,9 +209,7 @@ async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack
         "SRLM_HEALTH_HOST": "127.0.0.1",
     }
     argv = python("-m", "srlm_operator.cli", "operator")
-    machine.operator = Program(
-        "operator", argv, machine.folder / "logs", f"{machine.folder}:operator", env, restart
-    )
+    machine.operator = Program("operator", argv, machine.folder / "logs", f"{machine.folder}:operator", env, restart)
     await machine.operator.start()
     stack.push_async_callback(machine.operator.stop)
 
@@ -231,8 +229,7 @@ def _lock(folder: Path) -> TextIO:
         holder = file.read().strip() or "unknown"
         file.close()
         raise MachineError(
-            f"a cluster already runs on {folder} (process {holder}): "
-            "stop it, or choose another folder with --folder"
+            f"a cluster already runs on {folder} (process {holder}): stop it, or choose another folder with --folder"
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
@@ -264,6 +261,4 @@ def _answers(port: int) -> bool:
 
 def _taken(what: str, port: int, option: str, error: OSError | None = None) -> MachineError:
     why = f" ({error.strerror})" if error else ""
-    return MachineError(
-        f"{what} cannot listen on port {port}{why}: free it, or choose another one with {option}"
-    )
+    return MachineError(f"{what} cannot listen on port {port}{why}: free it, or choose another one with {option}")

@@ -93,9 +93,7 @@ class Program:
         result = self.folder / f"{self.name}.json"
         with contextlib.suppress(FileNotFoundError):
             result.unlink()
-        self._running = await RunningContainer.start(
-            Launch(self.argv, env, Path.cwd(), self.log, result, self.owner)
-        )
+        self._running = await RunningContainer.start(Launch(self.argv, env, Path.cwd(), self.log, result, self.owner))
         self._started.set()
         try:
             return await self._running.wait()

@@ -56,17 +56,13 @@ def _ensure(cluster: Cluster, resource: str, wanted: Object) -> None:
     if old is None:
         cluster.create(resource, wanted, namespace)
         return
-    changes = {
-        key: value for key, value in wanted.items() if key not in ("metadata", "status", "apiVersion", "kind")
-    }
+    changes = {key: value for key, value in wanted.items() if key not in ("metadata", "status", "apiVersion", "kind")}
     if not changes:
         return
     try:
         cluster.update(resource, {**old, **changes})
     except ApiError as error:
-        raise RuntimeError(
-            f"{resource} {metadata['name']} cannot be brought up to date: {error.message}"
-        ) from error
+        raise RuntimeError(f"{resource} {metadata['name']} cannot be brought up to date: {error.message}") from error
 
 
 def _node() -> Object:

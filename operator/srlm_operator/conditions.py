@@ -70,9 +70,7 @@ def conditions(
     return tuple(found)
 
 
-def phase(
-    *, stalls: Sequence[Note], ready: bool, suspended: bool, started: bool, active: bool
-) -> RunPhase:
+def phase(*, stalls: Sequence[Note], ready: bool, suspended: bool, started: bool, active: bool) -> RunPhase:
     """For people. Something stalled is `Failed` only when no Job is left that could go on by itself."""
     if ready:
         return "Succeeded"

@@ -152,9 +152,7 @@ def pinned(spec: RunSpec, pins: Pins | None) -> RunSpec:
             "base_model": base.model_copy(update={"uri": _pinned_uri(base.uri, pins.base_model)}),
             "seed_data": seed.model_copy(update={"uri": _pinned_uri(seed.uri, pins.seed_data)}),
             "prompts": spec.prompts.model_copy(update={"generator": writer}),
-            "evaluation": spec.evaluation.model_copy(
-                update={"win_rate": win_rate.model_copy(update={"judge": judge})}
-            ),
+            "evaluation": spec.evaluation.model_copy(update={"win_rate": win_rate.model_copy(update={"judge": judge})}),
         }
     )
 

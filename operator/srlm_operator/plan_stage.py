@@ -67,9 +67,7 @@ def _settle(draft: Draft, node_id: str, record: StageStatus) -> StageStatus:
     spent = gpu_seconds(pods, job.finished_at or draft.now)
     draft.gpu_seconds += spent
     failed_requests = record.storage_errors + outcomes.storage_errors(pods)
-    record = record.model_copy(
-        update={"gpu_seconds": record.gpu_seconds + spent, "storage_errors": failed_requests}
-    )
+    record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent, "storage_errors": failed_requests})
     if job.state == "Complete":
         plain = record.stage in ("cleanup", "report")
         outcome = outcomes.committed(job, pods, needs_answer=not plain)

@@ -133,9 +133,7 @@ class Commits:
         self._replaceable[object_key] = blob.info.etag
         return None
 
-    def _upload(
-        self, stage: str, key: str, files: Mapping[str, Path], folder: str = ""
-    ) -> tuple[FileEntry, ...]:
+    def _upload(self, stage: str, key: str, files: Mapping[str, Path], folder: str = "") -> tuple[FileEntry, ...]:
         part = f"{self.producer.pod_uid}/{folder}" if folder else self.producer.pod_uid
         return writer.upload(self.store, stage, key, part, files)
 

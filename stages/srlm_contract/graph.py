@@ -88,9 +88,7 @@ def model_name(iteration: int) -> str:
     return f"M{iteration + 1}"
 
 
-def node_key(
-    node: Node, outcomes: Mapping[str, Outcome], seed: int, revision: int | None = None
-) -> str | None:
+def node_key(node: Node, outcomes: Mapping[str, Outcome], seed: int, revision: int | None = None) -> str | None:
     """Key of a node, or None while an input is not committed. `revision` defaults to the current one."""
     digests: dict[str, str] = {}
     for name, node_id in node.inputs.items():
@@ -130,9 +128,7 @@ def graph(
 
 
 class _Builder:
-    def __init__(
-        self, spec: RunSpec, pins: Pins, outcomes: Mapping[str, Outcome], branch: ArtifactRef | None
-    ) -> None:
+    def __init__(self, spec: RunSpec, pins: Pins, outcomes: Mapping[str, Outcome], branch: ArtifactRef | None) -> None:
         self.spec, self.pins, self.outcomes, self.branch = spec, pins, outcomes, branch
         self.nodes: list[Node] = []
         self.models: list[Handle] = []

@@ -31,9 +31,7 @@ def explain(schema: Schema, error: FieldError) -> str:
             about = field or {}
             if "description" not in about:  # a value of a map: the map says what it holds
                 about = _at(schema, error.path.rpartition(".")[0]) or {}
-            return error.message + (
-                f" ({about['description'].rstrip('.')})" if "description" in about else ""
-            )
+            return error.message + (f" ({about['description'].rstrip('.')})" if "description" in about else "")
         case _:
             return error.message
 

@@ -214,9 +214,7 @@ def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDi
     return FileDigest(size, digest.hexdigest())
 
 
-def upload_parts(
-    target: S3Object, path: Path, settings: TransferSettings, condition: dict[str, str]
-) -> FileDigest:
+def upload_parts(target: S3Object, path: Path, settings: TransferSettings, condition: dict[str, str]) -> FileDigest:
     """Writes a file as a multipart upload, which is dropped again when anything fails.
 
     condition: for the completing call, such as {"IfNoneMatch": "*"}.
@@ -268,9 +266,7 @@ def _fill(source: BinaryIO, view: memoryview, path: Path) -> None:
         done += count
 
 
-def _complete(
-    target: S3Object, upload: str, parts: list[dict[str, Any]], size: int, condition: dict[str, str]
-) -> None:
+def _complete(target: S3Object, upload: str, parts: list[dict[str, Any]], size: int, condition: dict[str, str]) -> None:
     try:
         target.client.complete_multipart_upload(
             **target.address, UploadId=upload, MultipartUpload={"Parts": parts}, **condition

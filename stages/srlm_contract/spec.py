@@ -166,8 +166,7 @@ class RunSpec(Contract):
         (
             ".generation.sampling.temperature",
             "self.generation.candidates == 1 || self.generation.sampling.temperature > 0.0",
-            "at temperature 0 all candidates of a prompt are equal: set generation.sampling.temperature above"
-            " 0",
+            "at temperature 0 all candidates of a prompt are equal: set generation.sampling.temperature above 0",
         ),
         (
             ".gates.minPairs",
@@ -185,8 +184,7 @@ class RunSpec(Contract):
         ),
         (
             ".gates.minJudgeAccuracy",
-            "!has(self.gates.minJudgeAccuracy)"
-            " || (self.evaluation.enabled && self.seedData.eft.heldOutExamples > 0)",
+            "!has(self.gates.minJudgeAccuracy) || (self.evaluation.enabled && self.seedData.eft.heldOutExamples > 0)",
             "gates.minJudgeAccuracy needs evaluation.enabled and seedData.eft.heldOutExamples above 0",
         ),
         (

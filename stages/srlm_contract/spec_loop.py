@@ -153,8 +153,7 @@ class JudgingSpec(Contract):
         ),
         (
             ".external",
-            "!has(self.external.url)"
-            " || (self.scorer == 'Sampled' && self.shadowScorer.scorer != 'ExpectedScore')",
+            "!has(self.external.url) || (self.scorer == 'Sampled' && self.shadowScorer.scorer != 'ExpectedScore')",
             "an external judge gives no logits: use scorer Sampled, and no shadowScorer ExpectedScore",
         ),
         (

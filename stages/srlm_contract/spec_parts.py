@@ -33,12 +33,9 @@ def rules(*triples: tuple[str, str, str]) -> ConfigDict:
 
 
 #: Where models and data may come from; file:// works on the one-machine cluster only.
-SOURCE_PATTERN = (
-    "^(hf://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?(@.+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|file:///.+)$"
-)
+SOURCE_PATTERN = "^(hf://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?(@.+)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|file:///.+)$"
 SOURCE_HELP = (
-    "must be hf://owner/name[@revision], s3://bucket/prefix or, on the one-machine cluster,"
-    " file:///absolute/path"
+    "must be hf://owner/name[@revision], s3://bucket/prefix or, on the one-machine cluster, file:///absolute/path"
 )
 
 
@@ -335,9 +332,7 @@ class SchedulingSpec(Contract):
 
     queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """Kueue local queue; Jobs are created suspended and the queue starts them."""
-    priority_class_name: Annotated[
-        str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")
-    ] = ""
+    priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """PriorityClass of the pods."""
     gpu_memory: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$")] | None = None
     """Memory of one GPU, such as `80Gi`: preflight then refuses models that cannot fit the GPUs asked for. Left out,

@@ -27,8 +27,7 @@ class StorageSpec(Contract):
         (
             ".uri",
             "!has(self.uri) || self.uri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
-            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and"
-            " dashes)",
+            "storage.uri must be s3://bucket/prefix (bucket: 3 to 63 lower-case letters, digits, dots and dashes)",
         ),
         (
             ".endpointUrl",
@@ -89,9 +88,7 @@ class StorageDefaults:
     """For runs with a place of their own; `storage` names it itself."""
 
 
-def storage_basis(
-    own: StorageSpec, pinned: Storage | None, started: bool, defaults: StorageDefaults
-) -> Storage | None:
+def storage_basis(own: StorageSpec, pinned: Storage | None, started: bool, defaults: StorageDefaults) -> Storage | None:
     """What the fields that `spec.storage` leaves out mean; None when nothing says where artifacts shall lie.
 
     pinned: the basis as status keeps it. It holds once the run has started: a later change of the operator's defaults

@@ -89,9 +89,7 @@ class Store(Protocol):
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`, fewer at the end of the object. Raises NotFound."""
 
-    def put(
-        self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write a small object; raises PreconditionFailed when it exists or its ETag is another one."""
 
     def upload_file(self, path: Path, key: str, *, if_none_match: bool = False) -> FileDigest:
@@ -191,9 +189,7 @@ class MemoryStore:
     def get_range(self, key: str, start: int, length: int) -> bytes:
         return self.get(key).data[start : start + length]
 
-    def put(
-        self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         with self._lock:
             old = self.objects.get(key)
             if if_none_match and old is not None:

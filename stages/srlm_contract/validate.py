@@ -140,9 +140,7 @@ def _flatten(documents: list[Any]) -> Iterable[Any]:
 def _kind_problem(document: Any, file: str) -> Problem | None:
     """Why a document cannot be told to be a run or something else; None for both of these."""
     if not isinstance(document, dict):
-        return Problem(
-            file, "", "", f"is not a Kubernetes object: write apiVersion: {API_VERSION}, kind: {KIND}"
-        )
+        return Problem(file, "", "", f"is not a Kubernetes object: write apiVersion: {API_VERSION}, kind: {KIND}")
     name = _name(document)
     for field, expected in (("apiVersion", API_VERSION), ("kind", KIND)):
         if not isinstance(document.get(field), str):
@@ -165,15 +163,11 @@ def _metadata_problems(metadata: Any) -> list[tuple[str, str]]:
     if name is None and not prefix:
         found.append(("metadata.name", "Required value: give the run a name"))
     elif name is not None and not (isinstance(name, str) and _SUBDOMAIN.fullmatch(name) and len(name) <= 253):
-        found.append(
-            ("metadata.name", f"Invalid value: {name!r}: use lower-case letters, digits, dashes and dots")
-        )
+        found.append(("metadata.name", f"Invalid value: {name!r}: use lower-case letters, digits, dashes and dots"))
     if namespace is not None and not (
         isinstance(namespace, str) and _LABEL.fullmatch(namespace) and len(namespace) <= 63
     ):
-        found.append(
-            ("metadata.namespace", f"Invalid value: {namespace!r}: use lower-case letters, digits and dashes")
-        )
+        found.append(("metadata.namespace", f"Invalid value: {namespace!r}: use lower-case letters, digits and dashes"))
     for field in ("labels", "annotations"):
         entries = metadata.get(field)
         if entries is None:
@@ -183,9 +177,7 @@ def _metadata_problems(metadata: Any) -> list[tuple[str, str]]:
             continue
         for key, value in entries.items():
             if not isinstance(value, str):
-                found.append(
-                    (f"metadata.{field}[{key}]", f'Invalid value: {value}: put it into quotes: "{value}"')
-                )
+                found.append((f"metadata.{field}[{key}]", f'Invalid value: {value}: put it into quotes: "{value}"'))
     return found
 
 

@@ -204,9 +204,7 @@ def expected_scores(
     The model gives its score without reasoning first, unlike the paper's judge. Below `min_mass` the verdict is
     unusable: the model wanted to say something else.
     """
-    encoded = [
-        choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), lead, DIGITS) for task in tasks
-    ]
+    encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), lead, DIGITS) for task in tasks]
     fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
     tally.too_long += len(tasks) - len(fitting)
     digits = {ids for _, ids in encoded}

@@ -93,9 +93,7 @@ def test_structural() -> None:
     for path, node in NODES.items():
         assert not node.keys() & foreign, path
         assert node.get("x-kubernetes-int-or-string") or node["type"] in types, path
-        assert all(
-            isinstance(node.get(side, False), bool) for side in ("exclusiveMinimum", "exclusiveMaximum")
-        )
+        assert all(isinstance(node.get(side, False), bool) for side in ("exclusiveMinimum", "exclusiveMaximum"))
         assert not ("properties" in node and "additionalProperties" in node), path
         if node.get("type") == "array":
             assert "items" in node, path
@@ -113,9 +111,7 @@ def bounded(path: str, node: dict[str, Any]) -> bool:
         case "array":
             return node.get("maxItems", 1 << 20) <= 256
         case "object" if "properties" not in node:
-            return (
-                bool(node.get("x-kubernetes-preserve-unknown-fields")) or node.get("maxProperties", 99) <= 64
-            )
+            return bool(node.get("x-kubernetes-preserve-unknown-fields")) or node.get("maxProperties", 99) <= 64
         case "integer" | "number" if path.startswith("spec"):
             return "minimum" in node and "maximum" in node
     return True

@@ -37,9 +37,7 @@ def spec(**changes: Any) -> RunSpec:
     )
 
 
-def walk(
-    run: RunSpec, pins: Pins = PINS, **statistics: dict[str, float]
-) -> tuple[list[Node], dict[str, Outcome]]:
+def walk(run: RunSpec, pins: Pins = PINS, **statistics: dict[str, float]) -> tuple[list[Node], dict[str, Outcome]]:
     """Commit every node in order, as if its content digest were a function of its key."""
     outcomes: dict[str, Outcome] = {}
     while True:

@@ -49,12 +49,8 @@ def test_row_ids_do_not_run_together() -> None:
     assert row_id("ab", "c") != row_id("a", "bc")
 
 
-@given(
-    st.integers(0, 2**31 - 1), st.integers(0, 9), st.integers(1, 3), st.text(max_size=9), st.integers(0, 9)
-)
-def test_row_seeds_are_in_the_range_engines_take(
-    seed: int, iteration: int, round: int, row: str, sample: int
-) -> None:
+@given(st.integers(0, 2**31 - 1), st.integers(0, 9), st.integers(1, 3), st.text(max_size=9), st.integers(0, 9))
+def test_row_seeds_are_in_the_range_engines_take(seed: int, iteration: int, round: int, row: str, sample: int) -> None:
     assert 0 <= row_seed(seed, "judge", iteration, round, row, sample) < 2**31
 
 

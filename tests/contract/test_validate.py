@@ -86,9 +86,7 @@ class TestNotes:
     def test_other_objects_are_skipped(self) -> None:
         report = validate_files([MANIFESTS / "valid" / "beside-other-documents.yaml"])
         assert report.runs == 2
-        assert [note.partition(": ")[2] for note in report.notes] == [
-            "Secret s3 skipped: not a SelfRewardingRun"
-        ]
+        assert [note.partition(": ")[2] for note in report.notes] == ["Secret s3 skipped: not a SelfRewardingRun"]
 
     def test_file_uris_work_on_one_machine_only(self) -> None:
         report = validate_files([MANIFESTS / "valid" / "one-machine.yaml"])

@@ -40,9 +40,7 @@ def pod(name: str = "p", script: str = "pass", *, container: Object | None = Non
 
 def job(name: str, **spec: Any) -> Object:
     """A Job of one pod that nobody runs."""
-    template = {
-        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/image:1"}]}
-    }
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/image:1"}]}}
     return {"metadata": {"name": name}, "spec": {"template": template, **spec}}
 
 

@@ -93,9 +93,7 @@ def test_a_machine_of_half_the_speed_takes_twice_as_long_for_the_rest() -> None:
 
 
 def test_a_stage_without_end_lengthens_the_rest_and_never_makes_it_negative() -> None:
-    short, long = (
-        seconds_left(status(stage("sft-ift", "Running", ago=seconds)), 2, NOW) for seconds in (40, 4_000)
-    )
+    short, long = (seconds_left(status(stage("sft-ift", "Running", ago=seconds)), 2, NOW) for seconds in (40, 4_000))
     assert long > 3 * short > 0
 
 

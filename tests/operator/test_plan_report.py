@@ -127,9 +127,7 @@ def test_a_gate_that_stops_the_run_is_reported_once(policy: str) -> None:
     world.settle()
     assert world.status.phase == ("Held" if policy == "Hold" else "Failed")
     assert (reports(world), quiet(world)) == (1, True)
-    assert world.stages.reports[0].params.status["iterations"][1]["gates"] == [
-        "600 pairs, gates.minPairs is 700"
-    ]
+    assert world.stages.reports[0].params.status["iterations"][1]["gates"] == ["600 pairs, gates.minPairs is 700"]
     world.edit(gates=world.spec.gates.model_copy(update={"on_failure": "Continue"}))
     world.settle()
     assert (world.status.phase, reports(world)) == ("Succeeded", 2)

@@ -215,9 +215,7 @@ class MovingHub(FakeStages):
         if task.stage == "preflight":
             base = task.params.spec.base_model.uri
             place, _, revision = base.partition("@")
-            self.pins = PINS.model_copy(
-                update={"base_model": SourceRef(uri=place, revision=revision or self.head)}
-            )
+            self.pins = PINS.model_copy(update={"base_model": SourceRef(uri=place, revision=revision or self.head)})
         return super().run(task, index)
 
 
@@ -256,9 +254,7 @@ def test_a_hub_uri_keeps_its_revision_through_later_preflights() -> None:
         ({"SRLM_CA_BUNDLE_CONFIG_MAP": "Corp CA"}, "name"),
     ],
 )
-def test_the_operator_does_not_start_with_a_default_that_cannot_work(
-    environment: dict[str, str], message: str
-) -> None:
+def test_the_operator_does_not_start_with_a_default_that_cannot_work(environment: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         from_environment(environment)
 

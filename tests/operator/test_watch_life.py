@@ -121,9 +121,7 @@ def test_watches_are_renewed_well_within_the_limit(limit: float) -> None:
     assert watching.server_timeout >= 1
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"), [("SRLM_WATCH_SILENCE_SECONDS", "0.5"), ("SRLM_METRICS_RUNS", "-1")]
-)
+@pytest.mark.parametrize(("variable", "value"), [("SRLM_WATCH_SILENCE_SECONDS", "0.5"), ("SRLM_METRICS_RUNS", "-1")])
 def test_limits_that_cannot_work_are_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable}={value} must be at least"):
         from_environment({variable: value})

@@ -227,8 +227,13 @@ SHOWS_NONE = OPENS.replace("m['content']", "m['content'].split('</think>')[-1].l
         (CHATML.replace("assistant\n", "assistant\n</think>"), "assistant\n</think>", "Because.<|im_end|>"),
     ],
     ids=[
-        "shows an empty one", "opens one", "opens one and shows none", "opens one in its line",
-        "opens one and shows its end", "ends one and shows its end", "ends one and shows none",
+        "shows an empty one",
+        "opens one",
+        "opens one and shows none",
+        "opens one in its line",
+        "opens one and shows its end",
+        "ends one and shows its end",
+        "ends one and shows none",
     ],
 )
 def test_answers_are_taught_without_thoughts(template: str, begins: str, learned: str, plain: tuple[str, ...]) -> None:

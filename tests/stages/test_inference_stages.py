@@ -126,9 +126,7 @@ def test_constrained_verdicts_can_all_be_read(world: World, model: Path, shards:
     assert sum(world.manifest(result).statistics["scores"].values()) == 24
 
 
-def test_a_translated_rubric_has_its_own_score_line(
-    world: World, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_translated_rubric_has_its_own_score_line(world: World, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILT_IN_RUBRICS, "zh", "请评分。\n{question}\n{answer}\n最后写一行“得分：”和总分。")  # type: ignore[attr-defined]
     params = JudgeParams(
         rubric="zh", samples=1, min_valid_samples=1, constrain="ScoreLine", engine=ENGINE,

@@ -98,9 +98,7 @@ def test_prompts_are_unique_and_short(trees: list[Tree]) -> None:
 
 def test_prompts_pass_the_keyword_filter_of_the_prompts_stage(trees: list[Tree]) -> None:
     banned = ("image", "graph", "picture")
-    assert [
-        prompt for prompt in prompt_texts(trees) if any(word in prompt.casefold() for word in banned)
-    ] == []
+    assert [prompt for prompt in prompt_texts(trees) if any(word in prompt.casefold() for word in banned)] == []
 
 
 def test_best_answers_are_short_and_full(trees: list[Tree]) -> None:

@@ -120,8 +120,23 @@ def direct_requirements(extra: str) -> set[str]:
         ("cpu", {"torch"}),  # from PyTorch's own index of CPU builds
         (
             "inference",  # vLLM, and what vLLM itself needs
-            {"vllm", "transformers", "numpy", "regex", "pydantic", "pyyaml", "scipy", "certifi", "httpx", "httpx2",
-             "huggingface-hub", "urllib3", "protobuf", "sentencepiece", "tiktoken"},
+            {
+                "vllm",
+                "transformers",
+                "numpy",
+                "regex",
+                "pydantic",
+                "pyyaml",
+                "scipy",
+                "certifi",
+                "httpx",
+                "httpx2",
+                "huggingface-hub",
+                "urllib3",
+                "protobuf",
+                "sentencepiece",
+                "tiktoken",
+            },
         ),
         ("train", {"torch"}),
     ],
@@ -225,9 +240,7 @@ def test_the_release_builds_every_image_from_the_base_of_its_dockerfile() -> Non
     entries = yaml.safe_load(text)["jobs"]["image"]["strategy"]["matrix"]["include"]
     assert sorted(entry["image"] for entry in entries) == sorted(IMAGES)
     for entry in entries:
-        base = next(
-            rest for word, rest in instructions(entry["image"]) if word == "ARG" and rest.startswith("BASE=")
-        )
+        base = next(rest for word, rest in instructions(entry["image"]) if word == "ARG" and rest.startswith("BASE="))
         needs_digest = "${BASE_DIGEST}" in base
         assert needs_digest == ("base" in entry)
         if needs_digest:

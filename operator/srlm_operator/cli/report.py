@@ -183,9 +183,7 @@ def _save(page: bytes, output: str, found: Run) -> None:
     try:
         Path(output).write_bytes(page)
     except OSError as problem:
-        raise ConfigurationError(
-            f"{output}: {problem.strerror}; the report is at {found.status.report.uri}"
-        ) from None
+        raise ConfigurationError(f"{output}: {problem.strerror}; the report is at {found.status.report.uri}") from None
     _say(f"{output}  ({len(page) / 1024:,.0f} KiB, from {found.status.report.uri})")
 
 

@@ -109,6 +109,4 @@ def _unset(config: Any, attention: str | None) -> Any:
 
 def _unusable(folder: str, error: Exception) -> BadInput:
     text = str(error).replace(folder, Path(folder).name)
-    return BadInput(
-        "ModelNotUsable", f"the model cannot be loaded for training: {type(error).__name__}: {text[:1500]}"
-    )
+    return BadInput("ModelNotUsable", f"the model cannot be loaded for training: {type(error).__name__}: {text[:1500]}")

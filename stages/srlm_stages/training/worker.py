@@ -120,9 +120,7 @@ def encoded_rows(
     else:
         from .sft_data import encode_rows
 
-        rows, dropped = encode_rows(
-            tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=max_length
-        )
+        rows, dropped = encode_rows(tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=max_length)
         lengths = [len(r["input_ids"]) for r in rows]
     if not rows:
         raise BadInput(
@@ -159,9 +157,7 @@ def build_trainer(
     from .lora import lora_config
 
     args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
-    load = partial(
-        load_model, read=RANK == 0 or not sharding.one_reads(args), attention=config.attn_implementation
-    )
+    load = partial(load_model, read=RANK == 0 or not sharding.one_reads(args), attention=config.attn_implementation)
     own, dataset = load_config(config.model), Dataset.from_list(rows)
     model = load(config.model, load_config(config.model, **dropout_fields(own, config.recipe.dropout)))
     model.config.use_cache = False
