@@ -89,8 +89,9 @@ test-gpu: venv  ## tests of training and inference on a machine with a CUDA GPU 
 bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider
 
-crds: venv  ## writes crds/ from the models
+crds: venv  ## writes crds/ and the reference in its README from the models
 	@$(BIN)/python -m srlm_contract.crd > crds/.new && mv crds/.new crds/selfrewarding.dev_selfrewardingruns.yaml
+	@$(BIN)/python -m srlm_contract.reference > crds/.new && mv crds/.new crds/README.md
 	@cp crds/selfrewarding.dev_selfrewardingruns.yaml charts/self-rewarding-operator/files/
 
 locks: venv  ## writes images/requirements/*.txt from pyproject.toml

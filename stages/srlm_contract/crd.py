@@ -106,7 +106,7 @@ def run_schema() -> Schema:
                 "apiVersion": {"description": f"Always {API_VERSION}.", "type": "string", "maxLength": 63},
                 "kind": {"description": f"Always {KIND}.", "type": "string", "maxLength": 63},
                 "metadata": {"type": "object"},
-                "spec": {**model_schema(RunSpec), "description": "What the run shall do."},
+                "spec": {**_telling_defaults(model_schema(RunSpec)), "description": "What the run shall do."},
                 "status": {
                     # No defaults here: the server would fill them in and every status write would differ from
                     # what the operator wrote.
@@ -116,6 +116,27 @@ def run_schema() -> Schema:
             },
         }
     )
+
+
+def shown_default(value: Any) -> str:
+    """A default as YAML spells it; lists in brackets, and `empty` where nothing would be seen."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown_default, value))}]" if value else "empty"
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    return "empty" if value in ("", {}) else str(value)
+
+
+def _telling_defaults(schema: Schema) -> Schema:
+    """Defaults at the end of the descriptions of values too: `kubectl explain` prints no others."""
+    result = dict(schema)
+    if "properties" in result:
+        result["properties"] = {name: _telling_defaults(child) for name, child in result["properties"].items()}
+    elif "default" in result:
+        result["description"] += f" Default: {shown_default(result['default'])}."
+    return result
 
 
 def model_schema(model: type[BaseModel]) -> Schema:

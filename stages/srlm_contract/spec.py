@@ -237,7 +237,7 @@ class RunSpec(Contract):
     service_account_name: Annotated[ObjectName, Field()] | None = None
     """Service account of the stage pods (workload identity); omit for the namespace's default."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000)] = 86400
-    """How long finished Jobs are kept; artifacts follow storage.retention."""
+    """Seconds that finished Jobs are kept; artifacts follow storage.retention."""
     pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
     """Strategic merge patch for the pod template of all stages."""
     stages: StagesSpec = StagesSpec()

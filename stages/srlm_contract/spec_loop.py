@@ -16,7 +16,7 @@ class SamplingSpec(Contract):
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
     """Softmax temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Nucleus sampling."""
+    """Nucleus sampling: only the likeliest tokens that have this share of the probability together."""
     max_tokens: Annotated[int, Field(ge=1, le=131072)] = 1024
     """Longest answer in tokens."""
 
@@ -59,9 +59,9 @@ class FewShotSpec(Contract):
     """Examples shown when new prompts are written."""
 
     seed: Annotated[int, Field(ge=1, le=64)] = 6
-    """Human prompts."""
+    """Human prompts shown."""
     generated: Annotated[int, Field(ge=0, le=64)] = 2
-    """Prompts of earlier iterations."""
+    """Prompts of earlier iterations shown."""
 
 
 class PromptFiltersSpec(Contract):
@@ -72,12 +72,12 @@ class PromptFiltersSpec(Contract):
     )
 
     max_rouge_l: Fraction = 0.7
-    """Largest ROUGE-L F-measure with any prompt seen before."""
+    """Largest ROUGE-L F-measure, 0 to 1, with any prompt seen before."""
     min_words: Annotated[int, Field(ge=1, le=100000)] = 3
-    """Shortest prompt in words, default 3; in scripts without blanks between words 1.5 (Chinese, Japanese) or 3 (Thai,
+    """Shortest prompt in words; in scripts without blanks between words 1.5 (Chinese, Japanese) or 3 (Thai,
     Lao, Khmer, Burmese) letters count as a word."""
     max_words: Annotated[int, Field(ge=1, le=100000)] = 150
-    """Longest prompt in words, default 150."""
+    """Longest prompt in words."""
     banned_keywords: Annotated[tuple[ShortText, ...], Field(max_length=256)] = ("image", "graph", "picture")
     """Prompts with one of these words are refused: a language model cannot fulfil them."""
 
@@ -177,7 +177,7 @@ class JudgingSpec(Contract):
     unconstrained_sample: CountOrZero = 0
     """With a constraint: this many verdicts are also asked without it, to state the free parse rate."""
     min_digit_mass: Fraction = 0.5
-    """ExpectedScore: below this probability of any score digit the verdict is unusable."""
+    """ExpectedScore: below this probability of all score digits together the verdict is unusable."""
     external: ExternalJudgeSpec = ExternalJudgeSpec()
     """An external judge."""
     sampling: VerdictSamplingSpec = VerdictSamplingSpec()
@@ -195,7 +195,7 @@ class PositivesSpec(Contract):
     """Positive examples only."""
 
     min_score: Annotated[float, Field(ge=0, le=5)] = 5
-    """Smallest mean score of an answer to train on."""
+    """Smallest mean score of an answer to train on, in points of the rubric."""
     include_seed: bool = True
     """Add the IFT and EFT examples."""
 
@@ -204,7 +204,7 @@ class MinYieldSpec(Contract):
     """More prompts are generated when pairs fall short."""
 
     pairs: CountOrZero = 0
-    """Wanted pairs an iteration."""
+    """Wanted pairs an iteration; 0 for none."""
     max_rounds: Annotated[int, Field(ge=1, le=10)] = 1
     """At most this many rounds of prompts, generate and judge."""
 
@@ -215,13 +215,13 @@ class PreferencesSpec(Contract):
     strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
     """Best against worst (DPO), or supervised training on the best answers."""
     min_margin: Annotated[float, Field(ge=0, le=5)] = 0
-    """Best minus worst score must be greater than this; 0.25 suits ExpectedScore."""
+    """Best minus worst score must be more than this many points; 0.25 suits ExpectedScore."""
     length_penalties: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MAX_ITERATIONS)] = (
         0,
         0,
         0.1,
     )
-    """Length penalty rho per iteration, the last one repeats; 0 is off."""
+    """Length penalty rho by iteration, as a share of the range of a prompt's scores; the last repeats; 0 is off."""
     truncated: Literal["Drop", "Keep"] = "Drop"
     """What becomes of answers cut by the length limit."""
     positives: PositivesSpec = PositivesSpec()

@@ -99,7 +99,7 @@ class BaseModelSpec(Contract):
     """Chat template for base models that bring none: a ConfigMap key, or the built-in name `chatml`."""
     chat_template_kwargs: TemplateArguments = {}
     """What every rendering of the chat template is given besides the messages, as the model's card names it; such as
-    `enable_thinking: false`. At most 16; none by default."""
+    `enable_thinking: false`. At most 16."""
 
 
 class IftSpec(Contract):
@@ -145,7 +145,7 @@ class SeedDataSpec(Contract):
     format: SeedFormat = "OasstTrees"
     """What rows look like: Open Assistant trees or flat messages, Chat (messages, or a prompt with its answers, best
     first), Preferences (TRL's prompt, chosen, rejected), UltraFeedback, ShareGpt, Alpaca; Auto tells it from the first
-    row. Default OasstTrees."""
+    row."""
     language: Annotated[str, Field(min_length=2, max_length=16)] = "en"
     """Language tag of the prompts to keep, such as `en` or `pt-BR`; `pt` takes `pt-BR` too, and the other way round."""
     validation_prompts: CountOrZero = 253
@@ -188,7 +188,7 @@ def _engine_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 MAX_RANKS = 64
 _RANKS: dict[str, Any] = {
-    "description": "GPUs that share one copy of the model; by default 1.",
+    "description": "GPUs that share one copy of the model; 1 when left out.",
     "type": "integer", "minimum": 1, "maximum": MAX_RANKS,
 }  # fmt: skip
 EngineArguments = Annotated[
@@ -320,11 +320,11 @@ class FailurePolicySpec(Contract):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts a stage gets; disruptions and suspension do not count."""
     backoff_seconds: Annotated[float, Field(ge=0, le=86400)] = 10
-    """Wait before the second attempt; doubled with each further one."""
+    """Seconds before the second attempt; doubled with each further one."""
     temporary_budget_seconds: Annotated[int, Field(ge=0, le=2592000)] = 3600
-    """How long temporary failures (network, S3) are tried again without counting."""
+    """Seconds for which temporary failures (network, S3) are tried again without counting."""
     stage_deadline_seconds: Annotated[int, Field(ge=1, le=2592000)] = 86400
-    """Longest time one attempt of a stage may take."""
+    """Seconds that one attempt of a stage may take at most."""
 
 
 class SchedulingSpec(Contract):

@@ -42,7 +42,7 @@ class SftSpec(OptimizerSpec):
     learning_rate: Positive = 5.5e-6
     """Peak learning rate."""
     min_learning_rate: NonNegative = 1.1e-6
-    """Floor of the cosine schedule."""
+    """Learning rate that the cosine schedule ends with."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 16
     """Examples per optimizer step over all processes."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 2
@@ -50,7 +50,7 @@ class SftSpec(OptimizerSpec):
     max_length: Annotated[int, Field(ge=16, le=1048576)] = 2048
     """Longest example in tokens; longer ones are dropped and counted."""
     dropout: Fraction = 0.1
-    """Dropout during training."""
+    """Share of activations that dropout leaves out during training."""
     warmup_ratio: Fraction = 0
     """Share of the steps with rising learning rate."""
     packing: bool = False
@@ -91,7 +91,7 @@ class DpoSpec(OptimizerSpec):
     learning_rate: Positive = 1e-6
     """Peak learning rate."""
     min_learning_rate: NonNegative = 1e-7
-    """Floor of the cosine schedule."""
+    """Learning rate that the cosine schedule ends with."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 16
     """Pairs per optimizer step over all processes."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 1
@@ -99,11 +99,11 @@ class DpoSpec(OptimizerSpec):
     max_length: Annotated[int, Field(ge=16, le=1048576)] = 2048
     """Longest prompt plus answer in tokens; longer pairs are dropped and counted."""
     dropout: Fraction = 0.1
-    """Dropout during training."""
+    """Share of activations that dropout leaves out during training."""
     warmup_ratio: Fraction = 0
     """Share of the steps with rising learning rate."""
     label_smoothing: Annotated[float, Field(ge=0, le=0.49)] = 0
-    """Assumed share of wrong labels."""
+    """Assumed share of pairs that are the wrong way round."""
     loss_weights: Annotated[tuple[NonNegative, ...], Field(max_length=8)] = ()
     """Weight of each entry of lossType in their sum; empty for 1 each. RPO is lossType [sigmoid, sft] with weights."""
     ld_alpha: Fraction | None = None
@@ -114,11 +114,11 @@ class LoraSpec(Contract):
     """Low-rank adaptation; merged on save. Off without `rank`."""
 
     rank: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Rank of the adapters."""
+    """Rank of the adapters; LoRA is off without it."""
     alpha: Positive = 16
-    """Scale of the adapters."""
+    """Scale of the adapters: what they add is multiplied by alpha / rank."""
     dropout: Fraction = 0
-    """Dropout of the adapters."""
+    """Share of activations that dropout leaves out in front of the adapters."""
     target_modules: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
     """Module names; empty for all linear layers."""
 

@@ -114,11 +114,11 @@ class IterationMetrics(Contract):
     mean_length: float | None = None
     """Mean answer length in characters."""
     length_growth: float | None = None
-    """mean_length relative to the previous model's."""
+    """meanLength relative to the previous model's."""
     judge_accuracy: float | None = None
     """Pairwise accuracy of the judge against held-out human rankings."""
     judge_accuracy_pairs: int | None = None
-    """Human-ordered pairs behind judge_accuracy."""
+    """Human-ordered pairs behind judgeAccuracy."""
     judge_accuracy_low: float | None = None
     """Lower end of its 95% interval."""
     judge_accuracy_high: float | None = None
@@ -144,7 +144,7 @@ class IterationMetrics(Contract):
     reward_margin: float | None = None
     """Mean reward margin at the end of training."""
     seconds: float | None = None
-    """Wall time of all stages."""
+    """Wall time of all stages in seconds."""
     gpu_seconds: float | None = None
     """GPU-seconds of all stages."""
     tokens: int | None = None
@@ -185,7 +185,7 @@ class ProgressStatus(Contract):
     """How far the run has come."""
 
     percent: int = Field(default=0, ge=0, le=100)
-    """Finished share of all stages."""
+    """Finished share of all stages in percent."""
     shards_done: int = 0
     """Finished shards of the running stage."""
     shards_total: int = 0
