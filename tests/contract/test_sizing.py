@@ -25,7 +25,7 @@ from srlm_contract.sizing import (
     training_host_bytes,
 )
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[2] / "operator" / "README.md"
 LLAMA_8B = ModelSize.of(EXAMPLES["8B"])
 
 

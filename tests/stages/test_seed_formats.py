@@ -25,7 +25,7 @@ from srlm_stages.seed_formats import SeedData, SeedDataError, read_seed_data
 from srlm_stages.seed_source import pick_seed_file
 from srlm_stages.seed_values import Dropped, content_text, flag, identity, rank_of
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "stages" / "README.md"
 ROWS = [{"prompt": f"Why is {i} odd? Ünïcode, 猫.", "answers": [f"good {i}", f"bad {i}"]} for i in range(5)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 ARRAY = json.dumps(ROWS, indent=2, ensure_ascii=False)
