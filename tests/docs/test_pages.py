@@ -118,28 +118,6 @@ def test_the_check_of_commands_can_fail() -> None:
     assert "invalid choice" in complaint(["plant", "-f", "run.yaml"])
 
 
-@pytest.mark.parametrize("name", ["README.md", "operator/README.md", "stages/README.md"])
-def test_rooms_exist(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    part = ROOT / name.removesuffix("README.md")
-    rooms = re.findall(r"^\| `(srlm_[\w/]+)/` \|", text, re.M) if name != "README.md" else []
-    if name == "README.md":
-        for package, inside in re.findall(r"^((?:operator|stages)/srlm_\w+)/ +(.*)$", text, re.M):
-            rooms += [package, *(f"{package}/{room}" for room in re.findall(r"(?<![\w/])([a-z]+)/", inside))]
-    assert len(rooms) > 6
-    assert [room for room in rooms if not (part / room / "__init__.py").is_file()] == []
-
-
-def test_every_room_is_in_a_page() -> None:
-    for part in ("operator", "stages"):
-        text = (ROOT / part / "README.md").read_text(encoding="utf-8")
-        for package in sorted((ROOT / part).glob("srlm_*")):
-            if package.name == "srlm_local":  # one page's worth of stand-ins: its docstrings tell
-                continue
-            for room in sorted(path.parent for path in package.glob("*/__init__.py")):
-                assert f"`{room.relative_to(ROOT / part)}/`" in text, room
-
-
 def test_every_module_says_what_it_is() -> None:
     for part in ("operator", "stages"):
         for path in (ROOT / part).rglob("*.py"):
