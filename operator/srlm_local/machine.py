@@ -30,17 +30,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from srlm_local import bootstrap, controllers, pause, provision
-from srlm_local.apiserver import ApiServer
-from srlm_local.clock import Clock, SystemClock
-from srlm_local.cluster import Cluster
+from srlm_local import pause, provision
+from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
-from srlm_local.journal import Journal, JournalDamaged
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
 from srlm_local.podrunner.runner import PodRunner
 from srlm_local.ports import free_port
 from srlm_local.processes import kill_marked
 from srlm_local.programs import Program, python
 from srlm_local.s3.auth import Account, save_accounts
+from srlm_local.store.clock import Clock, SystemClock
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.journal import Journal, JournalDamaged
 
 BUCKET = "self-rewarding"
 TOKEN_SECONDS = 10 * 365 * 24 * 3600
@@ -132,7 +134,7 @@ async def _assemble(
 ) -> Machine:
     (folder / "logs").mkdir(exist_ok=True)
     s3 = await _start_s3(folder, settings, stack)
-    cluster = Cluster(clock=clock)
+    cluster = new_cluster(clock=clock)
     try:
         journal = Journal.open(folder / "state", cluster)
     except JournalDamaged as error:
@@ -150,7 +152,7 @@ async def _assemble(
     provision.install(cluster, (settings.access_key, settings.secret_key))
     machine = Machine(folder, settings, cluster, server, s3, None)
     machine.tasks = [
-        *controllers.start(cluster, server.authority),
+        *bootstrap.start(cluster, server.authority),
         asyncio.create_task(JobController(cluster).run(), name="Job controller"),
         asyncio.create_task(_pod_runner(server, folder, cores).run(), name="pod runner"),
         asyncio.create_task(pause.keep(alive, clock), name="heartbeat"),

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from srlm_local.clock import Clock, parse_time, to_seconds
-from srlm_local.cluster import Cluster
+from srlm_local.store.clock import Clock, parse_time, to_seconds
+from srlm_local.store.cluster import Cluster
 
 Object = dict[str, Any]
 WRITE_SECONDS = 5

@@ -8,10 +8,10 @@ import platform
 from typing import Any
 
 from srlm_contract.crd import custom_resource_definition
-from srlm_local.cluster import Cluster
-from srlm_local.errors import ApiError
 from srlm_local.podrunner.quantities import machine_cores
 from srlm_local.podrunner.status import NODE
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
 from srlm_operator import rights
 
 Object = dict[str, Any]

@@ -24,13 +24,15 @@ from stage_script import Ending, FakeStages
 from wire import RUNS, SHORT, ScriptedPods
 
 from srlm_contract.tasks import StageTask
-from srlm_local import bootstrap, provision
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
-from srlm_local.errors import ApiError
+from srlm_local import provision
+from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
-from srlm_local.jsontools import copy
-from srlm_local.storage import Change
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.storage import Change
+from srlm_local.store.values import copy
 
 Object = dict[str, Any]
 Run = tuple[str, str]
@@ -207,7 +209,7 @@ class Bench:
 @asynccontextmanager
 async def bench(folder: Path) -> AsyncIterator[Bench]:
     """A cluster, and `srlm operator` with its usual settings but for the port of its metrics."""
-    cluster = Cluster()
+    cluster = new_cluster()
     server = CountingServer(cluster)
     await server.start()
     bootstrap.prepare(cluster, server.authority)

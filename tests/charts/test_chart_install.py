@@ -11,9 +11,10 @@ import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
-from srlm_local import bootstrap, controllers
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
+from srlm_local.http.server import ApiServer
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
 
 pytestmark = pytest.mark.e2e
 
@@ -34,10 +35,10 @@ RUN = {
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Cluster, helm.Config]]:
     """A cluster, and Helm connected to it."""
-    cluster = Cluster(seed=1)
+    cluster = new_cluster(seed=1)
     bootstrap.prepare(cluster)
     server = await ApiServer(cluster).start()
-    tasks = controllers.start(cluster)
+    tasks = bootstrap.start(cluster)
     config = helm.Config(kubeconfig_content=json.dumps(server.kubeconfig()), namespace=kit.NAMESPACE)
     try:
         yield cluster, config

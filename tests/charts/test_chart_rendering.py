@@ -10,7 +10,7 @@ import pytest
 
 from charts import chart_kit as kit
 from srlm_contract.crd import custom_resource_definition
-from srlm_local.pod_security import violations
+from support.pod_security import violations
 
 GOLDEN = Path(__file__).parent / "golden"
 CRD_FILE = "selfrewarding.dev_selfrewardingruns.yaml"
@@ -72,7 +72,7 @@ def test_the_definition_can_go_with_the_release_or_stay_out() -> None:
 @pytest.mark.parametrize("name", kit.VALUES_FILES)
 def test_the_pod_passes_the_restricted_level(name: str) -> None:
     pod = kit.pod_of(kit.manifests(kit.values_of(name)))
-    assert violations(pod, "restricted") == []
+    assert violations(pod) == []
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}

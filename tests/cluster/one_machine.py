@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from srlm_local import bootstrap, controllers
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
+from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
 
 
 @contextmanager
@@ -24,10 +24,10 @@ def one_machine(folder: Path) -> Iterator[Path]:
     problems: list[BaseException] = []
 
     async def serve() -> None:
-        cluster = Cluster()
+        cluster = new_cluster()
         server = await ApiServer(cluster).start()
         bootstrap.prepare(cluster, server.authority)
-        tasks = [*controllers.start(cluster, server.authority), asyncio.create_task(JobController(cluster).run())]
+        tasks = [*bootstrap.start(cluster, server.authority), asyncio.create_task(JobController(cluster).run())]
         server.write_kubeconfig(kubeconfig)
         ready.set()
         stopping = asyncio.create_task(stop.wait())

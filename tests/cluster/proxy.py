@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from kubernetes.client import Configuration
 
-from srlm_local.routing import parse
+from srlm_local.http.routing import parse
 
 Right = tuple[str, str, str]
 _HOP = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "te", "upgrade"}

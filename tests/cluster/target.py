@@ -27,6 +27,11 @@ class Occupied(RuntimeError):
     """The cluster is somebody's."""
 
 
+def real() -> bool:
+    """Whether the tests run on a real API server: the one-machine cluster lacks what runs here do not need."""
+    return bool(os.environ.get(VARIABLE))
+
+
 @contextmanager
 def kubeconfig(folder: Path) -> Iterator[Path]:
     """The administrator's kubeconfig of the cluster under test."""

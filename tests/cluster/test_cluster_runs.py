@@ -11,6 +11,7 @@ from stage_script import Ending, error
 
 from cluster.admin import QUOTAS
 from cluster.bench import SHORT, Bench
+from cluster.target import real
 from cluster.view import viewing
 from srlm_operator import names
 
@@ -139,6 +140,7 @@ async def test_a_secret_that_is_missing_and_comes(b: Bench) -> None:
     await b.succeeded()
 
 
+@pytest.mark.skipif(not real(), reason="the one-machine cluster has no quotas")
 async def test_a_quota_shows_with_the_servers_own_words(b: Bench) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     await b.admin.create(QUOTAS, b.namespace, quota)

@@ -13,9 +13,9 @@ import pytest
 from srlm_contract import crd
 from srlm_contract.validate import validate_text
 from srlm_contract.yaml12 import ManifestError, load_documents
-from srlm_local import controllers
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
+from srlm_local.http.server import ApiServer
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
 
 MANIFESTS = Path(__file__).parent / "manifests"
 #: What never reaches an API server as a SelfRewardingRun: clients refuse it or send it elsewhere.
@@ -44,10 +44,10 @@ async def refusal(session: aiohttp.ClientSession, base: str, document: dict[str,
 
 async def judge() -> list[str]:
     """Disagreements over the whole corpus."""
-    cluster = Cluster()
+    cluster = new_cluster()
     server = ApiServer(cluster, tls=False)
     await server.start(port=0)
-    tasks = controllers.start(cluster)
+    tasks = bootstrap.start(cluster)
     found: list[str] = []
     try:
         headers = {"Authorization": f"Bearer {server.tokens.admin}"}

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from srlm_local import bootstrap
-from srlm_local.clock import Clock
-from srlm_local.cluster import Cluster
+from srlm_local.kinds import bootstrap, table
 from srlm_local.podrunner.runner import PodRunner
+from srlm_local.store.clock import Clock
+from srlm_local.store.cluster import Cluster
 
 Object = dict[str, Any]
 LIMIT_SECONDS = 30
@@ -46,7 +46,7 @@ def job(name: str, **spec: Any) -> Object:
 
 def new_cluster(clock: Clock | None = None) -> Cluster:
     """An empty cluster with the namespaces that every cluster has."""
-    cluster = Cluster(clock=clock, seed=1)
+    cluster = table.new_cluster(clock=clock, seed=1)
     bootstrap.prepare(cluster)
     return cluster
 

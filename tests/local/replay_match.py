@@ -119,8 +119,8 @@ def compare(wanted: Any, got: Any, bindings: Bindings, path: str = "") -> list[s
     if isinstance(wanted, dict) and isinstance(got, dict):
         return _compare_objects(wanted, got, bindings, path)
     if isinstance(wanted, list) and isinstance(got, list):
-        if path.endswith((".causes", ".rules", "resourceRules")):
-            wanted, got = _sorted(wanted), _sorted(got)
+        if path.endswith("conditions"):
+            wanted, got = (sorted(items, key=lambda c: str(c["type"])) for items in (wanted, got))
         found = []
         if len(wanted) != len(got):
             found.append(f"{path} has {len(got)} items, not {len(wanted)}: {_short(got)} instead of {_short(wanted)}")
@@ -135,12 +135,17 @@ def compare(wanted: Any, got: Any, bindings: Bindings, path: str = "") -> list[s
     return [f"{path} is {_short(got)}, not {_short(wanted)}"]
 
 
-def _sorted(causes: list[Any]) -> list[Any]:
-    return sorted(causes, key=lambda c: (c.get("field", ""), c.get("reason", ""), c.get("message", "")))
+FREE = {"managedFields", "message", "details", "storageVersionHash"}
+"""Fields that may differ: words, and what is not kept here."""
+EMPTY: tuple[Any, ...] = (None, {}, [], "")
+"""What means the same as not to be there."""
 
 
 def _compare_objects(wanted: Any, got: Any, bindings: Bindings, path: str) -> list[str]:
     found = []
+    wanted, got = (
+        {key: value for key, value in side.items() if key not in FREE and value not in EMPTY} for side in (wanted, got)
+    )
     for key in wanted:
         at = f"{path}.{key}" if path else key
         if key not in got:
@@ -148,7 +153,7 @@ def _compare_objects(wanted: Any, got: Any, bindings: Bindings, path: str) -> li
         else:
             found += compare(wanted[key], got[key], bindings, at)
     for key in got:
-        if key not in wanted and key != "managedFields":
+        if key not in wanted:
             found.append(f"{path}.{key}".lstrip(".") + f" is {_short(got[key])}, but should not be there")
     return found
 
@@ -156,29 +161,3 @@ def _compare_objects(wanted: Any, got: Any, bindings: Bindings, path: str) -> li
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 400 else text[:400] + "..."
-
-
-def _named(item: Any) -> str | None:
-    """What identifies a group, a resource or a subresource in discovery."""
-    if not isinstance(item, dict):
-        return None
-    found = item.get("name") or item.get("resource") or item.get("subresource")
-    return found if found else (item.get("metadata") or {}).get("name")
-
-
-def cut(wanted: Any, got: Any, not_served: set[str]) -> tuple[Any, Any]:
-    """Discovery cut down to what was recorded of it, less the subresources that are not served here."""
-    if isinstance(wanted, dict) and isinstance(got, dict):
-        pairs = {key: cut(wanted.get(key), got.get(key), not_served) for key in {*wanted, *got}}
-        empty = {key for key, (a, b) in pairs.items() if key == "subresources" and not a and not b}
-        return (
-            {key: a for key, (a, _) in pairs.items() if key in wanted and key not in empty},
-            {key: b for key, (_, b) in pairs.items() if key in got and key not in empty},
-        )
-    if isinstance(wanted, list):
-        names = {_named(item) for item in wanted}
-        left = [item for item in wanted if _named(item) not in not_served]
-        kept = [item for item in got or [] if _named(item) in names]
-        both = [cut(a, b, not_served) for a, b in zip(left, kept, strict=False)]
-        return [a for a, _ in both] + left[len(kept) :], [b for _, b in both] + kept[len(left) :]
-    return wanted, got

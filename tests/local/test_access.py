@@ -8,10 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from srlm_local import bootstrap
-from srlm_local.apiserver import ApiServer
-from srlm_local.clock import VirtualClock
-from srlm_local.cluster import Cluster
+from srlm_local.http.server import ApiServer
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
+from support.virtual_clock import VirtualClock
 
 PODS = "/api/v1/namespaces/default/pods"
 RBAC = "rbac.authorization.k8s.io"
@@ -47,7 +48,7 @@ def bearer(token: str) -> dict[str, str]:
 
 @pytest.fixture
 async def kit() -> AsyncIterator[Kit]:
-    cluster = Cluster(clock=VirtualClock(), seed=1)
+    cluster = new_cluster(clock=VirtualClock(), seed=1)
     bootstrap.prepare(cluster)
     cluster.create("serviceaccounts", {"metadata": {"name": "robot"}}, "default")
     server = await ApiServer(cluster, tls=False).start()

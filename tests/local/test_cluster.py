@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from srlm_local import bootstrap, controllers
-from srlm_local.clock import VirtualClock
-from srlm_local.cluster import Cluster
-from srlm_local.errors import ApiError
-from srlm_local.storage import Storage
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.storage import Storage
+from support.virtual_clock import VirtualClock
 
 Object = dict[str, Any]
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    made = Cluster(clock=VirtualClock(), seed=1)
+    made = new_cluster(clock=VirtualClock(), seed=1)
     bootstrap.prepare(made)
     return made
 
@@ -97,7 +98,7 @@ async def test_a_watch_begins_with_what_is_there_and_loses_nothing(cluster: Clus
 
 
 async def test_a_watch_from_a_forgotten_version_is_expired() -> None:
-    cluster = Cluster(storage=Storage(history_limit=10))
+    cluster = new_cluster(storage=Storage(history_limit=10))
     bootstrap.prepare(cluster)
     with pytest.raises(ApiError) as error:
         await anext(cluster.watch("configmaps", since=101))
@@ -132,7 +133,7 @@ def test_finalizers_hold_and_let_go(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("policy", "child_stays"), [("Background", False), ("Foreground", False), ("Orphan", True)])
 async def test_dependents_follow_their_owner_or_do_not(cluster: Cluster, policy: str, child_stays: bool) -> None:
-    tasks = controllers.start(cluster)
+    tasks = bootstrap.start(cluster)
     parent = cluster.create("configmaps", config("parent"), "default")
     cluster.create("configmaps", config("child", ownerReferences=[owner(parent, block=True)]), "default")
     cluster.delete("configmaps", "parent", "default", propagation=policy)
@@ -146,7 +147,7 @@ async def test_dependents_follow_their_owner_or_do_not(cluster: Cluster, policy:
 
 
 async def test_an_owner_that_never_was_takes_its_dependents_along(cluster: Cluster) -> None:
-    tasks = controllers.start(cluster)
+    tasks = bootstrap.start(cluster)
     ghost = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ghost", "uid": "none"}}
     cluster.create("configmaps", config("child", ownerReferences=[owner(ghost)]), "default")
     await settle()
@@ -171,16 +172,6 @@ def test_preconditions(cluster: Cluster) -> None:
     assert cluster.delete("configmaps", "a", "default", uid=made["metadata"]["uid"])[1]
 
 
-def test_a_quota_refuses_and_counts_again_after_deletion(cluster: Cluster) -> None:
-    cluster.create("resourcequotas", {**config("q"), "spec": {"hard": {"count/jobs.batch": "1"}}}, "default")
-    job = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "m", "image": "i"}]}}}}
-    cluster.create("jobs.batch", {**config("a"), **job}, "default")
-    with pytest.raises(ApiError, match="exceeded quota: q"):
-        cluster.create("jobs.batch", {**config("b"), **job}, "default")
-    cluster.delete("jobs.batch", "a", "default", propagation="Background")
-    cluster.create("jobs.batch", {**config("b"), **job}, "default")
-
-
 async def test_virtual_time_wakes_sleepers_in_order() -> None:
     clock = VirtualClock()
     woken: list[float] = []
@@ -197,18 +188,3 @@ async def test_virtual_time_wakes_sleepers_in_order() -> None:
     await clock.advance(25)
     assert woken == [10, 20, 30]
     await asyncio.gather(*tasks)
-
-
-async def test_events_are_forgotten_after_an_hour(cluster: Cluster) -> None:
-    tasks = controllers.start(cluster)
-    clock = cluster.clock
-    assert isinstance(clock, VirtualClock)
-    about = {"kind": "ConfigMap", "name": "c", "namespace": "default"}
-    cluster.create("events", {**config("old"), "involvedObject": about}, "default")
-    await settle()
-    await clock.advance(3000)
-    cluster.create("events", {**config("new"), "involvedObject": about}, "default")
-    await clock.advance(1500)
-    assert [event["metadata"]["name"] for event in cluster.list("events")] == ["new"]
-    for task in tasks:
-        task.cancel()

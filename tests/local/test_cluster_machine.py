@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from srlm_local import bootstrap
-from srlm_local.cluster import Cluster
-from srlm_local.deletion import POLICIES
-from srlm_local.errors import ApiError
-from srlm_local.gc import GarbageCollector
-from srlm_local.journal import Journal
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.garbage import GarbageCollector
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.deletion import POLICIES
+from srlm_local.store.errors import ApiError
+from srlm_local.store.journal import Journal
 
 Object = dict[str, Any]
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -29,7 +29,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
         self.folder = Path(self.temporary.name)
-        self.cluster = Cluster(seed=1)
+        self.cluster = new_cluster(seed=1)
         self.journal = Journal.open(self.folder, self.cluster)
         bootstrap.prepare(self.cluster)
         self.collector = GarbageCollector(self.cluster)
@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
     def restart(self) -> None:
         before = {o["metadata"]["name"]: o for o in self.cluster.list("configmaps", "default")}
         self.journal.close()
-        self.cluster = Cluster(seed=2)
+        self.cluster = new_cluster(seed=2)
         self.journal = Journal.open(self.folder, self.cluster)
         self.collector = GarbageCollector(self.cluster)
         after = {o["metadata"]["name"]: o for o in self.cluster.list("configmaps", "default")}

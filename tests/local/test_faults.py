@@ -10,10 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from srlm_local import bootstrap
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
-from srlm_local.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents
+from srlm_local.http.server import ApiServer
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
+from support.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents
 
 PATH = "/api/v1/namespaces/default/configmaps"
 
@@ -46,7 +47,7 @@ class Kit:
 
 @pytest.fixture
 async def kit() -> AsyncIterator[Kit]:
-    cluster = Cluster(seed=1)
+    cluster = new_cluster(seed=1)
     bootstrap.prepare(cluster)
     server = await ApiServer(cluster).start()
     proxy = await FaultProxy(server.kubeconfig()).start()
@@ -69,6 +70,13 @@ async def test_only_the_nth_write_fails_and_never_arrives(kit: Kit) -> None:
     kit.proxy.add(Fail(methods=WRITES, path="configmaps", nth=2, status=503))
     assert [await kit.create(name) for name in "abc"] == [201, 503, 201]
     assert await kit.names() == ["a", "c"]
+
+
+async def test_a_refusal_has_the_words_that_were_asked_for(kit: Kit) -> None:
+    kit.proxy.add(Fail(path="configmaps", status=403, message="exceeded quota: q"))
+    async with kit.session.post(PATH, json={}) as response:
+        body = await response.json()
+    assert (response.status, body["reason"], body["message"]) == (403, "Forbidden", "exceeded quota: q")
 
 
 async def test_a_cut_before_the_write_leaves_nothing_done(kit: Kit) -> None:

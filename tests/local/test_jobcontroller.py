@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from local.cluster_kit import job, new_cluster
-from srlm_local import controllers
-from srlm_local.clock import VirtualClock, to_seconds
-from srlm_local.cluster import Cluster
 from srlm_local.jobcontroller import indexes
 from srlm_local.jobcontroller.backoff import Backoff
 from srlm_local.jobcontroller.controller import JobController
 from srlm_local.jobcontroller.sync import Pass
+from srlm_local.kinds import bootstrap
+from srlm_local.store.clock import to_seconds
+from srlm_local.store.cluster import Cluster
+from support.virtual_clock import VirtualClock
 
 Object = dict[str, Any]
 DISRUPTION = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
@@ -82,7 +83,7 @@ async def world() -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def running(made: World) -> AsyncIterator[None]:
-    tasks = [*controllers.start(made.cluster), asyncio.create_task(JobController(made.cluster).run())]
+    tasks = [*bootstrap.start(made.cluster), asyncio.create_task(JobController(made.cluster).run())]
     await made.advance()
     try:
         yield

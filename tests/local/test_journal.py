@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from srlm_local import bootstrap, journal
-from srlm_local.cluster import Cluster
-from srlm_local.errors import ApiError
-from srlm_local.journal import Journal, JournalDamaged
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store import journal
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.journal import Journal, JournalDamaged
 
 CRD: dict[str, Any] = {
     "metadata": {"name": "things.example.com"},
@@ -30,7 +32,7 @@ def everything(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
 
 
 def filled(folder: Path) -> Cluster:
-    cluster = Cluster(seed=1)
+    cluster = new_cluster(seed=1)
     Journal.open(folder, cluster)
     bootstrap.prepare(cluster)
     cluster.create("customresourcedefinitions.apiextensions.k8s.io", CRD)
@@ -42,7 +44,7 @@ def filled(folder: Path) -> Cluster:
 
 def test_a_restart_brings_back_every_object(tmp_path: Path) -> None:
     before = filled(tmp_path)
-    after = Cluster(seed=2)
+    after = new_cluster(seed=2)
     Journal.open(tmp_path, after)
     assert everything(after) == everything(before)
     assert after.find("configmaps", "gone", "default") is None
@@ -51,7 +53,7 @@ def test_a_restart_brings_back_every_object(tmp_path: Path) -> None:
 
 def test_versions_go_on_and_older_ones_are_expired(tmp_path: Path) -> None:
     before = filled(tmp_path)
-    after = Cluster()
+    after = new_cluster()
     Journal.open(tmp_path, after)
     made = after.create("configmaps", {"metadata": {"name": "new"}}, "default")
     assert int(made["metadata"]["resourceVersion"]) > before.version
@@ -69,7 +71,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
     for cut in (1, 20, 80):
         file.write_bytes(whole + file.read_bytes()[len(whole) : len(whole) + cut] if cut == 1 else whole + b"0" * cut)
         (tmp_path / "snapshot.json").unlink(missing_ok=True)
-        after = Cluster()
+        after = new_cluster()
         Journal.open(tmp_path, after).close()
         assert everything(after) == before
         (tmp_path / "snapshot.json").unlink()
@@ -83,7 +85,7 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) ->
     lines[3] = lines[3].replace(b"metadata", b"metadatX", 1)
     file.write_bytes(b"\n".join(lines))
     with pytest.raises(JournalDamaged, match=r"line 4 of .*journal\.jsonl"):
-        Journal.open(tmp_path, Cluster())
+        Journal.open(tmp_path, new_cluster())
 
 
 def test_compaction_in_the_midst_of_writes_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ def test_compaction_in_the_midst_of_writes_loses_nothing(tmp_path: Path, monkeyp
     cluster = filled(tmp_path)
     for number in range(40):
         cluster.create("configmaps", {"metadata": {"name": f"c{number}"}}, "default")
-    after = Cluster()
+    after = new_cluster()
     Journal.open(tmp_path, after)
     assert everything(after) == everything(cluster)
 
@@ -100,16 +102,16 @@ def test_journal_lines_already_in_the_snapshot_are_skipped(tmp_path: Path) -> No
     """The crash between the rename of a snapshot and the truncation of the journal."""
     cluster = filled(tmp_path)
     lines = (tmp_path / "journal.jsonl").read_bytes()
-    again = Cluster()
+    again = new_cluster()
     Journal.open(tmp_path, again).close()
     again.delete("things.example.com", "kept", "default")
     (tmp_path / "journal.jsonl").write_bytes(lines)
-    after = Cluster()
+    after = new_cluster()
     Journal.open(tmp_path, after)
     assert everything(after) == everything(cluster)
 
 
 def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     filled(tmp_path)
-    Journal.open(tmp_path, Cluster())
+    Journal.open(tmp_path, new_cluster())
     assert {file.stat().st_mode & 0o077 for file in tmp_path.iterdir()} == {0}

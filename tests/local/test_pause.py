@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from local.cluster_kit import job
-from srlm_local import bootstrap, pause
-from srlm_local.clock import VirtualClock, to_seconds
-from srlm_local.cluster import Cluster
+from srlm_local import pause
 from srlm_local.jobcontroller.controller import JobController
-from srlm_local.journal import Journal
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.clock import to_seconds
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.journal import Journal
+from support.virtual_clock import VirtualClock
 
 
 class Life:
@@ -23,7 +26,7 @@ class Life:
 
     def __init__(self, folder: Path, clock: VirtualClock) -> None:
         self.clock = clock
-        self.cluster = Cluster(clock=clock)
+        self.cluster = new_cluster(clock=clock)
         self.journal = Journal.open(folder / "state", self.cluster)
         self.still = pause.resume(folder / "alive", self.cluster)
         bootstrap.prepare(self.cluster)
@@ -80,7 +83,7 @@ def stored(cluster: Cluster, resource: str, name: str, **parts: Any) -> None:
 
 def test_only_clocks_that_run_are_moved(tmp_path: Path) -> None:
     clock = VirtualClock()
-    cluster, then = Cluster(clock=clock), to_seconds(clock.now())
+    cluster, then = new_cluster(clock=clock), to_seconds(clock.now())
     done = [{"type": "Complete", "status": "True"}]
     deadline = {"activeDeadlineSeconds": 60}
     stored(cluster, "jobs.batch", "runs", spec=deadline, status={"startTime": then})
@@ -117,4 +120,4 @@ def test_only_clocks_that_run_are_moved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "yesterday", "2999-01-01T00:00:00+00:00"])
 def test_what_cannot_be_told_moves_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "alive").write_text(text)
-    assert pause.resume(tmp_path / "alive", Cluster(clock=VirtualClock())) == timedelta()
+    assert pause.resume(tmp_path / "alive", new_cluster(clock=VirtualClock())) == timedelta()

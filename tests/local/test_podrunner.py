@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from local.cluster_kit import ended, new_cluster, node, pod, terminated, until, waiting
-from srlm_local.errors import ApiError
 from srlm_local.podrunner.containers import SUPERVISOR
+from srlm_local.store.errors import ApiError
 
 ESCAPEE = """
 import os, subprocess, sys

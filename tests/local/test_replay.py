@@ -10,7 +10,6 @@ from local.replay import ORIGINALS, load, replay
 from local.replay_exceptions import LOOSE, NOT_SENT
 
 SCENARIOS = [
-    "01-discovery",
     "02-crd",
     "03-create",
     "04-update",
@@ -22,8 +21,6 @@ SCENARIOS = [
     "17-namespaces",
     "18-auth",
     "19-leases",
-    "20-events",
-    "21-admission",
     "22-crd-delete",
 ]
 

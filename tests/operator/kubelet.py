@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from srlm_local.clock import to_seconds
-from srlm_local.cluster import Cluster
-from srlm_local.events import record
 from srlm_local.podrunner import environment, volumes
 from srlm_local.podrunner.images import pull_error
 from srlm_local.podrunner.status import NODE, container_status, waiting, with_condition
+from srlm_local.store.clock import to_seconds
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.events import record
 
 Object = dict[str, Any]
 

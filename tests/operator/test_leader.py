@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from srlm_local import bootstrap
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
+from srlm_local.http.server import ApiServer
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
+from srlm_local.store.cluster import Cluster
 from srlm_operator.client import Client, load_configuration
 from srlm_operator.leader import LeaderElection, LeadershipLost
 from srlm_operator.settings import Settings
@@ -21,7 +22,7 @@ LEASES = "leases.coordination.k8s.io"
 
 @asynccontextmanager
 async def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Cluster, Client]]:
-    cluster = Cluster()
+    cluster = new_cluster()
     bootstrap.prepare(cluster)
     server = ApiServer(cluster)
     await server.start()

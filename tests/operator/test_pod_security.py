@@ -1,6 +1,6 @@
 """Pods of every stage satisfy the `restricted` Pod Security level, whatever is switched on; only a hostPath breaks it.
 
-The level is evaluated as the one-machine API server does, which is held against a real one's recorded answers.
+The one-machine cluster has no Pod Security admission: `make test-cluster` on a real API server enforces the level.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import pytest
 from builders import settings, spec
 from fake_cluster import FakeCluster
 
-from srlm_local.pod_security import violations
 from srlm_operator.names import FINALIZER
 from srlm_operator.values import CreateJob
+from support.pod_security import violations
 
 STAGES = {"preflight", "data", "sft", "judge", "select", "prompts", "generate", "pairs", "train", "evaluate", "report"}
 SIDECAR = {
@@ -82,7 +82,7 @@ def test_every_stage_is_restricted(changes: dict[str, Any], configured: dict[str
         pods = pods_of(changes, configured)
         assert pods.keys() >= STAGES
     for stage, pod in pods.items():
-        assert violations(pod, "restricted") == [], stage
+        assert violations(pod) == [], stage
         assert pod["automountServiceAccountToken"] is False
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, (stage, container["name"])
@@ -95,12 +95,12 @@ def test_cleanup_is_restricted_too() -> None:
     assert world.finalizers == (FINALIZER,)
     world.deleted_at = world.now
     world.reconcile()
-    assert violations(world.pods_made["cleanup"], "restricted") == []
+    assert violations(world.pods_made["cleanup"]) == []
 
 
 def test_a_cache_on_the_node_is_what_breaks_it() -> None:
     pods = pods_of({}, {"cache_host_path": "/var/cache/models"})
     for stage, pod in pods.items():
-        found = violations(pod, "restricted")
+        found = violations(pod)
         assert found, stage
         assert all("hostPath" in str(problem) for problem in found), (stage, found)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from wire import JOBS, SHORT, Wire, wire
 
-from srlm_local.errors import ApiError, forbidden
-from srlm_local.events import record
 from srlm_local.podrunner.status import NODE
-from srlm_local.request import Request
-from srlm_local.resources import ResourceType
+from srlm_local.store.errors import ApiError, forbidden
+from srlm_local.store.events import record
+from srlm_local.store.request import Request
+from srlm_local.store.resources import ResourceType
 
 Object = dict[str, Any]
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -168,25 +168,19 @@ async def test_no_gpu(folder: Any) -> None:
 
 async def test_quota_on_pods_that_lets_some_of_them_through(folder: Any) -> None:
     async with strict(folder) as w:
-        quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
-        w.cluster.create("resourcequotas", quota, "default")
+
+        def few(rt: ResourceType, obj: Object, request: Request) -> None:
+            running = [pod for pod in w.cluster.list("pods") if pod["status"]["phase"] in ("Pending", "Running")]
+            if rt.name == "pods" and running:
+                raise forbidden("pods", "", obj["metadata"]["name"], "exceeded quota: few, requested: pods=1")
+
+        w.cluster.webhooks.append(few)
         w.pods.held.add("generate")
         await w.start_operator()
         w.apply(**SHORT)
         await shows(w, "Reconciling", "QuotaExceeded", "generate of M2", "exceeded quota: few")
-        w.cluster.delete("resourcequotas", "few", "default")
+        w.cluster.webhooks.clear()
         w.pods.release("generate")
-        await goes_on(w)
-
-
-async def test_quota_on_jobs(folder: Any) -> None:
-    async with strict(folder) as w:
-        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
-        w.cluster.create("resourcequotas", quota, "default")
-        await w.start_operator()
-        w.apply(**SHORT)
-        await shows(w, "Reconciling", "QuotaExceeded", "preflight", "exceeded quota: none")
-        w.cluster.delete("resourcequotas", "none", "default")
         await goes_on(w)
 
 
@@ -242,17 +236,6 @@ async def test_missing_priority_class(folder: Any) -> None:
         w.apply(**SHORT, scheduling={"priorityClassName": "research"})
         await shows(w, "Stalled", "ObjectNotFound", "no PriorityClass with name research")
         w.cluster.create("priorityclasses.scheduling.k8s.io", {"metadata": {"name": "research"}, "value": 7})
-        await goes_on(w)
-
-
-async def test_pod_security_refuses_what_a_setting_of_the_operator_asks_for(folder: Any) -> None:
-    async with strict(folder, cache_host_path="/var/cache/models") as w:
-        label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
-        w.cluster.patch("namespaces", "default", label)
-        await w.start_operator()
-        w.apply(**SHORT)
-        await shows(w, "Stalled", "Forbidden", 'violates PodSecurity "restricted:latest"', "hostPath")
-        w.cluster.patch("namespaces", "default", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": None}}})
         await goes_on(w)
 
 

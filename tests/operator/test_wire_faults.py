@@ -11,7 +11,6 @@ from stage_script import Ending, error
 from wire import JOBS, RUNS, SHORT, Wire, wire
 
 from srlm_contract.status import RunStatus
-from srlm_local.request import Request
 
 
 @pytest.fixture
@@ -198,15 +197,14 @@ async def test_an_idle_operator_writes_nothing(folder: Any) -> None:
         assert w.cluster.version == version
 
 
-async def test_another_manager_applies_again_and_again_without_drift(folder: Any) -> None:
+async def test_applied_again_and_again_without_drift(folder: Any) -> None:
     async with wire(*folder) as w:
         await w.start_operator()
         created = w.apply(**SHORT)
         body = {k: created[k] for k in ("apiVersion", "kind", "spec")}
         body["metadata"] = {"name": "run", "namespace": "default"}
         for _ in range(5):
-            request = Request(manager="argocd", force=True, apply=True)
-            w.cluster.patch(RUNS, "run", body, "default", kind="apply", request=request)
+            w.cluster.patch(RUNS, "run", body, "default")
         await w.until(lambda: w.condition("Ready"))
         found = w.cluster.get(RUNS, "run", "default")
         assert found["spec"] == created["spec"]
@@ -225,19 +223,3 @@ async def test_no_secret_value_appears_anywhere(folder: Any) -> None:
         await w.until(lambda: w.condition("Ready"))
         for resource in (RUNS, JOBS, "pods", "events", "configmaps"):
             assert canary not in str(w.cluster.list(resource)), resource
-
-
-async def test_quota_shows_with_the_servers_message_and_recovers(folder: Any) -> None:
-    async with wire(*folder) as w:
-        w.cluster.create("resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}, "default")
-        await w.start_operator()
-        w.apply(**SHORT)
-        waiting = await w.until(lambda: quota(w))
-        assert "exceeded quota: none" in waiting["message"]
-        w.cluster.delete("resourcequotas", "none", "default")
-        await w.until(lambda: w.condition("Ready"))
-
-
-def quota(w: Wire) -> dict[str, Any]:
-    found = w.condition("Reconciling")
-    return found if found.get("reason") == "QuotaExceeded" else {}

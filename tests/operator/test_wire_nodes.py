@@ -9,7 +9,7 @@ import pytest
 from wire import JOBS, SHORT, Wire, wire
 
 from srlm_contract.tasks import StageTask
-from srlm_local.errors import forbidden
+from srlm_local.store.errors import forbidden
 from srlm_operator.client import SERVICES
 from srlm_operator.errors import Unavailable
 
@@ -36,8 +36,6 @@ def task(pod: dict[str, Any]) -> StageTask:
 
 async def test_two_pods_of_one_job_find_each_other_by_name(folder: Any) -> None:
     async with wire(*folder, local=False, gpu_resource="none") as w:
-        label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
-        w.cluster.patch("namespaces", "default", label)
         await w.start_operator()
         w.pods.held.add("train")
         w.apply(**SHORT, **TWO_NODES)

@@ -17,11 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from stage_script import Ending
 from wire import RUNS, SHORT, Wire, wire
 
-from srlm_local.faults import Fail, FaultProxy, StallWatch
 from srlm_local.provision import SYSTEM_NAMESPACE
 from srlm_operator.handlers import Operator
 from srlm_operator.resync import Resync
 from srlm_operator.settings import Settings
+from support.faults import Fail, FaultProxy, StallWatch
 
 Folder = tuple[Path, pytest.MonkeyPatch]
 
@@ -141,12 +141,19 @@ async def test_a_run_as_prometheus_sees_it(folder: Folder, port: int) -> None:
 
 async def test_errors_of_the_api_are_counted_by_reason(folder: Folder, port: int) -> None:
     async with probed(folder, port) as (w, prober):
-        await w.start_operator()
-        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
-        w.cluster.create("resourcequotas", quota, "default")
-        w.apply(**SHORT)
-        seen = await prober.until(lambda m: any(name.startswith("srlm_api_errors_total") for name in m))
-        assert seen["srlm_api_errors_total{reason=QuotaExceeded,verb=post}"] >= 1
+        path = w.folder / "kubeconfig"
+        proxy = await FaultProxy(json.loads(path.read_text())).start()
+        path.write_text(json.dumps(proxy.kubeconfig()))
+        message = "jobs.batch is forbidden: exceeded quota: none"
+        proxy.add(Fail(path="/jobs$", methods={"POST"}, status=403, message=message))
+        try:
+            await w.start_operator()
+            w.apply(**SHORT)
+            seen = await prober.until(lambda m: any(name.startswith("srlm_api_errors_total") for name in m))
+            assert seen["srlm_api_errors_total{reason=QuotaExceeded,verb=post}"] >= 1
+        finally:
+            await w.stop_operator()
+            await proxy.stop()
 
 
 async def test_a_standby_answers_probes_and_has_sane_metrics(folder: Folder, port: int) -> None:

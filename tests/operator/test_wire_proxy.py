@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 from wire import JOBS, RUNS, SHORT, Wire, wire
 
-from srlm_local.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents, Rule
+from support.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents, Rule
 
 OURS = r"/(selfrewardingruns|jobs|pods|services|events)\b"
 #: Names, times and versions, and what depends on how often somebody looked.
@@ -180,3 +180,17 @@ async def test_restart_against_an_older_version(folder: Any, calm: list[str]) ->
         seen = [c.object.get("status", {}).get("iteration", 0) for c in changes if c.resource == RUNS]
         assert seen == sorted(seen)
         assert before["iteration"] == 1
+
+
+async def test_a_quota_on_jobs_shows_with_the_servers_words_and_is_waited_for(folder: Any) -> None:
+    async with behind_proxy(folder, refused_retry_seconds=0.2) as (w, proxy):
+        words = 'jobs.batch "x" is forbidden: exceeded quota: none, requested: count/jobs.batch=1'
+        proxy.add(Fail(path=r"/jobs$", methods={"POST"}, status=403, message=words))
+        await w.start_operator()
+        w.apply(**SHORT)
+        waiting = await w.until(lambda: w.condition("Reconciling").get("reason") == "QuotaExceeded")
+        assert waiting
+        assert "exceeded quota: none" in w.condition("Reconciling")["message"]
+        proxy.clear()
+        await w.until(lambda: w.condition("Ready"))
+        assert w.status()["preflightStage"].get("countedFailures", 0) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from wire import SHORT, Wire, wire
 
-from srlm_local.errors import ApiError
+from srlm_local.store.errors import ApiError
 
 RUN = {**SHORT, "storage": {}}
 

@@ -20,13 +20,15 @@ from builders import manifest_spec
 from stage_script import Ending, FakeStages
 
 from srlm_contract.tasks import StageTask
-from srlm_local import bootstrap, controllers, provision
-from srlm_local.apiserver import ApiServer
-from srlm_local.cluster import Cluster
-from srlm_local.errors import ApiError
+from srlm_local import provision
+from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller import sync
 from srlm_local.jobcontroller.controller import JobController
+from srlm_local.kinds import bootstrap
+from srlm_local.kinds.table import new_cluster
 from srlm_local.podrunner.status import NODE
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
 from srlm_operator.handlers import Operator
 from srlm_operator.settings import Settings
 
@@ -224,7 +226,7 @@ async def wire(
 
     strict: pods start only when what they name exists and a node has what they ask for.
     """
-    cluster = Cluster()
+    cluster = new_cluster()
     server = ApiServer(cluster)
     await server.start()
     bootstrap.prepare(cluster, server.authority)
@@ -236,7 +238,7 @@ async def wire(
     pods = ScriptedPods(cluster, FakeStages(), folder=folder / "pods" if strict else None)
     monkeypatch.setattr(sync, "RETRY_SECONDS", 0.2)  # of the Job controller, for pods it could not create
     tasks = [
-        *controllers.start(cluster, server.authority),
+        *bootstrap.start(cluster, server.authority),
         asyncio.create_task(JobController(cluster).run()),
         asyncio.create_task(pods.run()),
     ]

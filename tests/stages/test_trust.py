@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from srlm_local.certificates import server_context
+from srlm_local.http.certificates import server_context
 from srlm_stages.trust import VARIABLES, trust_bundle
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from srlm_local.clock import parse_time
-from srlm_local.errors import ApiError
 from srlm_local.jobcontroller import policies
 from srlm_local.jobcontroller.backoff import Backoff
 from srlm_local.jobcontroller.pods import FINALIZER, tracked
 from srlm_local.jobcontroller.sync import Pass
-from srlm_local.jsontools import copy
-
-if TYPE_CHECKING:
-    from srlm_local.cluster import Cluster
-    from srlm_local.storage import Change
+from srlm_local.store.clock import parse_time
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.storage import Change
+from srlm_local.store.values import copy
 
 Object = dict[str, Any]
 Key = tuple[str, str]

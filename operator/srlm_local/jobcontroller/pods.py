@@ -7,7 +7,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
-from srlm_local.clock import parse_time
+from srlm_local.store.clock import parse_time
 
 Object = dict[str, Any]
 FINALIZER = "batch.kubernetes.io/job-tracking"

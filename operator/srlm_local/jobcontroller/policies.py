@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from srlm_local.clock import parse_time
 from srlm_local.jobcontroller import indexes
 from srlm_local.jobcontroller.pods import failed, failure_count, phase
+from srlm_local.store.clock import parse_time
 
 Object = dict[str, Any]
 

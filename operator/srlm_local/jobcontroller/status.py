@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from srlm_local.clock import to_seconds
 from srlm_local.jobcontroller import indexes
+from srlm_local.store.clock import to_seconds
 
 Object = dict[str, Any]
 

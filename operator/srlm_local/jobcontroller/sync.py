@@ -8,17 +8,15 @@ killed in between counts nothing twice and forgets nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from srlm_local.errors import ApiError
-from srlm_local.events import record
 from srlm_local.jobcontroller import indexes, policies
 from srlm_local.jobcontroller import pods as p
 from srlm_local.jobcontroller.backoff import Backoff, remaining
 from srlm_local.jobcontroller.status import JobStatus
-
-if TYPE_CHECKING:
-    from srlm_local.cluster import Cluster
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.events import record
 
 Object = dict[str, Any]
 COMPONENT = "job-controller"

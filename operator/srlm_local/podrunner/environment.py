@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_local.podrunner.quantities import cpu_cores
-from srlm_local.quantity import parse_quantity
+from srlm_local.store.values import parse_quantity
 
 Object = dict[str, Any]
 Lookup = Callable[[str, str], Object | None]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from srlm_local.errors import bad_request
+from srlm_local.store.errors import bad_request
 
 Object = dict[str, Any]
 BLOCK_BYTES = 64 * 1024

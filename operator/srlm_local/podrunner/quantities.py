@@ -7,7 +7,7 @@ import os
 from decimal import Decimal
 from typing import Any
 
-from srlm_local.quantity import parse_quantity
+from srlm_local.store.values import parse_quantity
 
 
 def machine_cores() -> int:

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from srlm_local.clock import to_seconds
-from srlm_local.errors import ApiError
-from srlm_local.events import record
 from srlm_local.podrunner import logs, status, volumes
 from srlm_local.podrunner.quantities import cpu_cores, machine_cores
 from srlm_local.podrunner.scheduler import gang, startable, unschedulable
 from srlm_local.podrunner.worker import PodWorker, TokenIssuer
 from srlm_local.processes import kill_marked
-
-if TYPE_CHECKING:
-    from srlm_local.cluster import Cluster
-    from srlm_local.storage import Change
+from srlm_local.store.clock import to_seconds
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
+from srlm_local.store.events import record
+from srlm_local.store.storage import Change
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)

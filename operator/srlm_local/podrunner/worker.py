@@ -7,10 +7,8 @@ import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from srlm_local.clock import parse_time, to_seconds
-from srlm_local.errors import ApiError
 from srlm_local.podrunner import status as statuses
 from srlm_local.podrunner import volumes
 from srlm_local.podrunner.containers import Launch, Outcome, RunningContainer, termination_message
@@ -27,9 +25,9 @@ from srlm_local.podrunner.images import pull_error
 from srlm_local.podrunner.logs import log_path
 from srlm_local.podrunner.quantities import memory_limit
 from srlm_local.processes import OWNER_VARIABLE
-
-if TYPE_CHECKING:
-    from srlm_local.cluster import Cluster
+from srlm_local.store.clock import parse_time, to_seconds
+from srlm_local.store.cluster import Cluster
+from srlm_local.store.errors import ApiError
 
 Object = dict[str, Any]
 MAX_BACKOFF_SECONDS = 300.0

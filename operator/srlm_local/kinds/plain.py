@@ -1,0 +1,151 @@
+"""Kinds that need only a few lines each: Secrets, ConfigMaps, Leases, Services, Events, roles and bindings."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from srlm_contract.schema import FieldError
+from srlm_local.store import names
+from srlm_local.store.errors import barred, required, too_long, wrong
+from srlm_local.store.request import Request
+from srlm_local.store.resources import Rules, View
+
+Object = dict[str, Any]
+MAX_DATA = 1024 * 1024
+_RBAC = "rbac.authorization.k8s.io"
+_MICRO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
+
+
+class ReturnedRules(Rules):
+    """Kinds whose DELETE answers with the object."""
+
+    returns_deleted = True
+
+    def __init__(self, *, keeps_status: bool = False) -> None:
+        self.keeps_status = keeps_status
+
+
+class DataRules(Rules):
+    """ConfigMaps and Secrets: limited in size, and unchangeable if they say so."""
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        size = sum(len(v.encode()) for key in ("data", "binaryData") for v in (obj.get(key) or {}).values())
+        found = [too_long("[]", MAX_DATA)] if size > MAX_DATA else []
+        if old is not None and old.get("immutable"):
+            changed = [key for key in ("immutable", "data", "binaryData") if obj.get(key) != old.get(key)]
+            found += [barred(key, "field is immutable when `immutable` is set") for key in changed]
+        return found
+
+
+class SecretRules(DataRules):
+    def default(self, obj: Object) -> None:
+        obj.setdefault("type", "Opaque")
+        if plain := obj.pop("stringData", None):
+            encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
+            obj["data"] = {**(obj.get("data") or {}), **encoded}
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        found = super().validate(obj, old, before)
+        if old is not None and obj["type"] != old["type"]:
+            found.append(wrong("type", obj["type"], "field is immutable"))
+        return found
+
+
+class LeaseRules(Rules):
+    def decode(self, obj: Object, request: Request) -> str:
+        """Times of a Lease are refused without fractions of a second."""
+        spec = obj.get("spec") or {}
+        for key in ("acquireTime", "renewTime"):
+            if spec.get(key) is None:
+                spec.pop(key, None)
+            elif not _MICRO.fullmatch(str(spec[key])):
+                return f'parsing time "{spec[key]}" as "2006-01-02T15:04:05.000000Z07:00"'
+        return ""
+
+    def default(self, obj: Object) -> None:
+        obj.setdefault("spec", {})
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        found = []
+        for key, least in (("leaseDurationSeconds", 1), ("leaseTransitions", 0)):
+            value = obj["spec"].get(key)
+            if value is not None and value < least:
+                found.append(wrong(f"spec.{key}", value, f"must be greater than or equal to {least}"))
+        return found
+
+
+class ServiceRules(Rules):
+    returns_deleted = True
+    keeps_status = True
+    valid_name = staticmethod(names.dns_1035)
+
+    def default(self, obj: Object) -> None:
+        spec = obj.setdefault("spec", {})
+        defaults = {"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"}
+        for key, value in defaults.items():
+            spec.setdefault(key, value)
+        for port in spec.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+            port.setdefault("targetPort", port.get("port"))
+
+    def prepare(self, view: View, obj: Object, old: Object | None) -> None:
+        spec = obj["spec"]
+        if old is None:
+            obj["status"] = {"loadBalancer": {}}
+            spec.setdefault("clusterIP", f"10.96.{view.random.randrange(256)}.{view.random.randrange(1, 255)}")
+        elif "clusterIP" in old["spec"]:
+            spec.setdefault("clusterIP", old["spec"]["clusterIP"])
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        spec, found = obj["spec"], []
+        if old is not None and spec.get("clusterIP") != old["spec"].get("clusterIP"):
+            found.append(wrong("spec.clusterIP", spec.get("clusterIP"), "field is immutable"))
+        if not spec.get("ports") and spec.get("clusterIP") != "None":
+            found.append(required("spec.ports"))
+        return found
+
+
+class EventRules(Rules):
+    def default(self, obj: Object) -> None:
+        obj.setdefault("source", {})
+        for key in ("firstTimestamp", "lastTimestamp", "eventTime"):
+            obj.setdefault(key, None)
+        for key in ("reportingComponent", "reportingInstance"):
+            obj.setdefault(key, "")
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        mine, about = obj["metadata"]["namespace"], (obj.get("involvedObject") or {}).get("namespace") or "default"
+        found = [] if mine == about else [wrong("involvedObject.namespace", about, "does not match event.namespace")]
+        if obj.get("eventTime"):
+            found += [
+                required(key) for key in ("reportingComponent", "reportingInstance", "action") if not obj.get(key)
+            ]
+            if len(obj.get("message") or "") > 1024:
+                found.append(wrong("message", "", "can have at most 1024 characters"))
+        return found if old is None else []
+
+
+class RoleRules(Rules):
+    valid_name = staticmethod(names.path_segment)
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        rules = enumerate(obj.get("rules") or [])
+        return [required(f"rules[{i}].verbs", "at least one") for i, rule in rules if not rule.get("verbs")]
+
+
+class BindingRules(Rules):
+    valid_name = staticmethod(names.path_segment)
+
+    def default(self, obj: Object) -> None:
+        obj.setdefault("roleRef", {}).setdefault("apiGroup", _RBAC)
+        for subject in obj.get("subjects") or []:
+            if subject.get("kind") in ("User", "Group"):
+                subject.setdefault("apiGroup", _RBAC)
+
+    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
+        found = [required(f"roleRef.{key}") for key in ("kind", "name") if not obj["roleRef"].get(key)]
+        if old is not None and obj["roleRef"] != old["roleRef"]:
+            found.append(wrong("roleRef", obj["roleRef"], "cannot change roleRef"))
+        return found
