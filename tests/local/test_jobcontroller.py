@@ -164,14 +164,6 @@ async def test_failures_are_limited_for_each_index(world: World) -> None:
     assert world.status()["completedIndexes"] == "1"
 
 
-async def test_success_policy_ends_the_others(world: World) -> None:
-    policy = {"rules": [{"succeededIndexes": "0"}]}
-    await world.create(completionMode="Indexed", completions=3, parallelism=3, successPolicy=policy)
-    await world.end_index(0)
-    assert world.conditions() == ["SuccessCriteriaMet:SuccessPolicy", "Complete:SuccessPolicy"]
-    assert world.pods() == []
-
-
 async def test_suspension_removes_pods_and_counts_nothing(world: World) -> None:
     await world.create()
     world.cluster.patch("jobs.batch", "j", {"spec": {"suspend": True}}, "default")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,6 @@ import pytest
 
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
-from srlm_local.store import journal
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
 from srlm_local.store.journal import Journal, JournalDamaged
@@ -28,90 +30,67 @@ CRD: dict[str, Any] = {
 
 
 def everything(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
-    return {resource: cluster.storage.list(resource) for resource in sorted(cluster.storage.resources())}
+    return {rt.name: cluster.storage.list(rt.name) for rt in cluster.registry.all()}
 
 
 def filled(folder: Path) -> Cluster:
+    """A cluster whose journal is closed."""
     cluster = new_cluster(seed=1)
-    Journal.open(folder, cluster)
+    journal = Journal.open(folder, cluster)
     bootstrap.prepare(cluster)
     cluster.create("customresourcedefinitions.apiextensions.k8s.io", CRD)
     cluster.create("things.example.com", {"metadata": {"name": "kept"}}, "default")
     cluster.create("configmaps", {"metadata": {"name": "gone"}}, "default")
     cluster.delete("configmaps", "gone", "default")
+    journal.close()
     return cluster
+
+
+@contextmanager
+def restarted(folder: Path) -> Iterator[Cluster]:
+    cluster = new_cluster(seed=2)
+    journal = Journal.open(folder, cluster)
+    yield cluster
+    journal.close()
 
 
 def test_a_restart_brings_back_every_object(tmp_path: Path) -> None:
     before = filled(tmp_path)
-    after = new_cluster(seed=2)
-    Journal.open(tmp_path, after)
-    assert everything(after) == everything(before)
-    assert after.find("configmaps", "gone", "default") is None
-    assert after.get("things.example.com", "kept", "default")["metadata"]["name"] == "kept"
+    with restarted(tmp_path) as after:
+        assert everything(after) == everything(before)
+        assert after.find("configmaps", "gone", "default") is None
+        assert after.get("things.example.com", "kept", "default")["metadata"]["name"] == "kept"
 
 
 def test_versions_go_on_and_older_ones_are_expired(tmp_path: Path) -> None:
     before = filled(tmp_path)
-    after = new_cluster()
-    Journal.open(tmp_path, after)
-    made = after.create("configmaps", {"metadata": {"name": "new"}}, "default")
-    assert int(made["metadata"]["resourceVersion"]) > before.version
-    with pytest.raises(ApiError) as error:
-        after.storage.watcher(before.version)
-    assert error.value.code == 410
+    with restarted(tmp_path) as after:
+        made = after.create("configmaps", {"metadata": {"name": "new"}}, "default")
+        assert int(made["metadata"]["resourceVersion"]) > before.version
+        with pytest.raises(ApiError) as error:
+            after.storage.watcher(before.version)
+        assert error.value.code == 410
 
 
-def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
-    cluster = filled(tmp_path)
-    before = everything(cluster)
-    file = tmp_path / "journal.jsonl"
-    whole = file.read_bytes()
-    cluster.create("configmaps", {"metadata": {"name": "torn"}}, "default")
-    for cut in (1, 20, 80):
-        file.write_bytes(whole + file.read_bytes()[len(whole) : len(whole) + cut] if cut == 1 else whole + b"0" * cut)
-        (tmp_path / "snapshot.json").unlink(missing_ok=True)
-        after = new_cluster()
-        Journal.open(tmp_path, after).close()
-        assert everything(after) == before
-        (tmp_path / "snapshot.json").unlink()
-        file.write_bytes(whole)
+def test_what_was_acknowledged_is_there_though_nobody_closed_anything(tmp_path: Path) -> None:
+    """The files as a killed process leaves them."""
+    cluster = filled(tmp_path / "state")
+    with restarted(tmp_path / "state") as again:
+        again.create("configmaps", {"metadata": {"name": "last"}}, "default")
+        shutil.copytree(tmp_path / "state", tmp_path / "killed")
+    with restarted(tmp_path / "killed") as after:
+        assert after.find("configmaps", "last", "default") is not None
+        assert len(everything(after)["things.example.com"]) == len(everything(cluster)["things.example.com"]) == 1
 
 
-def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     filled(tmp_path)
-    file = tmp_path / "journal.jsonl"
-    lines = file.read_bytes().split(b"\n")
-    lines[3] = lines[3].replace(b"metadata", b"metadatX", 1)
-    file.write_bytes(b"\n".join(lines))
-    with pytest.raises(JournalDamaged, match=r"line 4 of .*journal\.jsonl"):
+    (tmp_path / "objects.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(JournalDamaged, match=r"objects\.sqlite"):
         Journal.open(tmp_path, new_cluster())
-
-
-def test_compaction_in_the_midst_of_writes_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "COMPACT_AFTER_BYTES", 2000)
-    cluster = filled(tmp_path)
-    for number in range(40):
-        cluster.create("configmaps", {"metadata": {"name": f"c{number}"}}, "default")
-    after = new_cluster()
-    Journal.open(tmp_path, after)
-    assert everything(after) == everything(cluster)
-
-
-def test_journal_lines_already_in_the_snapshot_are_skipped(tmp_path: Path) -> None:
-    """The crash between the rename of a snapshot and the truncation of the journal."""
-    cluster = filled(tmp_path)
-    lines = (tmp_path / "journal.jsonl").read_bytes()
-    again = new_cluster()
-    Journal.open(tmp_path, again).close()
-    again.delete("things.example.com", "kept", "default")
-    (tmp_path / "journal.jsonl").write_bytes(lines)
-    after = new_cluster()
-    Journal.open(tmp_path, after)
-    assert everything(after) == everything(cluster)
 
 
 def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     filled(tmp_path)
-    Journal.open(tmp_path, new_cluster())
-    assert {file.stat().st_mode & 0o077 for file in tmp_path.iterdir()} == {0}
+    with restarted(tmp_path):
+        assert {file.stat().st_mode & 0o077 for file in tmp_path.iterdir()} == {0}

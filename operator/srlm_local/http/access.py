@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
-import json
 import secrets
-import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from srlm_local.http.routing import Route
-from srlm_local.store.clock import parse_time, to_seconds
+from srlm_local.store.clock import to_seconds
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError, qualified
 from srlm_local.store.request import ADMIN, User
@@ -25,31 +22,33 @@ DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
 _RBAC = "rbac.authorization.k8s.io"
 
 
+@dataclass(frozen=True)
+class _Issued:
+    """What a token of a ServiceAccount stands for, as long as all `holders` (resource, name, uid) are there."""
+
+    namespace: str
+    account: str
+    expiry: datetime
+    holders: tuple[tuple[str, str, str], ...]
+
+
 class Tokens:
-    """Issues and checks bearer tokens: one for the administrator, signed ones for ServiceAccounts."""
+    """Issues and checks bearer tokens: one for the administrator, others for ServiceAccounts until a restart."""
 
     def __init__(self, cluster: Cluster, admin_token: str | None = None) -> None:
         self._cluster = cluster
-        self._key = secrets.token_bytes(32)
+        self._issued: dict[str, _Issued] = {}
         self.admin = admin_token or secrets.token_urlsafe(32)
 
     def issue(self, account: Object, seconds: int, bound: Object | None = None) -> tuple[str, str]:
         """(token, time of expiry) for a ServiceAccount object."""
-        meta = account["metadata"]
-        expiry = to_seconds(self._cluster.clock.now() + timedelta(seconds=seconds))
-        claims = {
-            "sub": f"system:serviceaccount:{meta['namespace']}:{meta['name']}",
-            "uid": meta["uid"],
-            "exp": expiry,
-            "jti": str(uuid.uuid4()),
-            "bound": bound,
-        }
-        signed = f"{_b64({'alg': 'HS256', 'typ': 'JWT'})}.{_b64(claims)}"
-        return f"{signed}.{self._sign(signed)}", expiry
-
-    def _sign(self, text: str) -> str:
-        digest = hmac.new(self._key, text.encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        meta, token = account["metadata"], secrets.token_urlsafe(32)
+        expiry = self._cluster.clock.now() + timedelta(seconds=seconds)
+        holders = [("serviceaccounts", meta["name"], meta["uid"])]
+        if bound:
+            holders.append(("pods", bound["name"], bound["uid"]))
+        self._issued[token] = _Issued(meta["namespace"], meta["name"], expiry, tuple(holders))
+        return token, to_seconds(expiry)
 
     def authenticate(self, header: str) -> User:
         """The user of an Authorization header. Raises 401 for a token that is not valid."""
@@ -64,26 +63,15 @@ class Tokens:
     def _user(self, token: str) -> User | None:
         if hmac.compare_digest(token.encode(), self.admin.encode()):
             return ADMIN
-        signed, _, signature = token.rpartition(".")
-        if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):
+        issued = self._issued.get(token)
+        if issued is None or issued.expiry < self._cluster.clock.now():
             return None
-        claims = json.loads(base64.urlsafe_b64decode(signed.split(".")[1] + "=="))
-        namespace, name = claims["sub"].split(":")[2:]
-        if parse_time(claims["exp"]) < self._cluster.clock.now():
-            return None
-        holders = [("serviceaccounts", name, claims["uid"])]
-        if bound := claims.get("bound"):
-            holders.append(("pods", bound["name"], bound["uid"]))
-        for resource, holder, uid in holders:
-            found = self._cluster.find(resource, holder, namespace)
+        for resource, name, uid in issued.holders:
+            found = self._cluster.find(resource, name, issued.namespace)
             if found is None or found["metadata"]["uid"] != uid:
                 return None
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-        return User(claims["sub"], groups)
-
-
-def _b64(value: Object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode().rstrip("=")
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{issued.namespace}", "system:authenticated")
+        return User(f"system:serviceaccount:{issued.namespace}:{issued.account}", groups)
 
 
 class Authorizer:

@@ -1,4 +1,4 @@
-"""Bodies that kubectl sends as protobuf whatever the server offers: `kubectl create namespace|configmap|secret`.
+"""Bodies that kubectl and Helm send as protobuf whatever the server offers: `kubectl create secret`, for one.
 
 Only these kinds are read, by the field numbers of Kubernetes' generated.proto, which never change.
 """
@@ -15,8 +15,10 @@ Fields = dict[int, tuple[str, Any]]
 """Number -> (JSON name, what it is): str, map (of strings), bytemap (shown in base64), or the fields of a message."""
 
 _META: Fields = {1: ("name", "str"), 3: ("namespace", "str"), 11: ("labels", "map"), 12: ("annotations", "map")}
+_POLICY = "propagationPolicy"
 _KINDS: dict[str, Fields] = {
     "ConfigMap": {1: ("metadata", _META), 2: ("data", "map"), 3: ("binaryData", "bytemap")},
+    "DeleteOptions": {2: ("preconditions", {1: ("uid", "str"), 2: ("resourceVersion", "str")}), 4: (_POLICY, "str")},
     "Namespace": {1: ("metadata", _META)},
     "Secret": {1: ("metadata", _META), 2: ("data", "bytemap"), 3: ("type", "str"), 4: ("stringData", "map")},
 }

@@ -138,7 +138,7 @@ def _number(text: str) -> float | int:
 async def _delete_options(http: web.Request) -> tuple[DeleteOptions, Request]:
     """From the query and the body."""
     body, query = await _read_body(http), http.query
-    given = (_read_yaml(body) if body.strip() else None) or {}
+    given: Object = decode_protobuf(body) if body.startswith(MAGIC) else (body.strip() and _read_yaml(body)) or {}
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
     orphan = given.get("orphanDependents")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
 from srlm_local.store.clock import parse_time
+from srlm_local.store.values import copy
 
 Object = dict[str, Any]
 FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -104,22 +104,16 @@ def finish_time(pod: Object) -> datetime:
 
 
 def removal_order(candidates: Iterable[Object], job: Object) -> list[Object]:
-    """Which active pods go first: doubled indexes, then unscheduled, pending, not ready, and the youngest."""
+    """Which active pods go first: those of doubled and superfluous indexes, then unscheduled, and the youngest."""
 
-    def rank(pod: Object) -> tuple[bool, bool, bool]:
-        return bool(pod["spec"].get("nodeName")), phase(pod) == "Running", ready(pod)
+    def rank(pod: Object) -> tuple[bool, bool, int]:
+        return bool(pod["spec"].get("nodeName")), phase(pod) == "Running", -int(pod["metadata"]["resourceVersion"])
 
-    youngest_first = sorted(candidates, key=lambda p: (p["metadata"]["creationTimestamp"], serial(p)), reverse=True)
-    ordered = sorted(youngest_first, key=rank)
-    if not is_indexed(job):
-        return ordered
-    kept: dict[int, Object] = {}
-    for pod in reversed(ordered):
-        if valid_index(pod, job):
-            kept.setdefault(index_of(pod), pod)
-    survivors = {pod["metadata"]["uid"] for pod in kept.values()}
-    first = [pod for pod in ordered if pod["metadata"]["uid"] not in survivors]
-    return first + [pod for pod in ordered if pod["metadata"]["uid"] in survivors]
+    ordered = sorted(candidates, key=rank)
+    kept = {index_of(pod): pod["metadata"]["uid"] for pod in ordered if valid_index(pod, job)}
+    if is_indexed(job):  # stable: the order within both groups stays
+        ordered.sort(key=lambda pod: pod["metadata"]["uid"] in kept.values())
+    return ordered
 
 
 def superfluous(candidates: Iterable[Object], job: Object) -> int:
@@ -130,16 +124,12 @@ def superfluous(candidates: Iterable[Object], job: Object) -> int:
     return len(found) - len({index_of(pod) for pod in found if valid_index(pod, job)})
 
 
-def serial(pod: Object) -> int:
-    """Order of writing, where creation times are equal."""
-    return int(pod["metadata"]["resourceVersion"])
-
-
 def make_pod(job: Object, index: int | None, replaced: tuple[int, int] | None) -> Object:
     """A new pod of the Job; `replaced` are (failures, ignored failures) of its index so far."""
-    template = deepcopy(job["spec"]["template"])
+    template = copy(job["spec"]["template"])
     metadata = template.setdefault("metadata", {})
     name = job["metadata"]["name"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
     pod: Object = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -149,16 +139,7 @@ def make_pod(job: Object, index: int | None, replaced: tuple[int, int] | None) -
             "labels": metadata.get("labels") or {},
             "annotations": metadata.get("annotations") or {},
             "finalizers": [*(metadata.get("finalizers") or []), FINALIZER],
-            "ownerReferences": [
-                {
-                    "apiVersion": "batch/v1",
-                    "kind": "Job",
-                    "name": name,
-                    "uid": job["metadata"]["uid"],
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
         },
         "spec": template["spec"],
     }

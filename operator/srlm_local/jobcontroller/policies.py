@@ -1,4 +1,4 @@
-"""What ends a Job: failure policy, success policy, limits and deadline. Pure.
+"""What ends a Job: failure policy, limits and deadline. Pure.
 
 Each returns a condition without its times, or None. Interim conditions (SuccessCriteriaMet,
 FailureTarget) come first; `final` turns them into Complete or Failed once no pod is left terminating.
@@ -9,8 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from srlm_local.jobcontroller import indexes
-from srlm_local.jobcontroller.pods import failed, failure_count, phase
+from srlm_local.jobcontroller.pods import failed, failure_count
 from srlm_local.store.clock import parse_time
 
 Object = dict[str, Any]
@@ -100,23 +99,11 @@ def failure(job: Object, pods: list[Object], failures: int, now: datetime) -> Ob
             if match.action == "FailJob":
                 return condition("FailureTarget", "PodFailurePolicy", match.message)
     limit = job["spec"]["backoffLimit"]
-    if failures > limit or _restarts_exceed(job, pods, limit):
+    if failures > limit:
         return condition("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if (left := deadline_in(job, now)) is not None and left <= 0:
         return condition("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
     return None
-
-
-def _restarts_exceed(job: Object, pods: list[Object], limit: int) -> bool:
-    if job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
-        return False
-    restarts = 0
-    for pod in pods:
-        if phase(pod) in ("Running", "Pending"):
-            status = pod.get("status") or {}
-            entries = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-            restarts += sum(entry.get("restartCount", 0) for entry in entries)
-    return restarts > 0 if limit == 0 else restarts >= limit
 
 
 def deadline_in(job: Object, now: datetime) -> float | None:
@@ -145,20 +132,4 @@ def index_failure(job: Object, failed_indexes: set[int], succeeded: set[int]) ->
         return condition("FailureTarget", "MaxFailedIndexesExceeded", message)
     if failed_indexes and len(failed_indexes) + len(succeeded) >= job["spec"]["completions"]:
         return condition("FailureTarget", "FailedIndexes", "Job has failed indexes")
-    return None
-
-
-def success(job: Object, succeeded: set[int]) -> Object | None:
-    """SuccessCriteriaMet when a rule of successPolicy holds."""
-    if not succeeded:
-        return None
-    for number, rule in enumerate((job["spec"].get("successPolicy") or {}).get("rules") or []):
-        counted = succeeded
-        needed = rule.get("succeededCount")
-        if rule.get("succeededIndexes") is not None:
-            wanted = indexes.parse(rule["succeededIndexes"], job["spec"]["completions"])
-            counted = succeeded & wanted
-            needed = len(wanted) if needed is None else needed
-        if needed is not None and len(counted) >= needed:
-            return condition("SuccessCriteriaMet", "SuccessPolicy", f"Matched rules at index {number}")
     return None

@@ -79,24 +79,17 @@ class JobStatus:
         """Changes a condition, or adds it; False if it has that value already."""
         if self.has_condition(kind, value):
             return False
-        stamped = self._stamped({"type": kind, "status": value, "reason": reason, "message": message})
-        if not self.has_condition(kind):
-            self.fields["conditions"] = [*(self.fields.get("conditions") or []), stamped]
+        times = {"lastProbeTime": self._now, "lastTransitionTime": self._now}
+        made = {"type": kind, "status": value, **times, "reason": reason, "message": message}
+        have = self.fields.get("conditions") or []
+        if self.has_condition(kind):
+            self.fields["conditions"] = [made if c["type"] == kind else c for c in have]
         else:
-            self.fields["conditions"] = [stamped if c["type"] == kind else c for c in self.fields["conditions"]]
+            self.fields["conditions"] = [*have, made]
         return True
 
-    def finish(self, condition: Object) -> None:
-        """Adds the final condition."""
-        self.add_condition(condition)
+    def add(self, condition: Object) -> bool:
+        """Adds a condition; False if it holds already. A Job that completes gets its completion time."""
         if condition["type"] == "Complete":
             self.fields["completionTime"] = self._now
-
-    def add_condition(self, condition: Object) -> None:
-        """Adds a condition that was not there."""
-        self.fields["conditions"] = [*(self.fields.get("conditions") or []), self._stamped(condition)]
-
-    def _stamped(self, condition: Object) -> Object:
-        head = {"type": condition["type"], "status": condition["status"]}
-        tail = {"reason": condition["reason"], "message": condition["message"]}
-        return {**head, "lastProbeTime": self._now, "lastTransitionTime": self._now, **tail}
+        return self.set_condition(condition["type"], condition["status"], condition["reason"], condition["message"])

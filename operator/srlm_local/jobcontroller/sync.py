@@ -7,7 +7,6 @@ killed in between counts nothing twice and forgets nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from srlm_local.jobcontroller import indexes, policies
@@ -24,35 +23,32 @@ RETRY_SECONDS = 5.0
 MAX_PODS_PER_PASS = 500
 
 
-@dataclass
 class Pass:
-    """What is known during the pass; `status` is the one to be written."""
+    """One pass over a Job and its pods."""
 
-    cluster: Cluster
-    job: Object
-    pods: list[Object]
-    backoff: Backoff
-    status: JobStatus = field(init=False)
-    active: list[Object] = field(init=False)
-    again: float | None = None
-    """Seconds after which to look again."""
-
-    def __post_init__(self) -> None:
-        self.now = self.cluster.clock.now()
-        self.status = JobStatus(self.job, self.now)
-        self.active = [pod for pod in self.pods if p.active(pod)]
+    def __init__(self, cluster: Cluster, job: Object, pods: list[Object], backoff: Backoff) -> None:
+        self.cluster = cluster
+        self.job = job
+        self.pods = pods
+        self.backoff = backoff
+        self.now = cluster.clock.now()
+        self.again: float | None = None
+        """Seconds after which to look again."""
+        self.indexed = p.is_indexed(job)
+        self.status = JobStatus(job, self.now)
+        """The one to be written."""
+        self.active = [pod for pod in pods if p.active(pod)]
         self.active_count = len(self.active)
         self.ready = sum(p.ready(pod) for pod in self.active)
-        self.terminating = sum(p.terminating(pod) for pod in self.pods)
-        self.indexed = p.is_indexed(self.job)
-        completions = self.job["spec"].get("completions") or 0
+        self.terminating = sum(p.terminating(pod) for pod in pods)
+        completions = job["spec"].get("completions") or 0
         self.counted_indexes = indexes.parse(self.status.fields.get("completedIndexes"), completions)
-        self.succeeded_indexes: set[int] = set(self.counted_indexes)
+        self.succeeded_indexes = set(self.counted_indexes)
+        self.succeeded = 0
+        """Completions so far, those not yet counted in the status included."""
         self.failed_indexes: set[int] | None = None
         self.delayed: dict[int, Object] = {}
         """With backoffLimitPerIndex: the failed pod to be replaced, by index; counted only after that."""
-
-    # ---- the pass
 
     def run(self) -> Backoff:
         """Does everything; returns the back-off to go on with. `again` says when to look again."""
@@ -65,19 +61,16 @@ class Pass:
         uncounted = len(self.status.uncounted["succeeded"])
         self.succeeded = self.status.number("succeeded") + len(succeeded) + uncounted
         end = self._end(failed)
-        manage_error: ApiError | None = None
         if end is not None:
             self._delete(self.active, forget=False)
         else:
-            manage_error = self._manage()
+            if not self._manage():
+                self._again_in(RETRY_SECONDS)
             end = self._after_manage()
         self.status.set_number("active", self.active_count)
         fields["ready"] = self.ready
         fields["terminating"] = self.terminating
-        changed = any(fields.get(key) != value for key, value in before.items())
-        self._track(end, changed)
-        if manage_error is not None:
-            self._again_in(RETRY_SECONDS)
+        self._track(end, any(fields.get(key) != value for key, value in before.items()))
         return self.backoff
 
     def _again_in(self, seconds: float) -> None:
@@ -107,8 +100,6 @@ class Pass:
             self._indexes()
             if end is None and self.failed_indexes is not None:
                 end = policies.index_failure(self.job, self.failed_indexes, self.succeeded_indexes)
-            if end is None:
-                end = policies.success(self.job, self.succeeded_indexes)
         return end
 
     def _indexes(self) -> None:
@@ -145,12 +136,12 @@ class Pass:
 
     # ---- pods
 
-    def _manage(self) -> ApiError | None:
-        """Creates or deletes pods, never both in one pass."""
+    def _manage(self) -> bool:
+        """Creates or deletes pods, never both in one pass; False if one was refused."""
         spec = self.job["spec"]
         if spec.get("suspend"):
             self._delete(self.active, forget=True)
-            return None
+            return True
         parallelism = spec["parallelism"]
         if spec.get("completions") is None:
             wanted = self.active_count if self.succeeded else parallelism
@@ -159,11 +150,11 @@ class Pass:
         surplus = max(self.active_count - wanted, p.superfluous(self.active, self.job), 0)
         if surplus:
             self._delete(p.removal_order(self.active, self.job)[:surplus], forget=True)
-            return None
+            return True
         stopping = self.terminating if p.only_failed_replaced(self.job) else 0
         missing = min(wanted - stopping - self.active_count, MAX_PODS_PER_PASS)
         if missing <= 0:
-            return None
+            return True
         wait = 0.0 if p.per_index(self.job) else self.backoff.wait(self.now)
         chosen: list[int | None] = [None] * missing
         if self.indexed and not wait:
@@ -172,7 +163,7 @@ class Pass:
             # Seen in recordings: while it waits, the status shows no active pods at all.
             self._again_in(wait)
             self.active_count = 0
-            return None
+            return True
         return self._create(chosen)
 
     def _next_indexes(self, count: int) -> tuple[list[int | None], float]:
@@ -197,7 +188,7 @@ class Pass:
             return counted, ignored + 1
         return counted + 1, ignored
 
-    def _create(self, chosen: list[int | None]) -> ApiError | None:
+    def _create(self, chosen: list[int | None]) -> bool:
         namespace = self.job["metadata"]["namespace"]
         for index in chosen:
             replaced = None
@@ -209,10 +200,10 @@ class Pass:
                 causes = [cause.get("reason") for cause in (error.details or {}).get("causes") or []]
                 if "NamespaceTerminating" not in causes:
                     self._event("Warning", "FailedCreate", f"Error creating: {error.message}")
-                return error
+                return False
             self.active_count += 1
             self._event("Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return None
+        return True
 
     def _delete(self, doomed: list[Object], *, forget: bool) -> None:
         """Deletes active pods; with `forget` they lose their finalizer first and so are never counted."""
@@ -253,9 +244,7 @@ class Pass:
             changed |= self.status.set_indexes(self.succeeded_indexes, self.failed_indexes)
         final = None
         if end is not None:
-            if not self.status.has_condition(end["type"], "True"):
-                self.status.add_condition(end)
-                changed = True
+            changed |= self.status.add(end)
             final = policies.final(end)
         if changed:
             self._write()
@@ -265,7 +254,7 @@ class Pass:
             tracked.discard(pod["metadata"]["uid"])
         changed |= self.status.count_gone(tracked)
         if final is not None and not any(self.status.uncounted.values()) and not self.terminating:
-            self.status.finish(final)
+            self.status.add(final)
             self._write()
             if final["type"] == "Complete":
                 self._event("Normal", "Completed", "Job completed")

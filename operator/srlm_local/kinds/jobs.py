@@ -10,7 +10,7 @@ from typing import Any
 from srlm_contract.schema import FieldError
 from srlm_local.kinds.pod_spec import containers, default_pod_spec, validate_pod_spec
 from srlm_local.store import names
-from srlm_local.store.errors import duplicate, required, unsupported, wrong
+from srlm_local.store.errors import barred, duplicate, required, unsupported, wrong
 from srlm_local.store.metadata import validate_annotations, validate_labels
 from srlm_local.store.resources import Rules, View
 from srlm_local.store.selectors import matches_labels
@@ -25,7 +25,7 @@ _COUNTS = (
     "backoffLimitPerIndex", "maxFailedIndexes",
 )  # fmt: skip
 _FIXED = (
-    "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy",
+    "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy",
     "manualSelector",
 )  # fmt: skip
 _ACTIONS = ["Count", "FailIndex", "FailJob", "Ignore"]
@@ -129,7 +129,9 @@ def _spec(spec: Object) -> list[FieldError]:
     allowed = ["Failed"] if spec.get("podFailurePolicy") else ["Failed", "TerminatingOrFailed"]
     if spec["podReplacementPolicy"] not in allowed:
         found.append(unsupported("spec.podReplacementPolicy", spec["podReplacementPolicy"], allowed))
-    return found + _success_policy(spec)
+    if spec.get("successPolicy"):
+        found.append(barred("spec.successPolicy", "it is not supported by the one-machine cluster"))
+    return found
 
 
 def _indexes(spec: Object) -> list[FieldError]:
@@ -193,21 +195,6 @@ def _exit_codes(codes: Object, path: str, known: set[Any]) -> list[FieldError]:
     if values != sorted(values):
         found.append(wrong(f"{path}.values", values, "must be ordered"))
     return found
-
-
-def _success_policy(spec: Object) -> list[FieldError]:
-    policy, path = spec.get("successPolicy"), "spec.successPolicy"
-    if policy is None:
-        return []
-    if spec["completionMode"] != "Indexed":
-        return [wrong(path, policy, "requires indexed completion mode")]
-    if not policy.get("rules"):
-        return [required(f"{path}.rules", "at least one rules must be specified when the successPolicy is specified")]
-    return [
-        required(f"{path}.rules[{i}]", "at least one of succeededCount or succeededIndexes must be specified")
-        for i, rule in enumerate(policy["rules"])
-        if rule.get("succeededCount") is None and rule.get("succeededIndexes") is None
-    ]
 
 
 def _changes(new: Object, old: Object) -> list[FieldError]:

@@ -38,7 +38,7 @@ def check_decoded(rt: ResourceType, obj: Any) -> list[str]:
     unknown = [f"metadata.{key}" for key in meta if key not in _KNOWN]
     for key, value in list(meta.items()):
         items = value.values() if isinstance(value, dict) else ()
-        if key not in _KNOWN or value in (None, {}, []):
+        if key not in _KNOWN or value in (None, {}, [], ""):
             del meta[key]
         elif not isinstance(value, _KNOWN[key]) or not all(isinstance(item, str) for item in items):
             raise bad_request(f'{rt.kind} in version "{rt.version}" cannot be handled: metadata.{key} has a wrong type')

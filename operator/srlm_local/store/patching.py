@@ -32,82 +32,49 @@ def json_patch(target: Value, operations: list[dict[str, Value]]) -> Value:
     for operation in operations:
         try:
             _apply(root, operation)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise PatchFailed(f"operation {operation} does not apply: {error}") from error
     return root[""]
 
 
-def _apply(root: dict[str, Value], operation: dict[str, Value]) -> None:
-    op, path = operation["op"], operation["path"]
+def _apply(root: Value, operation: dict[str, Value]) -> None:
+    op, value = operation["op"], copy(operation.get("value"))
     if op in ("move", "copy"):
-        value = copy(_read(root, operation["from"]))
+        parent, key = _place(root, operation["from"])
+        value = copy(parent[key])
         if op == "move":
-            _remove(root, operation["from"])
-        _add(root, path, value)
-    elif op == "add":
-        _add(root, path, copy(operation["value"]))
-    elif op == "remove":
-        _remove(root, path)
+            del parent[key]
+    parent, key = _place(root, operation["path"], adding=op in ("add", "move", "copy"))
+    there = parent[key] if op in ("remove", "replace", "test") else None  # it must be
+    if op == "remove":
+        del parent[key]
     elif op == "replace":
-        _read(root, path)
-        _remove(root, path)
-        _add(root, path, copy(operation["value"]))
-    elif op == "test":
-        if _read(root, path, missing=None) != operation.get("value"):
-            raise ValueError(f"testing value {path} failed")
-    else:
-        raise ValueError(f"unexpected kind: {op}")
-
-
-_RAISE = object()
-
-
-def _tokens(path: str) -> list[str]:
-    if path and not path.startswith("/"):
-        raise ValueError(f"{path!r} is not a JSON pointer")
-    return [token.replace("~1", "/").replace("~0", "~") for token in path.split("/")]
-
-
-def _read(root: Value, path: str, missing: Value = _RAISE) -> Value:
-    node = root
-    for token in _tokens(path):
-        try:
-            node = node[_index(token, len(node) - 1)] if isinstance(node, list) else node[token]
-        except (KeyError, IndexError):
-            if missing is _RAISE:
-                raise
-            return missing
-    return node
-
-
-def _index(token: str, last: int) -> int:
-    index = int(token)
-    if not 0 <= index <= last or token != str(index):
-        raise IndexError(f"index {token} is out of range")
-    return index
-
-
-def _parent(root: Value, path: str) -> tuple[Value, str]:
-    head, _, _ = path.rpartition("/")
-    return (_read(root, head) if path else root), _tokens(path)[-1]
-
-
-def _add(root: Value, path: str, value: Value) -> None:
-    parent, key = _parent(root, path)
-    if isinstance(parent, list):
-        parent.insert(len(parent) if key == "-" else _index(key, len(parent)), value)
-    elif isinstance(parent, dict):
         parent[key] = value
+    elif op == "test":
+        if there != value:
+            raise ValueError("the value is another one")
+    elif op not in ("add", "move", "copy"):
+        raise ValueError("there is no such operation")
+    elif isinstance(parent, list):
+        parent.insert(key, value)
     else:
-        raise TypeError(f"{path} has no parent")
+        parent[key] = value
 
 
-def _remove(root: Value, path: str) -> None:
-    parent, token = _parent(root, path)
-    if isinstance(parent, list):
-        del parent[_index(token, len(parent) - 1)]
-    else:
-        del parent[token]
+def _place(root: Value, pointer: str, *, adding: bool = False) -> tuple[Value, Value]:
+    """(the object or list, the key or index in it) that a JSON pointer names."""
+    node, *tokens = root, *(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/"))
+    for depth, token in enumerate(tokens):
+        last = depth == len(tokens) - 1
+        key: Value = token
+        if isinstance(node, list):
+            key = len(node) if token == "-" and last and adding else int(token)  # noqa: S105 - a place in a list
+            if (token not in ("-", str(key))) or not 0 <= key < len(node) + (last and adding):
+                raise IndexError(f"index {token} is out of range")
+        if last:
+            return node, key
+        node = node[key]
+    raise ValueError("an empty pointer")
 
 
 #: Merge keys of the lists of built-in types, by the name of the field; a field not listed is replaced as a whole.
