@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from srlm_local.machine import MachineError, up
+from srlm_local.machine import BUCKET, MachineError, up
 from srlm_local.provision import SECRET
 
 DEFAULT_FOLDER = Path(".srlm")
@@ -21,14 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = commands.add_parser(
         "up",
         help="start the one-machine cluster and print its kubeconfig",
-        description="Starts a Kubernetes API server, a Job controller, a pod runner, an S3 server and the"
-        " operator on this machine, without containers, until Ctrl-C. State stays in the folder.",
+        description="Starts a Kubernetes API server, a Job controller, a pod runner, SeaweedFS as its S3"
+        " server and the operator on this machine, without containers, until Ctrl-C. State stays in the folder.",
     )
     start.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="keeps the state (default: %(default)s)")
     start.add_argument("--no-operator", action="store_true", help="for development: run `srlm operator` yourself")
     start.add_argument("--port", type=int, help="port of the API server (default: as last time, or a free one)")
     start.add_argument("--s3-port", type=int, help="port of the S3 server (default: as last time, or a free one)")
+    add_store_arguments(start)
     start.add_argument("--cores", type=int, help="CPU slots for pods (default: the cores of this machine)")
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that name a store to use in place of SeaweedFS."""
+    parser.add_argument(
+        "--s3-endpoint",
+        metavar="URL",
+        help="use the S3 store at this URL and start none, with the keys of AWS_ACCESS_KEY_ID and"
+        " AWS_SECRET_ACCESS_KEY (default: as last time)",
+    )
+    parser.add_argument("--s3-bucket", help=f"its bucket (default: as last time, or {BUCKET})")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -47,7 +59,13 @@ async def _up(args: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with up(
-        args.folder, operator=not args.no_operator, port=args.port, s3_port=args.s3_port, cores=args.cores
+        args.folder,
+        operator=not args.no_operator,
+        port=args.port,
+        s3_port=args.s3_port,
+        s3_endpoint=args.s3_endpoint,
+        s3_bucket=args.s3_bucket,
+        cores=args.cores,
     ) as machine:
         _say(f"API server   {machine.server.url}")
         storage = machine.storage

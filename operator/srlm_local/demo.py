@@ -28,6 +28,7 @@ import srlm_contract
 from srlm_contract.layout import report_key
 from srlm_contract.spec_storage import Storage
 from srlm_contract.status import RunStatus
+from srlm_local.cli import add_store_arguments
 from srlm_local.demo_screen import Screen
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.podrunner.logs import log_path
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(seed) if seed else None,
         help="your seed data instead of the demo's own; short answers are taken (default: $SEED_DATA)",
     )
+    add_store_arguments(parser)
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished run in the folder")
 
 
@@ -151,8 +153,8 @@ async def _demo(args: argparse.Namespace, run: dict[str, Any], console: Console)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     started = time.monotonic()
-    async with up(args.folder) as machine:
-        run["spec"]["storage"] = {**machine.storage, "uri": machine.storage["uri"] + "/demo"}
+    async with up(args.folder, s3_endpoint=args.s3_endpoint, s3_bucket=args.s3_bucket) as machine:
+        run["spec"]["storage"] = _storage(machine)
         _apply(machine, run, console)
         _say_what_is_normal(machine, console)
         ended = await _watch(machine, run["spec"]["iterations"], console, stop)
@@ -177,6 +179,14 @@ def _make_room(folder: Path, fresh: bool) -> None:
         shutil.rmtree(folder)
 
 
+def _storage(machine: Machine) -> dict[str, Any]:
+    """The demo's part of the bucket, which in a store of somebody's may have those of other clusters."""
+    prefix = "demo"
+    if machine.settings.s3_endpoint:
+        prefix += f"-{machine.cluster.get('namespaces', 'kube-system')['metadata']['uid'][:8]}"
+    return {**machine.storage, "uri": f"{machine.storage['uri']}/{prefix}"}
+
+
 def _apply(machine: Machine, run: dict[str, Any], console: Console) -> None:
     old = machine.cluster.find(RUNS, NAME, NAMESPACE)
     if old is None:
@@ -187,6 +197,12 @@ def _apply(machine: Machine, run: dict[str, Any], console: Console) -> None:
         raise DemoError(
             f"an unfinished demo with other seed data ({old['spec']['seedData']['uri']}) is in {machine.folder}: "
             "run `make demo` with the same SEED_DATA, or `srlm demo --fresh` to forget it"
+        )
+    there, here = ([spec["storage"][key] for key in ("endpointUrl", "uri")] for spec in (old["spec"], run["spec"]))
+    if there != here:
+        raise DemoError(
+            f"an unfinished demo in {machine.folder} keeps its objects at {' '.join(there)}, not {' '.join(here)}: "
+            "use that store, or `srlm demo --fresh` to forget it"
         )
     console.print("Going on with the unfinished run default/demo.")
 
@@ -256,12 +272,8 @@ async def _page(machine: Machine, run: dict[str, Any], console: Console, stop: a
     if stage is None or stage.state != "Succeeded":
         console.print(f"[red]There is no report:[/] {report.message or 'its Job was not finished'}", highlight=False)
         return None
-    keys = {
-        "AWS_ACCESS_KEY_ID": machine.settings.access_key,
-        "AWS_SECRET_ACCESS_KEY": machine.settings.secret_key,
-    }
     storage = Storage.parse(run["spec"]["storage"])
-    return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), keys)
+    return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), machine.store.credentials)
 
 
 def _tell(
@@ -284,7 +296,10 @@ def _tell(
     for model in status.models:
         console.print(f"{model.name}  {model.uri}  {model.content_digest[:19]}", highlight=False, soft_wrap=True)
     console.print(
-        f"\nThe objects lie in {folder}/s3; every folder in them has a manifest.json with digests and inputs."
+        f"\nThe objects are below {spec['storage']['uri']}, for any S3 client with the Secret's keys; every folder has "
+        "a manifest.json with digests and inputs.",
+        highlight=False,
+        soft_wrap=True,
     )
     console.print(f"Look around:  srlm local up --folder {folder}      (Ctrl-C ends it)")
     console.print(f"              export KUBECONFIG={folder}/kubeconfig")

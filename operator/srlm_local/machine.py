@@ -1,4 +1,4 @@
-"""The one-machine cluster, put together: API server, controllers, pod runner, S3 server, operator.
+"""The one-machine cluster, put together: API server, controllers, pod runner, object store, operator.
 
     async with up(Path(".srlm")) as machine:
         machine.kubeconfig, machine.storage, machine.cluster
@@ -12,7 +12,7 @@ Everything it knows lies in the folder; started again on the same folder it goes
     storage.json        `spec.storage` for runs in namespace default
     state/              journal of the API server's objects
     node/               folders and logs of pods, persistent volume claims
-    s3/                 objects of the S3 server
+    s3/                 what SeaweedFS keeps: accounts.json, data/
     logs/               operator.log, s3.log
 """
 
@@ -23,30 +23,29 @@ import fcntl
 import json
 import os
 import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from srlm_local import pause, provision
+from srlm_contract.errors import ContractError
+from srlm_local import pause, provision, s3
 from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.podrunner.runner import PodRunner
-from srlm_local.ports import free_port
+from srlm_local.ports import free_port, is_free
 from srlm_local.processes import kill_marked
 from srlm_local.programs import Program, python
-from srlm_local.s3.auth import Account, save_accounts
+from srlm_local.s3 import Account, ObjectStore, SeaweedFS, StoreError
 from srlm_local.store.clock import Clock, SystemClock
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.journal import Journal, JournalDamaged
 
 BUCKET = "self-rewarding"
 TOKEN_SECONDS = 10 * 365 * 24 * 3600
-S3_START_SECONDS = 30.0
 
 
 class MachineError(Exception):
@@ -55,13 +54,16 @@ class MachineError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What stays the same over restarts of a folder: runs name the S3 port in their spec."""
+    """What stays the same over restarts of a folder: runs name their store in their spec."""
 
     port: int
     s3_port: int
     admin_token: str
     access_key: str
     secret_key: str
+    s3_endpoint: str = ""
+    """Of the store that somebody named; empty for SeaweedFS."""
+    s3_bucket: str = BUCKET
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Machine:
     settings: Settings
     cluster: Cluster
     server: ApiServer
-    s3: Program
+    store: ObjectStore
     operator: Program | None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -84,13 +86,7 @@ class Machine:
     @property
     def storage(self) -> dict[str, Any]:
         """`spec.storage` for runs in namespace default; add a prefix to `uri` to keep runs apart."""
-        return {
-            "uri": f"s3://{BUCKET}",
-            "endpointUrl": f"http://127.0.0.1:{self.settings.s3_port}",
-            "region": "us-east-1",
-            "addressingStyle": "Path",
-            "credentialsSecretRef": {"name": provision.SECRET},
-        }
+        return self.store.spec(provision.SECRET)
 
     async def wait(self) -> None:
         """Returns never, but raises what made a part of the cluster fail."""
@@ -108,13 +104,16 @@ async def up(
     restart_operator: bool = True,
     port: int | None = None,
     s3_port: int | None = None,
+    s3_endpoint: str | None = None,
+    s3_bucket: str | None = None,
     cores: int | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Machine]:
     """Starts the cluster of `folder`; when the context ends, no process of it is left.
 
-    port, s3_port: None keeps those of the last start, or takes free ones. cores: CPU slots for pods.
-    Raises MachineError when another instance has the folder or a port is taken.
+    port, s3_port: None keeps those of the last start, or takes free ones. s3_endpoint, s3_bucket: a store to use in
+    place of SeaweedFS, with the keys of the environment; None keeps that of the last start. cores: CPU slots for pods.
+    Raises MachineError when another instance has the folder, a port is taken or the store takes no objects.
     """
     folder = _made(folder)
     async with AsyncExitStack() as stack:
@@ -122,7 +121,7 @@ async def up(
         owner = f"{folder}:"
         kill_marked(owner)
         stack.callback(kill_marked, owner)
-        settings = _settings(folder, port, s3_port)
+        settings = _settings(folder, port, s3_port, s3_endpoint, s3_bucket)
         machine = await _assemble(folder, settings, clock or SystemClock(), cores, stack)
         if operator:
             await _start_operator(machine, restart_operator, stack)
@@ -133,7 +132,8 @@ async def _assemble(
     folder: Path, settings: Settings, clock: Clock, cores: int | None, stack: AsyncExitStack
 ) -> Machine:
     (folder / "logs").mkdir(exist_ok=True)
-    s3 = await _start_s3(folder, settings, stack)
+    store = await _start_store(folder, settings, stack)
+    _remember(folder, settings)
     cluster = new_cluster(clock=clock)
     try:
         journal = Journal.open(folder / "state", cluster)
@@ -149,8 +149,8 @@ async def _assemble(
         raise _taken("the API server", settings.port, "--port", error) from error
     stack.push_async_callback(server.stop)
     bootstrap.prepare(cluster, server.authority)
-    provision.install(cluster, (settings.access_key, settings.secret_key))
-    machine = Machine(folder, settings, cluster, server, s3, None)
+    provision.install(cluster, store.credentials)
+    machine = Machine(folder, settings, cluster, server, store, None)
     machine.tasks = [
         *bootstrap.start(cluster, server.authority),
         asyncio.create_task(JobController(cluster).run(), name="Job controller"),
@@ -173,22 +173,35 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _start_s3(folder: Path, settings: Settings, stack: AsyncExitStack) -> Program:
-    accounts = folder / "s3-accounts.json"
-    save_accounts(accounts, {settings.access_key: Account(settings.secret_key)})
-    arguments = ["--root", str(folder / "s3"), "--accounts", str(accounts), "--bucket", BUCKET]
-    argv = python("-m", "srlm_local.s3", "--port", str(settings.s3_port), *arguments)
-    s3 = Program("s3", argv, folder / "logs", f"{folder}:s3")
-    if _answers(settings.s3_port):
-        raise _taken("the S3 server", settings.s3_port, "--s3-port")
-    await s3.start()
-    stack.push_async_callback(s3.stop)
-    deadline = asyncio.get_running_loop().time() + S3_START_SECONDS
-    while not _answers(settings.s3_port):
-        if asyncio.get_running_loop().time() > deadline:
-            raise MachineError(f"the S3 server did not start within {S3_START_SECONDS:.0f} s; see {s3.log}")
-        await asyncio.sleep(0.05)
-    return s3
+async def _start_store(folder: Path, settings: Settings, stack: AsyncExitStack) -> ObjectStore:
+    """SeaweedFS, started, or the store that somebody named; either takes objects now."""
+    try:
+        if settings.s3_endpoint:
+            store = s3.named(settings.s3_endpoint, settings.s3_bucket)
+            await asyncio.to_thread(s3.write_once, store.open(attempts=2))
+            return store
+        if not is_free(settings.s3_port):
+            raise _taken("the S3 server", settings.s3_port, "--s3-port")
+        account = Account(settings.access_key, settings.secret_key)
+        server = SeaweedFS(folder / "s3", settings.s3_port, BUCKET, (account,))
+        program = Program(
+            "s3",
+            server.command(),
+            folder / "logs",
+            f"{folder}:s3",
+            server.environ,
+            alone=True,
+            cwd=server.folder,
+            stop_seconds=s3.STOP_SECONDS,
+        )
+        await program.start()
+        stack.push_async_callback(program.stop)
+        await asyncio.to_thread(s3.wait_until_writable, server.store, lambda: program.ended is None)
+    except StoreError as error:
+        raise MachineError(str(error)) from error
+    except ContractError as error:
+        raise MachineError(f"the store of --s3-endpoint {settings.s3_endpoint}: {error}") from error
+    return server.store
 
 
 async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack) -> None:
@@ -201,7 +214,7 @@ async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack
     env = {
         "KUBECONFIG": str(kubeconfig),
         # Runs may leave storage out, in namespaces that have the Secret: `default` has it.
-        "SRLM_STORAGE_URI": f"s3://{BUCKET}/{{namespace}}",
+        "SRLM_STORAGE_URI": f"{machine.storage['uri']}/{{namespace}}",
         "SRLM_STORAGE_ENDPOINT_URL": machine.storage["endpointUrl"],
         "SRLM_STORAGE_ADDRESSING_STYLE": machine.storage["addressingStyle"],
         "SRLM_STORAGE_CREDENTIALS_SECRET": provision.SECRET,
@@ -239,26 +252,33 @@ def _lock(folder: Path) -> TextIO:
     return file
 
 
-def _settings(folder: Path, port: int | None, s3_port: int | None) -> Settings:
+def _settings(
+    folder: Path, port: int | None, s3_port: int | None, s3_endpoint: str | None, s3_bucket: str | None
+) -> Settings:
+    """What is asked for, else what the folder remembers, else new."""
+    if s3_endpoint and s3_port:
+        raise MachineError("--s3-port is the port of a store that is started, --s3-endpoint names another: give one")
     path = folder / "settings.json"
-    known: dict[str, Any] = {}
-    if path.exists():
-        known = json.loads(path.read_text())
-    settings = Settings(
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if not s3_endpoint and not s3_port:
+        s3_endpoint = known.get("s3_endpoint", "")
+    if s3_bucket and not s3_endpoint:
+        raise MachineError("--s3-bucket is a bucket of the store that --s3-endpoint names: give both")
+    return Settings(
         port=port or known.get("port") or free_port(),
         s3_port=s3_port or known.get("s3_port") or free_port(),
         admin_token=known.get("admin_token") or secrets.token_urlsafe(32),
         access_key=known.get("access_key") or f"LOCAL{secrets.token_hex(8).upper()}",
         secret_key=known.get("secret_key") or secrets.token_urlsafe(30),
+        s3_endpoint=s3_endpoint or "",
+        s3_bucket=s3_bucket or (known.get("s3_bucket") if s3_endpoint else None) or BUCKET,
     )
-    path.touch(mode=0o600, exist_ok=True)
+
+
+def _remember(folder: Path, settings: Settings) -> None:
+    path = folder / "settings.json"
+    path.touch(mode=0o600)
     path.write_text(json.dumps(settings.__dict__, indent=1) + "\n")
-    return settings
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _taken(what: str, port: int, option: str, error: OSError | None = None) -> MachineError:

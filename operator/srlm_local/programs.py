@@ -1,4 +1,4 @@
-"""The programs of the one-machine cluster that are processes of their own: S3 server and operator.
+"""The programs of the one-machine cluster that are processes of their own: SeaweedFS and operator.
 
 They run under the pod runner's supervisor, so they end with the cluster, however it ends.
 """
@@ -32,13 +32,21 @@ class Program:
     folder: Path
     owner: str
     env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the environment of this process."""
     restart: bool = True
     min_backoff: float = MIN_BACKOFF_SECONDS
+    alone: bool = False
+    """`env` is the whole environment."""
+    cwd: Path | None = None
+    """None: that of this process."""
+    stop_seconds: float = STOP_SECONDS
 
     def __post_init__(self) -> None:
         self._running: RunningContainer | None = None
         self._task: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
+        self.ended: Outcome | None = None
+        """How it ended last; None as long as it never has."""
 
     @property
     def log(self) -> Path:
@@ -58,13 +66,13 @@ class Program:
         started.cancel()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when it takes longer than ten seconds; no process is left after this."""
+        """SIGTERM, and SIGKILL when it takes longer than `stop_seconds`; no process is left after this."""
         if self._task is None:
             return
         self.restart = False
         if self._running is not None:
             self._running.terminate()
-        done, _ = await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        done, _ = await asyncio.wait({self._task}, timeout=self.stop_seconds)
         if not done:
             if self._running is not None:
                 self._running.kill()
@@ -76,7 +84,7 @@ class Program:
         backoff = self.min_backoff
         while True:
             begun = asyncio.get_running_loop().time()
-            outcome = await self._once()
+            self.ended = outcome = await self._once()
             if not self.restart:
                 return
             if asyncio.get_running_loop().time() - begun > MAX_BACKOFF_SECONDS:
@@ -89,11 +97,13 @@ class Program:
                 return
 
     async def _once(self) -> Outcome:
-        env = {**os.environ, **self.env, OWNER_VARIABLE: self.owner, "PYTHONUNBUFFERED": "1"}
+        inherited = {} if self.alone else os.environ
+        env = {**inherited, **self.env, OWNER_VARIABLE: self.owner, "PYTHONUNBUFFERED": "1"}
         result = self.folder / f"{self.name}.json"
         with contextlib.suppress(FileNotFoundError):
             result.unlink()
-        self._running = await RunningContainer.start(Launch(self.argv, env, Path.cwd(), self.log, result, self.owner))
+        launch = Launch(self.argv, env, self.cwd or Path.cwd(), self.log, result, self.owner)
+        self._running = await RunningContainer.start(launch)
         self._started.set()
         try:
             return await self._running.wait()

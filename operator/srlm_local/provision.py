@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from srlm_contract.crd import custom_resource_definition
@@ -21,15 +22,14 @@ SECRET = "s3-credentials"  # noqa: S105  (the name of an object)
 _RBAC = "rbac.authorization.k8s.io"
 
 
-def install(cluster: Cluster, s3_keys: tuple[str, str]) -> None:
-    """Creates or updates everything. `s3_keys` are access key and secret key of the S3 server."""
+def install(cluster: Cluster, credentials: Mapping[str, str]) -> None:
+    """Creates or updates everything. credentials: what the Secret of the object store holds."""
     _ensure(cluster, "nodes", _node())
     _ensure(cluster, "customresourcedefinitions.apiextensions.k8s.io", custom_resource_definition())
     _ensure(cluster, "namespaces", {"metadata": {"name": SYSTEM_NAMESPACE}})
     _ensure(cluster, "serviceaccounts", {"metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}})
     _grant(cluster)
-    data = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), s3_keys, strict=True))
-    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in credentials.items()}
     _ensure(cluster, "secrets", {"metadata": {"name": SECRET, "namespace": "default"}, "data": encoded})
 
 

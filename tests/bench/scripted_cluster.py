@@ -213,7 +213,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
     server = CountingServer(cluster)
     await server.start()
     bootstrap.prepare(cluster, server.authority)
-    provision.install(cluster, ("key", "secret"))
+    provision.install(cluster, {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
     account = cluster.get("serviceaccounts", provision.ACCOUNT, provision.SYSTEM_NAMESPACE)
     token, _ = server.tokens.issue(account, 3600 * 24)
     server.write_kubeconfig(folder / "kubeconfig", token, provision.SYSTEM_NAMESPACE)

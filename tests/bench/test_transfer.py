@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from pairs import TABLE, Line, Ratios, in_turn, load
-from s3_kit import WRITER, Server, server
+
+from s3_world import WRITER, Server, server
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
@@ -30,8 +31,8 @@ class Client:
 
     def __init__(self, side: str, running: Server, folder: Path) -> None:
         program = Path(__file__).with_name("transfer_client.py")
-        command = [sys.executable, str(program), side, f"http://127.0.0.1:{running.port}", str(folder)]
-        environ = os.environ | {"AWS_ACCESS_KEY_ID": WRITER[0], "AWS_SECRET_ACCESS_KEY": WRITER[1]}
+        command = [sys.executable, str(program), side, running.url, str(folder)]
+        environ = os.environ | WRITER.environ
         environ |= {"PYTHONPATH": os.pathsep.join(sys.path), "AWS_EC2_METADATA_DISABLED": "true"}
         pipe = subprocess.PIPE
         self.worked: list[float] = []

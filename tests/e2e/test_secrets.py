@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 JUDGE_KEY, HUB_TOKEN, WRONG_KEY = "canary-judge-4c1f", "hf_canaryHub7d20", "canary/wrong+key=9e"
 #: Not secret: shows that the search sees what is there.
 VISIBLE = "canary-visible-0b5e"
-#: What the cluster itself must keep: the API server's objects, the S3 server's accounts, its keys for the next start.
-OWN_FILES = ("state", "s3-accounts.json", "settings.json")
+#: What the cluster itself must keep: the API server's objects, the store's accounts, its keys for the next start.
+OWN_FILES = ("state/", "s3/accounts.json", "settings.json")
 
 
 class Hub(ThreadingHTTPServer):
@@ -114,10 +114,18 @@ class Searched:
                 yield f"log of {name}", self.cluster.core.read_namespaced_pod_log(name, pod.metadata.namespace)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Logs, termination messages, every object in S3: all that the cluster keeps on disk."""
+        """Logs, termination messages: all that the cluster keeps on disk."""
         for path in sorted(self.cluster.folder.rglob("*")):
-            if path.is_file() and not path.relative_to(self.cluster.folder).parts[0].startswith(OWN_FILES):
-                yield str(path.relative_to(self.cluster.folder)), path.read_bytes()
+            name = str(path.relative_to(self.cluster.folder))
+            if path.is_file() and not name.startswith(OWN_FILES):
+                yield name, path.read_bytes()
+
+    def stored(self) -> Iterator[tuple[str, bytes]]:
+        """Every object of the store, whose own files are compressed."""
+        client, bucket = self.cluster.s3(), self.cluster.storage()["uri"].removeprefix("s3://")
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for found in page.get("Contents", []):
+                yield f"s3://{found['Key']}", client.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
 
     def commands(self) -> Iterator[tuple[str, str]]:
         for process in self.cluster.descendants():
@@ -129,6 +137,7 @@ class Searched:
         for place, text in [*self.objects.items(), *self.logs.items(), *self.commands()]:
             yield place, text.encode()
         yield from self.files()
+        yield from self.stored()
 
     def find(self, text: str) -> list[str]:
         """Places that have it, plainly or in Base64."""
@@ -217,7 +226,7 @@ def test_the_secrets_were_used(searched: Searched, hub: Hub, judge: JudgeServer)
 
 
 def test_the_search_sees_every_kind_of_place(searched: Searched) -> None:
-    assert any(place.startswith("s3/") for place in searched.find(VISIBLE)), "what stages wrote"
+    assert any(place.startswith("s3://") for place in searched.find(VISIBLE)), "what stages wrote"
     assert "logs/operator.log" in searched.find("operator is running")
     assert {"/api/v1/pods", "/apis/batch/v1/jobs", "metrics"} <= set(searched.find("no-judge"))
     places = searched.find("Incorrect API key provided: [SRLM_JUDGE_API_KEY]")

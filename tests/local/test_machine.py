@@ -21,7 +21,9 @@ import pytest
 from kubernetes import client, config
 
 from local import cluster_kit as kit
+from s3_world import READER, WRITER, Server, server
 from srlm_local.access import Authorizer
+from srlm_local.machine import MachineError
 from srlm_local.machine import up as in_process
 from srlm_local.processes import OWNER_VARIABLE
 from srlm_local.programs import Program, python
@@ -65,13 +67,22 @@ def marked(folder: Path) -> list[int]:
 class Up:
     """A cluster without operator on a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.start()
+        self.start(*options)
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "srlm_local.cli", "up", "--no-operator", "--folder", str(self.folder)]
-        self.process = subprocess.Popen([*command], stdout=subprocess.PIPE, text=True)
+    def start(self, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "srlm_local.cli",
+            "up",
+            "--no-operator",
+            "--folder",
+            str(self.folder),
+            *options,
+        ]
+        self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("export KUBECONFIG="):
@@ -104,8 +115,8 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    made = Up(folder)
+def up(folder: Path, *options: str) -> Iterator[Up]:
+    made = Up(folder, *options)
     try:
         yield made
     finally:
@@ -171,16 +182,73 @@ def test_second_instance_on_a_folder_is_refused(tmp_path: Path) -> None:
         assert f"a cluster already runs on {tmp_path} (process {machine.process.pid})" in second.stderr
 
 
+def refused(folder: Path, *options: str) -> str:
+    """What `srlm local up` says when it cannot start; nothing of it may be left."""
+    command = [sys.executable, "-m", "srlm_local.cli", "up", "--no-operator", "--folder", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert done.returncode == 1, done.stderr
+    assert marked(folder) == []
+    return done.stderr
+
+
 def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with up(tmp_path / "one") as machine:
-        port = json.loads((machine.folder / "settings.json").read_text())["port"]
-        arguments = ["--folder", str(tmp_path / "two"), "--port", str(port)]
-        command = [sys.executable, "-m", "srlm_local.cli", "up", "--no-operator", *arguments]
-        second = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-        assert second.returncode == 1
-        assert f"the API server cannot listen on port {port}" in second.stderr
-        assert "--port" in second.stderr
-        assert marked(tmp_path / "two") == []
+        settings = json.loads((machine.folder / "settings.json").read_text())
+        said = refused(tmp_path / "two", "--port", str(settings["port"]))
+        assert f"the API server cannot listen on port {settings['port']}" in said
+        assert "with --port" in said
+        said = refused(tmp_path / "three", "--s3-port", str(settings["s3_port"]))
+        assert f"the S3 server cannot listen on port {settings['s3_port']}" in said
+        assert "with --s3-port" in said
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Somebody's store."""
+    with server(tmp_path_factory.mktemp("store")) as made:
+        yield made
+
+
+def test_objects_go_to_the_store_that_is_named(tmp_path: Path, store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WRITER.environ.items():
+        monkeypatch.setenv(name, value)
+    with up(tmp_path, "--s3-endpoint", store.url, "--s3-bucket", "made") as machine:
+        assert [p for p in marked(machine.folder) if "weed" in psutil.Process(p).name()] == []
+        machine.s3().put_object(Bucket="made", Key="there", Body=b"1")
+        assert machine.stop() == 0
+        machine.start()  # it remembers the store
+        assert machine.s3().get_object(Bucket="made", Key="there")["Body"].read() == b"1"
+        assert WRITER.secret_key not in (machine.folder / "settings.json").read_text()
+    assert [o["Key"] for o in store.client().list_objects_v2(Bucket="made")["Contents"]] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "s3_port", "words"),
+    [
+        (None, None, "s3://self-rewarding"),
+        ("made", None, "AccessDenied"),
+        ("made", 12345, "give one"),
+    ],
+)
+async def test_a_store_that_cannot_be_used_is_told(
+    tmp_path: Path, store: Server, monkeypatch: pytest.MonkeyPatch, bucket: str | None, s3_port: int | None, words: str
+) -> None:
+    for name, value in READER.environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MachineError, match=words):
+        async with in_process(tmp_path, s3_endpoint=store.url, s3_bucket=bucket, s3_port=s3_port):
+            pass
+
+
+async def test_a_store_needs_keys_and_a_bucket_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    with pytest.raises(MachineError, match="AWS_SECRET_ACCESS_KEY is not set"):
+        async with in_process(tmp_path, s3_endpoint="http://127.0.0.1:9"):
+            pass
+    with pytest.raises(MachineError, match="give both"):
+        async with in_process(tmp_path, s3_bucket="made"):
+            pass
 
 
 def test_what_a_new_cluster_has(tmp_path: Path) -> None:
@@ -189,7 +257,7 @@ def test_what_a_new_cluster_has(tmp_path: Path) -> None:
         assert [n.metadata.name for n in machine.core.list_node().items] == ["local"]
         crd = machine.crds.read_custom_resource_definition("selfrewardingruns.selfrewarding.dev")
         assert [c.status for c in crd.status.conditions if c.type == "Established"] == ["True"]
-        for name in ("kubeconfig", "settings.json", "s3-accounts.json"):
+        for name in ("kubeconfig", "settings.json", "s3/accounts.json"):
             assert os.stat(tmp_path / name).st_mode & 0o077 == 0
 
 

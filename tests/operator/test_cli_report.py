@@ -12,13 +12,13 @@ import pytest
 from stage_script import Ending, error
 from wire import SHORT, Wire, wire
 
-from local.s3_kit import WRITER, Server, server
+from s3_world import WRITER, Server, server
 from srlm_contract.tasks import ReportParams, StageTask
 from srlm_operator import download
 from srlm_operator.cli import main
 from srlm_operator.cli import report as command
 
-KEYS = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), WRITER, strict=True))
+KEYS = WRITER.environ
 RULES = {"read": [("selfrewarding.dev", "selfrewardingruns", ["get"])]}
 RULES["ask"] = [("selfrewarding.dev", "selfrewardingruns", ["get", "patch"])]
 RULES["fetch"] = [*RULES["ask"], ("", "secrets", ["get"]), ("", "configmaps", ["get"])]
@@ -64,7 +64,7 @@ def prepare(
     become(w, role, monkeypatch)
     return {
         "uri": f"s3://made/{w.folder.name}",
-        "endpointUrl": f"http://127.0.0.1:{s3.port}",
+        "endpointUrl": s3.url,
         "credentialsSecretRef": {"name": "s3"},
         **storage,
     }
@@ -108,7 +108,7 @@ async def test_report_of_a_finished_run(
         out, err = capfd.readouterr()
         assert out == "report 3 at "
         assert "s3://made/" in err
-        assert WRITER[1] not in out + err
+        assert WRITER.secret_key not in out + err
         assert w.status()["phase"] == "Succeeded"
 
 
@@ -245,7 +245,7 @@ async def test_an_endpoint_that_is_not_reached_may_be_given(
         await w.until(w.reported)
         assert await srlm_report() == 1
         assert "pass --endpoint-url" in capfd.readouterr().err
-        assert await srlm_report("--endpoint-url", f"http://127.0.0.1:{s3.port}") == 0
+        assert await srlm_report("--endpoint-url", s3.url) == 0
 
 
 async def test_the_authority_of_the_store_comes_from_the_runs_configmap(

@@ -14,7 +14,7 @@ from rich.console import Console
 from stage_script import Ending, error
 from wire import SHORT, Wire, wire
 
-from local.s3_kit import WRITER, Server, server
+from s3_world import Server, server
 from srlm_contract.tasks import StageTask
 from srlm_local.demo import _page
 
@@ -28,9 +28,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def page(w: Wire, s3: Server) -> tuple[bytes | None, str]:
     """What the demo gets, and what it says."""
     run = w.cluster.get("selfrewardingruns.selfrewarding.dev", "demo", "default")
-    machine: Any = SimpleNamespace(
-        cluster=w.cluster, settings=SimpleNamespace(access_key=WRITER[0], secret_key=WRITER[1])
-    )
+    machine: Any = SimpleNamespace(cluster=w.cluster, store=s3.seaweed.store)
     out = io.StringIO()
     found = await _page(machine, run, Console(file=out, width=200), asyncio.Event())
     return found, out.getvalue()
@@ -42,7 +40,7 @@ def storage(w: Wire, s3: Server) -> dict[str, Any]:
         s3.client().put_object(Bucket="made", Key=key, Body=b"<!doctype html>")
 
     w.pods.stages.on_report = write
-    return {"uri": f"s3://made/{w.folder.name}", "endpointUrl": f"http://127.0.0.1:{s3.port}"}
+    return {"uri": f"s3://made/{w.folder.name}", "endpointUrl": s3.url}
 
 
 async def test_the_demo_waits_for_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Server) -> None:

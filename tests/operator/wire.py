@@ -230,7 +230,7 @@ async def wire(
     server = ApiServer(cluster)
     await server.start()
     bootstrap.prepare(cluster, server.authority)
-    provision.install(cluster, ("key", "secret"))
+    provision.install(cluster, {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
     account = cluster.get("serviceaccounts", provision.ACCOUNT, provision.SYSTEM_NAMESPACE)
     token, _ = server.tokens.issue(account, 3600)
     server.write_kubeconfig(folder / "kubeconfig", token, provision.SYSTEM_NAMESPACE)

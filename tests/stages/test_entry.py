@@ -36,8 +36,8 @@ from unmapped import unmapped
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_endpoint() as url:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with s3_endpoint(tmp_path_factory.mktemp("s3")) as url:
         yield url
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from local.s3_kit import WRITER, Server
+from s3_world import WRITER, Server, server
 from srlm_contract.tasks import PreflightParams, RunIdentity, StageResult, StageTask, StorageLocation
 from tiny_model import build_tiny_model
 
@@ -106,15 +106,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("s3"))
-    yield running
-    running.close()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server(tmp_path_factory.mktemp("s3")) as made:
+        yield made
 
 
-def preflight(tmp_path: Path, endpoint: str, server: Server, model: str = "hf://owner/tiny") -> tuple[int, StageResult]:
+def preflight(tmp_path: Path, endpoint: str, s3: Server, model: str = "hf://owner/tiny") -> tuple[int, StageResult]:
     """In a process of its own: the hub's library reads its endpoint when it is imported."""
-    storage, url = f"s3://made/{tmp_path.name}", f"http://127.0.0.1:{server.port}"
+    storage, url = f"s3://made/{tmp_path.name}", s3.url
     spec = {
         "baseModel": {"uri": model}, "seedData": {"uri": "hf://owner/trees"},
         "storage": {"uri": storage, "endpointUrl": url},
@@ -122,11 +121,10 @@ def preflight(tmp_path: Path, endpoint: str, server: Server, model: str = "hf://
     run = RunIdentity(namespace="default", name="hub", uid="1")
     params = PreflightParams.parse({"kind": "preflight", "spec": spec})
     task = StageTask(stage="preflight", run=run, params=params, storage=StorageLocation(uri=storage, endpoint_url=url))
-    environ = os.environ | {
+    environ = os.environ | WRITER.environ | {
         "SRLM_TASK": task.model_dump_json(by_alias=True), "SRLM_TERMINATION_LOG": str(tmp_path / "log"),
-        "SRLM_WORK_DIR": str(tmp_path / "work"), "SRLM_POD_UID": "pod", "AWS_ACCESS_KEY_ID": WRITER[0],
-        "AWS_SECRET_ACCESS_KEY": WRITER[1], "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": os.pathsep.join(sys.path),
+        "SRLM_WORK_DIR": str(tmp_path / "work"), "SRLM_POD_UID": "pod", "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     environ.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run([sys.executable, "-m", "srlm_stages", "preflight"], env=environ, check=False)
@@ -138,8 +136,8 @@ def endpoint(hub: Hub) -> str:
 
 
 @pytest.mark.parametrize("revision", ["", "@v1"])
-def test_a_commit_is_the_pin(tmp_path: Path, hub: Hub, server: Server, revision: str) -> None:
-    code, result = preflight(tmp_path, endpoint(hub), server, f"hf://owner/tiny{revision}")
+def test_a_commit_is_the_pin(tmp_path: Path, hub: Hub, s3: Server, revision: str) -> None:
+    code, result = preflight(tmp_path, endpoint(hub), s3, f"hf://owner/tiny{revision}")
     assert code == 0, result.error
     assert result.pins is not None
     assert (result.pins.base_model.uri, result.pins.base_model.revision) == ("hf://owner/tiny", COMMIT)
@@ -158,12 +156,12 @@ def test_a_commit_is_the_pin(tmp_path: Path, hub: Hub, server: Server, revision:
     ],
 )
 def test_what_the_hub_refuses(
-    tmp_path: Path, hub: Hub, server: Server, model: str, refusal: tuple[int, str] | None, code: int, reason: str,
+    tmp_path: Path, hub: Hub, s3: Server, model: str, refusal: tuple[int, str] | None, code: int, reason: str,
     says: str,
 ) -> None:  # fmt: skip
     hub.refusals = {"models/owner/tiny": refusal} if refusal else {}
     try:
-        exit_code, result = preflight(tmp_path, endpoint(hub), server, model)
+        exit_code, result = preflight(tmp_path, endpoint(hub), s3, model)
     finally:
         hub.refusals = {}
     assert result.error is not None
@@ -171,7 +169,7 @@ def test_what_the_hub_refuses(
     assert says in result.error.message
 
 
-def test_no_hub_at_all_is_temporary(tmp_path: Path, server: Server) -> None:
-    code, result = preflight(tmp_path, "http://127.0.0.1:9", server)
+def test_no_hub_at_all_is_temporary(tmp_path: Path, s3: Server) -> None:
+    code, result = preflight(tmp_path, "http://127.0.0.1:9", s3)
     assert result.error is not None
     assert (code, result.error.reason) == (75, "Temporary"), result.error.message

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from local.s3_kit import READER, WRITER, Server
+from s3_world import READER, WRITER, Server, server
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Producer
 from srlm_contract.retention import read_refs
@@ -28,10 +28,9 @@ RUN = RunIdentity(namespace="default", name="look", uid="11111111-2222-3333-4444
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("s3"))
-    yield running
-    running.close()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server(tmp_path_factory.mktemp("s3")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +43,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    for name, value in WRITER.environ.items():
+        monkeypatch.setenv(name, value)
 
 
 class Machine:
     """What a preflight pod sees; fields are changed by tests."""
 
-    def __init__(self, tmp_path: Path, server: Server, models: Path) -> None:
-        self.folder, self.url, self.prefix = tmp_path, f"http://127.0.0.1:{server.port}", tmp_path.name
+    def __init__(self, tmp_path: Path, s3: Server, models: Path) -> None:
+        self.folder, self.url, self.prefix = tmp_path, s3.url, tmp_path.name
         self.storage = f"s3://made/{self.prefix}"
         self.model = tmp_path / "model"
         shutil.copytree(models / "chat", self.model)
@@ -91,8 +90,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, server: Server, models: Path) -> Machine:
-    return Machine(tmp_path, server, models)
+def machine(tmp_path: Path, s3: Server, models: Path) -> Machine:
+    return Machine(tmp_path, s3, models)
 
 
 def trees(count: int, **changes: Any) -> str:
@@ -195,8 +194,8 @@ def test_wrong_secret(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_right_to_write(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER[1])
+    for name, value in READER.environ.items():
+        monkeypatch.setenv(name, value)
     machine.fails(77, "StorageNotPermitted", "cannot write")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from local.s3_kit import WRITER, Server
+from s3_world import WRITER, Server, server
 from srlm_contract.manifest import Manifest
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
 from srlm_contract.s3 import S3Store
@@ -198,20 +198,19 @@ def test_what_went_wrong_in_a_worker_is_the_stages_failure(world: World, model: 
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
-    yield running
-    running.close()
+def s3(tmp_path: Path) -> Iterator[Server]:
+    with server(tmp_path / "s3") as made:
+        yield made
 
 
 @pytest.fixture
 def shared(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[World, Callable[[StageTask], StageTask]]:
     """A world in S3 that several processes share, and what points a task to it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
-    url = f"http://127.0.0.1:{server.port}"
+    for name, value in WRITER.environ.items():
+        monkeypatch.setenv(name, value)
+    url = s3.url
     world = World(tmp_path / "world", S3Store.from_location("s3://made/runs", endpoint_url=url))
 
     def there(task: StageTask) -> StageTask:
@@ -222,10 +221,9 @@ def shared(
 
 
 def start(task: StageTask, folder: Path, pod: str, **environ: str) -> subprocess.Popen[str]:
-    everything = os.environ | environ | {
+    everything = os.environ | environ | WRITER.environ | {
         "SRLM_TASK": task.model_dump_json(by_alias=True), "SRLM_WORK_DIR": str(folder / pod), "SRLM_POD_UID": pod,
-        "SRLM_TERMINATION_LOG": str(folder / f"{pod}.json"), "AWS_ACCESS_KEY_ID": WRITER[0],
-        "AWS_SECRET_ACCESS_KEY": WRITER[1], "PYTHONPATH": os.pathsep.join(sys.path),
+        "SRLM_TERMINATION_LOG": str(folder / f"{pod}.json"), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     line = [sys.executable, "-m", "srlm_stages", task.stage]
     return subprocess.Popen(line, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -266,8 +264,8 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
     tmp_path: Path, model: Path, shared: tuple[World, Callable[[StageTask], StageTask]]
 ) -> None:
     world, there = shared
-    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(64)]})
-    params = TrainParams(dpo=DPO, keep_checkpoints_every=3)
+    pairs = world.put("pairs", {"pairs.jsonl": [pair(i) for i in range(128)]})
+    params = TrainParams(dpo=DPO, keep_checkpoints_every=6)
     task = there(train_task(world, model, params, {"pairs": pairs}, processes=2, checkpoint_every_steps=3))
 
     for attempt, killer in enumerate((signal.SIGKILL, signal.SIGTERM)):
@@ -284,13 +282,13 @@ def test_killed_training_leaves_no_process_and_goes_on_where_it_was(
     assert last.returncode == 0, log
     assert "resuming after step" in log
     result = StageResult.model_validate_json((tmp_path / "last.json").read_bytes())
-    assert result.statistics["steps"] == 16
+    assert result.statistics["steps"] == 32
     manifest = world.manifest(result)
     series = manifest.statistics["series"]
-    assert [row["step"] for row in series] == list(range(1, 17))
+    assert [row["step"] for row in series] == list(range(1, 33))
     assert [row["tokens"] for row in series] == sorted({row["tokens"] for row in series}), "tokens add up"
     kept = {path.split("/")[1] for path in (f.path for f in manifest.files) if path.startswith("steps/")}
-    assert kept == {"3", "6", "9", "12", "15"}, "models to choose from survive the attempt that made them"
+    assert kept == {"6", "12", "18", "24", "30"}, "models to choose from survive the attempt that made them"
     keys = [info.key for info in world.store.list_objects(f"artifacts/train/{task.key}/")]
     assert not [key for key in keys if "/checkpoints/" in key], "resume points go once the model is there"
     folder = tmp_path / "fetched"

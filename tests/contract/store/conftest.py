@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -15,13 +12,14 @@ from typing import Any
 import pytest
 
 from contract.store.faulty_s3 import FaultyS3, S3Server
-from contract.store.seaweed import seaweedfs
+from s3_world import server as server_on
 from srlm_contract.artifacts import ArtifactStore
 from srlm_contract.manifest import Producer
 from srlm_contract.s3 import S3Store
 from srlm_contract.s3_transfer import TransferSettings
 from srlm_contract.store import MemoryStore, Probe, Store
 from srlm_contract.tasks import RunIdentity
+from srlm_local.s3 import Account
 
 #: Before tests put credentials of their own into the environment.
 GIVEN = dict(os.environ)
@@ -74,38 +72,11 @@ def open_s3(server: S3Server, s3: FaultyS3) -> Callable[..., S3Store]:
 
 
 @pytest.fixture(scope="session")
-def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of the one-machine cluster's S3 server, a process of its own; it checks signatures."""
-    folder = tmp_path_factory.mktemp("local-s3")
-    accounts = {"test": {"secret_key": "test"}, "reader": {"secret_key": "reader", "read_only": True}}
-    (folder / "accounts.json").write_text(json.dumps(accounts))
-    command = [sys.executable, "-m", "srlm_local.s3", "--root", str(folder / "objects"), "--port", "0"]
-    command += ["--accounts", str(folder / "accounts.json"), "--bucket", "local"]
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port.isdigit(), "the S3 server did not start"
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
-
-
-@pytest.fixture
-def open_local(local_server: str) -> Callable[..., S3Store]:
-    """Opens the same fresh prefix at the one-machine cluster's server."""
-    prefix = uuid.uuid4().hex
-
-    def open_store(conditional: bool | None = None) -> S3Store:
-        return S3Store(client(local_server, 2), "local", prefix, conditional=conditional, transfer=FAST)
-
-    return open_store
-
-
-@pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real store with the bucket `real`."""
-    with seaweedfs(tmp_path_factory.mktemp("weed"), "real", {"test": "test"}) as url:
-        yield url
+    accounts = Account("test", "test"), Account("reader", "reader", read_only=True)
+    with server_on(tmp_path_factory.mktemp("weed"), "real", accounts) as made:
+        yield made.url
 
 
 @pytest.fixture
@@ -153,7 +124,7 @@ def named_client() -> Any:
     ).client
 
 
-STORES = ["memory", "s3", "local", "seaweed"] + (["named"] if "SRLM_TEST_S3_ENDPOINT" in GIVEN else [])
+STORES = ["memory", "s3", "seaweed"] + (["named"] if "SRLM_TEST_S3_ENDPOINT" in GIVEN else [])
 
 
 def opened(request: pytest.FixtureRequest, name: str) -> Store:
@@ -166,7 +137,7 @@ def opened(request: pytest.FixtureRequest, name: str) -> Store:
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Store:
-    """The store in memory; over moto's server, the one-machine cluster's, SeaweedFS and a server that is named."""
+    """The store in memory; over moto's server, SeaweedFS and a server that is named."""
     return opened(request, request.param)
 
 

@@ -10,40 +10,40 @@ from srlm_contract.s3 import S3Store
 
 def open_as(url: str) -> S3Store:
     """With the credentials of this moment."""
-    return S3Store.from_location("s3://local/accounts", endpoint_url=url)
+    return S3Store.from_location("s3://real/accounts", endpoint_url=url)
 
 
-def test_wrong_secret(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_secret(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(NotPermitted, match="SignatureDoesNotMatch"):
-        open_as(local_server).probe()
+        open_as(seaweed).probe()
 
 
-def test_unknown_key(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_key(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
     with pytest.raises(NotPermitted, match="InvalidAccessKeyId"):
-        open_as(local_server).probe()
+        open_as(seaweed).probe()
 
 
-def test_read_only(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_as(local_server).put("key", b"1")
+def test_read_only(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_as(seaweed).put("key", b"1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader")
-    store = open_as(local_server)
+    store = open_as(seaweed)
     assert store.get("key").data == b"1"
     with pytest.raises(NotPermitted, match="cannot write") as caught:
         store.probe()
     assert (caught.value.exit_code, caught.value.reason) == (77, "StorageNotPermitted")
 
 
-def test_wrong_bucket(local_server: str) -> None:
+def test_wrong_bucket(seaweed: str) -> None:
     with pytest.raises(BucketNotFound, match="s3://another") as caught:
-        S3Store.from_location("s3://another", endpoint_url=local_server).probe()
+        S3Store.from_location("s3://another", endpoint_url=seaweed).probe()
     assert (caught.value.exit_code, caught.value.reason) == (77, "StorageNotFound")
 
 
-def test_secrets_are_in_no_message(local_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_in_no_message(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-value")
     with pytest.raises(NotPermitted) as caught:
-        open_as(local_server).probe()
+        open_as(seaweed).probe()
     assert "very-secret-value" not in str(caught.value)

@@ -20,7 +20,7 @@ def peak():
 
 url, folder = sys.argv[1], Path(sys.argv[2])
 settings = TransferSettings(part_bytes=5 * 2**20, workers=4)
-store = S3Store.from_location("s3://local/memory", endpoint_url=url, transfer=settings)
+store = S3Store.from_location("s3://real/memory", endpoint_url=url, transfer=settings)
 store.put("warm", b"up")
 before = peak()
 sent = store.upload_file(folder / "sparse", "sparse")
@@ -30,11 +30,11 @@ print(peak() - before)
 """
 
 
-def test_memory_is_bounded(local_server: str, tmp_path: Path) -> None:
+def test_memory_is_bounded(seaweed: str, tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.truncate(SIZE)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, local_server, str(tmp_path)],
+        [sys.executable, "-c", PROGRAM, seaweed, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
