@@ -273,7 +273,7 @@ async def _page(machine: Machine, run: dict[str, Any], console: Console, stop: a
         console.print(f"[red]There is no report:[/] {report.message or 'its Job was not finished'}", highlight=False)
         return None
     storage = Storage.parse(run["spec"]["storage"])
-    return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), machine.store.credentials)
+    return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), machine.s3.credentials)
 
 
 def _tell(

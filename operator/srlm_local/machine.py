@@ -74,7 +74,7 @@ class Machine:
     settings: Settings
     cluster: Cluster
     server: ApiServer
-    store: ObjectStore
+    s3: ObjectStore
     operator: Program | None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class Machine:
     @property
     def storage(self) -> dict[str, Any]:
         """`spec.storage` for runs in namespace default; add a prefix to `uri` to keep runs apart."""
-        return self.store.spec(provision.SECRET)
+        return self.s3.spec(provision.SECRET)
 
     async def wait(self) -> None:
         """Returns never, but raises what made a part of the cluster fail."""

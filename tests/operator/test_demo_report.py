@@ -28,7 +28,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def page(w: Wire, s3: Server) -> tuple[bytes | None, str]:
     """What the demo gets, and what it says."""
     run = w.cluster.get("selfrewardingruns.selfrewarding.dev", "demo", "default")
-    machine: Any = SimpleNamespace(cluster=w.cluster, store=s3.seaweed.store)
+    machine: Any = SimpleNamespace(cluster=w.cluster, s3=s3.seaweed.store)
     out = io.StringIO()
     found = await _page(machine, run, Console(file=out, width=200), asyncio.Event())
     return found, out.getvalue()
