@@ -90,8 +90,8 @@ bench: venv  ## the ratios of the performance goals
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:cacheprovider
 
 crds: venv  ## writes crds/ and the reference in its README from the models
-	@$(BIN)/python -m srlm_contract.crd > crds/.new && mv crds/.new crds/selfrewarding.dev_selfrewardingruns.yaml
-	@$(BIN)/python -m srlm_contract.reference > crds/.new && mv crds/.new crds/README.md
+	@$(BIN)/python -m srlm_operator.crd.definition > crds/.new && mv crds/.new crds/selfrewarding.dev_selfrewardingruns.yaml
+	@$(BIN)/python -m srlm_operator.crd.reference > crds/.new && mv crds/.new crds/README.md
 	@cp crds/selfrewarding.dev_selfrewardingruns.yaml charts/self-rewarding-operator/files/
 
 locks: venv  ## writes images/requirements/*.txt from pyproject.toml

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.base import Contract
 from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
-from srlm_contract.manifest import Manifest
 from srlm_contract.rows import (
     Candidate,
     Comparison,
@@ -26,7 +26,7 @@ from srlm_contract.rows import (
     ValidationAnswer,
     Verdict,
 )
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Condition, IterationStatus, ModelStatus, PreflightStatus, RunStatus, StageStatus
 from srlm_contract.tasks import (
     ArtifactRef,
@@ -38,10 +38,10 @@ from srlm_contract.tasks import (
     StageTask,
     StorageLocation,
 )
-from srlm_operator.figures import iteration_metrics
-from srlm_stages.metrics import group_by_prompt, head_to_head, judge_metrics, outcome
-from srlm_stages.preference import positives, preference_pairs
-from srlm_stages.statistics import figures, with_ratios
+from srlm_operator.plan.figures import iteration_metrics
+from srlm_stages.judging.metrics import group_by_prompt, head_to_head, judge_metrics, outcome
+from srlm_stages.judging.preference import positives, preference_pairs
+from srlm_stages.runtime.statistics import figures, with_ratios
 from stage_world import QUESTIONS, World
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)

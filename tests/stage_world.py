@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.manifest import Manifest, Producer
+from srlm_contract.artifacts.store import MemoryStore, Store
 from srlm_contract.base import Contract
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import artifact_key, row_id
-from srlm_contract.manifest import Manifest, Producer
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
-from srlm_contract.store import MemoryStore, Store
 from srlm_contract.tasks import ArtifactRef, RunIdentity, SourceRef, StageResult, StageTask, StorageLocation
 from srlm_stages.run import execute
 

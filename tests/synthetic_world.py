@@ -27,16 +27,16 @@ from safetensors.numpy import load_file, save_file
 from srlm_contract.graph import Node, Outcome, graph, node_key
 from srlm_contract.keys import sha256
 from srlm_contract.rows import PreferencePair
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, SourceRef, StageResult, StageTask, StorageLocation
-from srlm_operator.figures import iteration_metrics
-from srlm_stages.chat import load_tokenizer
+from srlm_operator.plan.figures import iteration_metrics
+from srlm_stages.conversation.chat import load_tokenizer
 from srlm_stages.engines import Completion, OnProgress, Request
-from srlm_stages.origins import FileOrigin
 from srlm_stages.prompts import CHAT_INSTRUCTION
-from srlm_stages.rowfiles import read_rows
-from srlm_stages.sources import Kind, pinned_files
+from srlm_stages.runtime.rows import read_rows
+from srlm_stages.sources.fetch import Kind, pinned_files
+from srlm_stages.sources.origins import FileOrigin
 from srlm_stages.training.checkpoints import KEPT
 from srlm_stages.training.config import SupervisedRow, TrainingResult, WorkerConfig
 from srlm_stages.training.dpo_data import encode_pairs

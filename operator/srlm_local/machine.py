@@ -223,7 +223,7 @@ async def _start_operator(machine: Machine, restart: bool, stack: AsyncExitStack
         "SRLM_HEALTH_PORT": os.environ.get("SRLM_HEALTH_PORT", "0"),
         "SRLM_HEALTH_HOST": "127.0.0.1",
     }
-    argv = python("-m", "srlm_operator.cli", "operator")
+    argv = python("-m", "srlm_cli", "operator")
     machine.operator = Program("operator", argv, machine.folder / "logs", f"{machine.folder}:operator", env, restart)
     await machine.operator.start()
     stack.push_async_callback(machine.operator.stop)

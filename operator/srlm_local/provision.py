@@ -8,12 +8,12 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from srlm_contract.crd import custom_resource_definition
 from srlm_local.podrunner.quantities import machine_cores
 from srlm_local.podrunner.status import NODE
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
-from srlm_operator import rights
+from srlm_operator.cluster import rights
+from srlm_operator.crd.definition import custom_resource_definition
 
 Object = dict[str, Any]
 SYSTEM_NAMESPACE = "self-rewarding-system"

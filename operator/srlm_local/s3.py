@@ -21,7 +21,7 @@ from srlm_contract.errors import ContractError
 from srlm_local.ports import free_port, is_free
 
 if TYPE_CHECKING:
-    from srlm_contract.s3 import S3Store
+    from srlm_contract.artifacts.s3 import S3Store
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.05
@@ -74,7 +74,7 @@ class ObjectStore:
 
     def open(self, attempts: int = 1) -> S3Store:
         """A client that tries each request so many times."""
-        from srlm_contract.s3 import S3Store  # boto3 takes a second to import
+        from srlm_contract.artifacts.s3 import S3Store
 
         return S3Store.from_location(
             f"s3://{self.bucket}",

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from .apply import Applier
-from .client import Client
+from .cluster.apply import Applier
+from .cluster.client import Client
+from .cluster.index import Key, World
+from .cluster.observe import Observer
+from .cluster.views import parse_run
 from .errors import NotReady
-from .metrics import Metrics
-from .observe import Observer
-from .plan import plan
+from .metrics.operator import Metrics
+from .plan.plan import plan
 from .settings import Settings
-from .views import parse_run
-from .world import Key, World
 
 log = logging.getLogger(__name__)
 #: Plans in a row for one reconcile: one, and further ones that know what the API refused.

@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
-from srlm_contract.spec import ConfigMapKeyRef, Storage
-from srlm_contract.spec_storage import StorageDefaults
+from srlm_contract.spec.references import ConfigMapKeyRef
+from srlm_contract.spec.storage import Storage, StorageDefaults
 
 from .errors import ConfigurationError
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from srlm_contract.progress import Progress
-from srlm_contract.spec import RunSpec, Storage
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.storage import Storage
 from srlm_contract.status import RunStatus
 
 Manifest = Mapping[str, Any]

@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from srlm_contract.spec.loop import ExternalJudgeSpec, ShadowScorerSpec
+from srlm_contract.spec.run import RunSpec
+
 from .keys import artifact_key
 from .params import (
     choose_params,
@@ -25,15 +28,7 @@ from .params import (
     train_params,
 )
 from .rows import ROW_SCHEMA
-from .spec import ExternalJudgeSpec, RunSpec, ShadowScorerSpec
-from .tasks import (
-    ArtifactRef,
-    Params,
-    Pins,
-    SelectParams,
-    SourceRef,
-    StageName,
-)
+from .tasks import ArtifactRef, Params, Pins, SelectParams, SourceRef, StageName
 
 #: Raised by hand when a stage computes something else from the same parameters.
 REVISIONS: Mapping[StageName, int] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .spec import RunSpec
+from srlm_contract.spec.run import RunSpec
+
 from .tasks import (
     ChooseParams,
     DataParams,

@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from srlm_contract.spec.policy import MAX_ITERATIONS
+from srlm_contract.spec.storage import Storage
+
 from .base import Contract, ShortText
-from .spec import MAX_ITERATIONS, Storage
 from .tasks import ArtifactRef, Pins
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]

@@ -10,21 +10,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from .base import Contract, ShortText
-from .spec import (
+from srlm_contract.spec.data import EftSpec, IftSpec, SeedFormat, TemplateArguments
+from srlm_contract.spec.loop import ExternalJudgeSpec, FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
+from srlm_contract.spec.pods import EngineSettings
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.storage import IfMatch, Storage
+from srlm_contract.spec.training import (
+    AttnImplementation,
+    DeepSpeedSpec,
     DpoSpec,
-    ExternalJudgeSpec,
-    FewShotSpec,
+    FsdpSpec,
     LoraSpec,
-    PromptFiltersSpec,
-    RunSpec,
-    SamplingSpec,
+    Parallelism,
+    Precision,
     SftSpec,
-    ShadowScorerSpec,
 )
-from .spec_parts import EftSpec, EngineSettings, IftSpec, SeedFormat, TemplateArguments
-from .spec_storage import IfMatch, Storage
-from .spec_training import AttnImplementation, DeepSpeedSpec, FsdpSpec, Parallelism, Precision
+
+from .base import Contract, ShortText
 
 StageName = Literal[
     "preflight", "data", "sft", "judge", "select", "prompts", "generate",

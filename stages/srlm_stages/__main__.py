@@ -11,7 +11,7 @@ import sys
 gc.set_threshold(200_000, 50, 50)
 
 from .run import main  # noqa: E402 - after the threshold, see above
-from .trust import trust_bundle  # noqa: E402 - the same
+from .sources.trust import trust_bundle  # noqa: E402 - the same
 
 if __name__ == "__main__":
     trust_bundle(os.environ)  # before any client is made

@@ -11,13 +11,13 @@ from pathlib import Path
 from srlm_contract.rows import PromptRow, ValidationAnswer
 from srlm_contract.tasks import ChooseParams
 
-from .answering import answer_prompts
-from .comparing import Pairing, choices_by_model
 from .context import StageContext
-from .metrics import outcome
-from .model_card import write_card
-from .rowfiles import read_rows
-from .statistics import Statistics
+from .judging.answering import answer_prompts
+from .judging.comparing import Pairing, choices_by_model
+from .judging.metrics import outcome
+from .runtime.rows import read_rows
+from .runtime.statistics import Statistics
+from .training.model_card import write_card
 
 FINAL = "final"
 

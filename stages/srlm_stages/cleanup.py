@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from srlm_contract.layout import lineage_key, report_key
-from srlm_contract.retention import delete_artifact, delete_orphans, delete_unfinished, drop_refs, removable
+from srlm_contract.artifacts.layout import lineage_key, report_key
+from srlm_contract.artifacts.retention import delete_artifact, delete_orphans, delete_unfinished, drop_refs, removable
 from srlm_contract.tasks import CleanupParams, StageResult
 
 from .context import StageContext

@@ -10,19 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.cache import ModelCache
+from srlm_contract.artifacts.layout import shard_file
+from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract
-from srlm_contract.cache import ModelCache
 from srlm_contract.keys import row_seed, sha256, shard_of
-from srlm_contract.layout import shard_file
-from srlm_contract.store import Store
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
-from .chat import load_tokenizer, merges_system_prompt
+from .conversation.chat import load_tokenizer, merges_system_prompt
 from .errors import BadInput, InvalidTask
-from .progress import ProgressReporter
-from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
-from .sources import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source, matching
+from .runtime.progress import ProgressReporter
+from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source, matching
 
 ParamsT = TypeVar("ParamsT", bound=Contract)
 
@@ -195,11 +194,6 @@ class StageContext:
     def chat_template_kwargs(self) -> Mapping[str, Any]:
         """What every rendering of the chat template is given besides the messages."""
         return getattr(self.task.params, "chat_template_kwargs", {})
-
-    def rubric(self) -> str:
-        """Text of the judge template the task asks for."""
-        asked = getattr(self.task.params, "rubric", "") or DEFAULT_RUBRIC
-        return self.template(asked, "SRLM_RUBRIC_FILE", BUILT_IN_RUBRICS)
 
     def template(self, asked: str, variable: str, built_in: Mapping[str, str]) -> str:
         """A built-in template by name, or the mounted one, which must have the digest the run pinned."""

@@ -14,11 +14,11 @@ from srlm_contract.tasks import DataParams
 
 from .context import StageContext
 from .errors import BadInput
-from .rowfiles import write_rows
-from .seed_formats import SeedData, SeedDataError, SeedPrompt, read_seed_data
-from .seed_source import seed_file
-from .split import split_prompts
-from .statistics import Statistics
+from .runtime.rows import write_rows
+from .runtime.statistics import Statistics
+from .seed.formats import SeedData, SeedDataError, SeedPrompt, read_seed_data
+from .seed.source import seed_file
+from .seed.split import split_prompts
 
 #: Beginnings of causes that are marks of the data, not faults of the file.
 MARKED = ("deleted", "otherLanguage", "spam", "synthetic", "unranked")
@@ -96,7 +96,7 @@ def _length_limit(ctx: StageContext, params: DataParams) -> Callable[[str], bool
     limit = params.ift.max_answer_tokens
     if limit is None:
         return lambda answer: True
-    from .chat import load_tokenizer
+    from .conversation.chat import load_tokenizer
 
     tokenizer = load_tokenizer(ctx.tokenizer_path("tokenizer"), ctx.chat_template())
     return lambda answer: len(tokenizer.encode(answer, add_special_tokens=False)) <= limit

@@ -15,13 +15,13 @@ from typing import Any
 from srlm_contract.rows import Comparison, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.tasks import EvaluateParams
 
-from .answering import answer_prompts
-from .comparing import Pairing, choices_by_api, choices_by_model
 from .context import StageContext
-from .external_judge import ExternalJudge
-from .metrics import Estimate, group_by_prompt, head_to_head, judge_metrics, outcome
-from .rowfiles import read_all, read_rows, write_rows
-from .statistics import Statistics
+from .judging.answering import answer_prompts
+from .judging.comparing import Pairing, choices_by_api, choices_by_model
+from .judging.external import ExternalJudge
+from .judging.metrics import Estimate, group_by_prompt, head_to_head, judge_metrics, outcome
+from .runtime.rows import read_all, read_rows, write_rows
+from .runtime.statistics import Statistics
 
 
 def run(ctx: StageContext) -> Statistics:

@@ -9,13 +9,13 @@ from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.tasks import GenerateParams
 
-from .answers import answer_of
-from .chat import chat_prompt, messages
 from .context import StageContext
+from .conversation.chat import chat_prompt, messages
 from .engines import Request, context_length, open_engine, rounded_length
+from .engines.answers import answer_of
 from .errors import BadInput
-from .rowfiles import read_all, write_rows
-from .statistics import Statistics, merge_shards
+from .runtime.rows import read_all, write_rows
+from .runtime.statistics import Statistics, merge_shards
 
 
 def run(ctx: StageContext) -> Statistics:

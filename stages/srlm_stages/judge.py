@@ -10,25 +10,16 @@ from typing import Any
 from srlm_contract.rows import Candidate, Judgement, RankedAnswer
 from srlm_contract.tasks import JudgeParams
 
-from .chat import encode_chat, messages
 from .context import StageContext
+from .conversation.chat import encode_chat, messages
 from .engines import Engine, OnProgress, context_length, open_engine, rounded_length
 from .errors import BadInput, InvalidTask
-from .external_judge import ExternalJudge
-from .rowfiles import read_all, write_rows
-from .rubric import Rubric
-from .score_words import SCORE_LEAD
-from .scoring import (
-    Asker,
-    EngineAsker,
-    ExternalAsker,
-    Score,
-    Tally,
-    Task,
-    expected_scores,
-    sampled_scores,
-)
-from .statistics import Statistics, merge_shards, moments
+from .judging.external import ExternalJudge
+from .judging.rubric import rubric_of
+from .judging.score_words import SCORE_LEAD
+from .judging.scoring import Asker, EngineAsker, ExternalAsker, Score, Tally, Task, expected_scores, sampled_scores
+from .runtime.rows import read_all, write_rows
+from .runtime.statistics import Statistics, merge_shards, moments
 
 #: A pod with this many verdicts and no readable one gives up before its shard is committed.
 HOPELESS = 16
@@ -37,7 +28,7 @@ HOPELESS = 16
 def run(ctx: StageContext) -> Statistics:
     """Writes judgements.jsonl (or this shard's part of it), one row an answer, in the order of the input."""
     params = ctx.params(JudgeParams)
-    rubric = Rubric.parse(ctx.rubric())
+    rubric = rubric_of(ctx, params.rubric)
     everything = _read(ctx, params)
     rows = [row for row in everything if ctx.mine(row.prompt_id)]
     tasks = [Task(row.id, rubric.fill(row.prompt, row.answer)) for row in rows]

@@ -10,9 +10,9 @@ from srlm_contract.tasks import PairsParams
 
 from .context import StageContext
 from .errors import BadInput
-from .preference import positives, preference_pairs
-from .rowfiles import read_all, write_rows
-from .statistics import Statistics
+from .judging.preference import positives, preference_pairs
+from .runtime.rows import read_all, write_rows
+from .runtime.statistics import Statistics
 
 CAUSES = {
     "droppedUnjudged": "answers without a usable score",

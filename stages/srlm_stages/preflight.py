@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from srlm_contract.artifacts.retention import add_refs
+from srlm_contract.artifacts.store import Store
 from srlm_contract.keys import sha256
-from srlm_contract.retention import add_refs
-from srlm_contract.spec import RunSpec
-from srlm_contract.store import Store
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import Pins, PreflightParams, SourceRef, StageResult
 
-from .committed import find_committed, fit
+from .checks.committed import find_committed, fit
+from .checks.conversation import check_conversations
+from .checks.model import CheckedModel, check_model, missing_model, model_files
+from .checks.size import check_sizes
 from .context import StageContext
-from .conversation_check import check_conversations
 from .errors import BadInput
-from .model_check import CheckedModel, check_model, missing_model, model_files
-from .origins import Missing, Origin, open_origin
-from .rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
-from .seed_files import whole_rows
-from .seed_formats import SeedDataError, read_seed_data
-from .seed_source import pick_seed_file
-from .size_check import check_sizes
-from .split import split_prompts
+from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
+from .seed.files import whole_rows
+from .seed.formats import SeedDataError, read_seed_data
+from .seed.source import pick_seed_file
+from .seed.split import split_prompts
+from .sources.origins import Missing, Origin, open_origin
 
 #: Seed files up to this size are read whole; of larger ones only the beginning, if their kind allows it.
 WHOLE_FILE_BYTES = 64 * 1024 * 1024
@@ -209,7 +209,7 @@ def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str
 
 def bucket_store(ctx: StageContext, bucket: str) -> Store:
     """A bucket of sources: same endpoint and credentials as the run's storage."""
-    from srlm_contract.s3 import S3Store
+    from srlm_contract.artifacts.s3 import S3Store
 
     storage = ctx.task.storage
     return S3Store.from_location(

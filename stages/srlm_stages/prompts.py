@@ -12,16 +12,16 @@ from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import PromptsParams
 
-from .answers import answer_of
-from .chat import Prompt, chat_prompt, encode_text, messages
 from .context import StageContext
+from .conversation.chat import Prompt, chat_prompt, encode_text, messages
 from .engines import OnProgress, Request, context_length, open_engine, rounded_length
+from .engines.answers import answer_of
 from .errors import BadInput
-from .languages import word_count
-from .prompt_filters import PromptFilter, cleaned
-from .prompt_pool import read_pool
-from .rowfiles import read_all, read_rows, write_rows
-from .statistics import Statistics
+from .prompting.filters import PromptFilter, cleaned
+from .prompting.pool import read_pool
+from .runtime.rows import read_all, read_rows, write_rows
+from .runtime.statistics import Statistics
+from .seed.languages import word_count
 
 #: At most this many requests for each wanted prompt.
 MAX_ASKS_A_PROMPT = 12

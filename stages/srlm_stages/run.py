@@ -20,13 +20,13 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.cache import ModelCache
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.cache import ModelCache
+from srlm_contract.artifacts.manifest import Manifest, Producer
+from srlm_contract.artifacts.retention import add_refs
+from srlm_contract.artifacts.s3_count import RequestErrors
+from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ContractError
-from srlm_contract.manifest import Manifest, Producer
-from srlm_contract.retention import add_refs
-from srlm_contract.s3_count import RequestErrors
-from srlm_contract.store import Store
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
     EXIT_OK,
@@ -40,10 +40,10 @@ from srlm_contract.tasks import (
 
 from .context import StageContext
 from .errors import InvalidTask, StageFailure, Terminated
-from .progress import ProgressReporter
-from .redaction import redacted
-from .statistics import Statistics, figures, merge_shards, with_ratios
-from .termination import write_result
+from .runtime.progress import ProgressReporter
+from .runtime.redaction import redacted
+from .runtime.statistics import Statistics, figures, merge_shards, with_ratios
+from .runtime.termination import write_result
 
 EXIT_CRASHED = 1
 EXIT_TERMINATED = 143
@@ -182,7 +182,7 @@ def open_store(
     """Opens an s3:// location with the endpoint and credentials of the run's storage."""
 
     def opened(uri: str) -> Store:
-        from srlm_contract.s3 import S3Store
+        from srlm_contract.artifacts.s3 import S3Store
 
         storage = task.storage
         return S3Store.from_location(

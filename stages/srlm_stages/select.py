@@ -9,18 +9,18 @@ from srlm_contract.keys import row_id
 from srlm_contract.rows import EftExample, Judgement
 from srlm_contract.tasks import SelectParams
 
-from .agreement import KeptVerdict, rebalance, select_agreeing
 from .context import StageContext
 from .errors import BadInput
-from .rowfiles import read_all, write_rows
-from .rubric import Rubric
-from .statistics import Statistics
+from .judging.agreement import KeptVerdict, rebalance, select_agreeing
+from .judging.rubric import Rubric, rubric_of
+from .runtime.rows import read_all, write_rows
+from .runtime.statistics import Statistics
 
 
 def run(ctx: StageContext) -> Statistics:
     """Writes eft.jsonl: the judge task as prompt, the verdict that agrees with people as answer."""
     params = ctx.params(SelectParams)
-    rubric = Rubric.parse(ctx.rubric())
+    rubric = rubric_of(ctx, params.rubric)
     judgements = list(read_all(ctx.input("judgements"), "judgements", Judgement))
     kept, counts = select_agreeing(judgements, agreement=params.eft.agreement, min_tau=params.eft.min_tau)
     if not judgements:

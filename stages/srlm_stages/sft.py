@@ -8,8 +8,8 @@ from srlm_contract.rows import EftExample, SeedExample
 from srlm_contract.tasks import SftParams, StageResult
 
 from .context import StageContext
-from .rowfiles import read_rows
-from .statistics import Statistics
+from .runtime.rows import read_rows
+from .runtime.statistics import Statistics
 from .training.config import SupervisedRow
 from .training.entry import run_training
 

@@ -8,9 +8,9 @@ from srlm_contract.rows import Positive, PreferencePair
 from srlm_contract.tasks import StageResult, TrainParams
 
 from .context import StageContext
-from .rowfiles import read_rows
+from .runtime.rows import read_rows
+from .runtime.statistics import Statistics
 from .sft import seed_rows
-from .statistics import Statistics
 from .training.config import SupervisedRow
 from .training.entry import run_training
 

@@ -19,11 +19,11 @@ from pairs import Ratios, in_turn
 
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, PromptRow
-from srlm_contract.spec import SamplingSpec
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec.loop import SamplingSpec
+from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import GenerateParams, JudgeParams
 from srlm_stages import generate, judge
-from srlm_stages.chat import encode_chat, load_tokenizer, messages
+from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Completion, OnProgress, Request
 from srlm_stages.engines.vllm_engine import VllmEngine
 from stage_world import QUESTIONS, World

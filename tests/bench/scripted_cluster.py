@@ -222,7 +222,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
     tasks = [asyncio.create_task(JobController(cluster).run()), asyncio.create_task(pods.run())]
     with (folder / "operator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "srlm_operator.cli", "operator", "--local", "--health-port", "0",
+            sys.executable, "-m", "srlm_cli", "operator", "--local", "--health-port", "0",
             env=os.environ | {"KUBECONFIG": str(folder / "kubeconfig")}, stdout=log, stderr=log,
         )  # fmt: skip
     found = Bench(cluster, server, pods, moments, folder, process)

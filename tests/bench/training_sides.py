@@ -25,7 +25,7 @@ from transformers.utils import logging
 from trl import DPOConfig, DPOTrainer
 
 from srlm_contract.rows import PreferencePair
-from srlm_contract.spec import DpoSpec
+from srlm_contract.spec.training import DpoSpec
 from srlm_stages.training import arguments
 from srlm_stages.training.callbacks import Reporter
 from srlm_stages.training.config import WorkerConfig

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import boto3
 
-from srlm_contract.s3 import S3Store
+from srlm_contract.artifacts.s3 import S3Store
 
 
 def ours(url: str, folder: Path) -> dict[str, Callable[[], object]]:

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from charts import chart_kit as kit
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Condition, IterationMetrics, IterationStatus, ProgressStatus, RunStatus
-from srlm_operator.metrics import Metrics
-from srlm_operator.run_metrics import PHASES
+from srlm_operator.metrics.operator import Metrics
+from srlm_operator.metrics.runs import PHASES
 from srlm_operator.values import Run
 
 #: Labels that Prometheus and the ServiceMonitor add to what is scraped.

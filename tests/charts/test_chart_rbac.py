@@ -9,7 +9,7 @@ import pytest
 
 from charts import chart_kit as kit
 from srlm_operator import names
-from srlm_operator import rights as operator_rights
+from srlm_operator.cluster import rights as operator_rights
 
 Right = tuple[str, str, str]
 

@@ -9,7 +9,7 @@ import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
-from srlm_contract.crd import custom_resource_definition
+from srlm_operator.crd.definition import custom_resource_definition
 from support.pod_security import violations
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,7 +11,8 @@ import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
-from srlm_contract.spec import ConfigMapKeyRef, SecretRef, Storage
+from srlm_contract.spec.references import ConfigMapKeyRef, SecretRef
+from srlm_contract.spec.storage import Storage
 from srlm_operator.settings import Settings, from_environment
 
 SHA = "sha256:" + "0123456789abcdef" * 4

@@ -12,7 +12,7 @@ import aiohttp
 from kubernetes import config
 from kubernetes.client import Configuration
 
-from srlm_operator.client import Client, Resource, bearer
+from srlm_operator.cluster.client import Client, Resource, bearer
 from srlm_operator.errors import ApiError, NotFound
 
 Object = dict[str, Any]

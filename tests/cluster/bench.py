@@ -26,7 +26,7 @@ from cluster.proxy import Proxy
 from cluster.scripted_pods import SCHEDULER, ScriptedPods
 from cluster.target import LABEL, remove_namespace, remove_rights
 from cluster.view import View, viewing
-from srlm_operator.client import RUNS
+from srlm_operator.cluster.client import RUNS
 from srlm_operator.names import API_VERSION, KIND, LABEL_ITERATION, LABEL_NODE
 
 #: The shortest loop: no EFT, no evaluation.
@@ -64,7 +64,7 @@ class Bench:
         environ["KUBECONFIG"] = str(self.folder / "operator.kubeconfig")
         environ["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in self.path)
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "srlm_operator.cli", "operator"]
+            command = [sys.executable, "-m", "srlm_cli", "operator"]
             self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=self.folder)
 
     async def stop(self, number: int = signal.SIGTERM) -> None:

@@ -27,7 +27,7 @@ def make(folder: Path) -> tuple[Path, ...]:
     parts = {"operator": "srlm_operator", "stages": "srlm_contract"}
     for part, package in parts.items():
         shutil.copytree(ROOT / part / package, folder / part / package, ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "stages" / "srlm_contract" / "spec_loop.py"
+    source = folder / "stages" / "srlm_contract" / "spec" / "loop.py"
     text = source.read_text(encoding="utf-8")
     assert text.count(_PLACE) == 1, "SamplingSpec has changed: say here how a field is added to it"
     source.write_text(text.replace(_PLACE, _PLACE + _NEW), encoding="utf-8")
@@ -36,7 +36,9 @@ def make(folder: Path) -> tuple[Path, ...]:
 
 def definition(path: tuple[Path, ...]) -> dict[str, Any]:
     """The definition of runs of the version in `path`."""
-    script = "import json; from srlm_contract.crd import custom_resource_definition as d; print(json.dumps(d()))"
+    script = (
+        "import json; from srlm_operator.crd import definition as d; print(json.dumps(d.custom_resource_definition()))"
+    )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder) for folder in path)}
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)

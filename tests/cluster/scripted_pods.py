@@ -14,7 +14,7 @@ from stage_script import Ending, FakeStages
 
 from cluster.view import View
 from srlm_contract.tasks import StageTask
-from srlm_operator.client import PODS
+from srlm_operator.cluster.client import PODS
 from srlm_operator.errors import ApiError, Conflict, NotFound
 from srlm_operator.names import CONTAINER, LABEL_NODE
 

@@ -15,8 +15,8 @@ from typing import Any
 from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
 from cluster.one_machine import one_machine
 from cluster.view import viewing
-from srlm_contract.crd import CRD_NAME, custom_resource_definition
-from srlm_operator.client import JOBS, RUNS, Resource
+from srlm_operator.cluster.client import JOBS, RUNS, Resource
+from srlm_operator.crd.definition import CRD_NAME, custom_resource_definition
 
 VARIABLE = "SRLM_TEST_KUBECONFIG"
 #: On everything that these tests create outside their namespaces, and on the namespaces.

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.bench import Bench
 from contract.test_agreement import MANIFESTS, NOT_SENT, runs
-from srlm_contract.validate import validate_text
-from srlm_operator.client import RUNS
+from srlm_operator.cluster.client import RUNS
+from srlm_operator.crd.validate import validate_text
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,7 @@ import pytest
 from charts import chart_kit as kit
 from cluster.admin import RIGHTS
 from cluster.bench import SHORT, Bench
-from srlm_operator.client import RUNS, Resource
+from srlm_operator.cluster.client import RUNS, Resource
 
 pytestmark = pytest.mark.e2e
 #: Kinds that come with the Prometheus operator, and the definition of runs, which is there already.

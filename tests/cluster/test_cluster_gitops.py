@@ -16,7 +16,7 @@ from cluster.bench import SHORT, Bench
 from cluster.target import real
 from gitops_checks import argocd_health
 from kstatus import kstatus
-from srlm_operator.client import RUNS
+from srlm_operator.cluster.client import RUNS
 from srlm_operator.names import MANAGER
 
 pytestmark = pytest.mark.e2e

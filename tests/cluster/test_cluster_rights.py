@@ -9,7 +9,7 @@ import pytest
 from charts.test_chart_rbac import CLUSTER, LEADING, SERVING, Right
 from cluster.bench import SHORT, Bench
 from cluster.conftest import MakeBench
-from srlm_operator.client import JOBS, PODS
+from srlm_operator.cluster.client import JOBS, PODS
 from srlm_operator.names import LABEL_NODE
 
 pytestmark = pytest.mark.e2e

@@ -11,8 +11,8 @@ from builders import manifest_spec
 from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
 from cluster.one_machine import one_machine
 from cluster.target import LABEL, Occupied, established, install, sweep
-from srlm_contract.crd import API_VERSION, CRD_NAME, KIND, custom_resource_definition
-from srlm_operator.client import RUNS
+from srlm_operator.cluster.client import RUNS
+from srlm_operator.crd.definition import API_VERSION, CRD_NAME, KIND, custom_resource_definition
 from srlm_operator.names import FINALIZER
 
 pytestmark = pytest.mark.e2e

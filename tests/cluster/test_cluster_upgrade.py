@@ -15,8 +15,8 @@ from cluster.admin import DEFINITIONS
 from cluster.bench import SHORT, Bench
 from cluster.target import definition, established
 from kstatus import kstatus
-from srlm_contract.crd import CRD_NAME
-from srlm_operator.client import RUNS
+from srlm_operator.cluster.client import RUNS
+from srlm_operator.crd.definition import CRD_NAME
 
 pytestmark = pytest.mark.e2e
 IMAGES = ("INFERENCE", "TRAIN", "CPU")

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from cluster.admin import Admin, Object
-from srlm_operator.client import EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
+from srlm_operator.cluster.client import EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
 
 LIMIT_SECONDS = 90
 KINDS = {"runs": RUNS, "jobs": JOBS, "pods": PODS, "services": SERVICES, "events": EVENTS}

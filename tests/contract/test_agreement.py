@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from srlm_contract import crd
-from srlm_contract.validate import validate_text
-from srlm_contract.yaml12 import ManifestError, load_documents
 from srlm_local.http.server import ApiServer
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
+from srlm_operator.crd import definition as crd
+from srlm_operator.crd.validate import validate_text
+from srlm_operator.crd.yaml12 import ManifestError, load_documents
 
 MANIFESTS = Path(__file__).parent / "manifests"
 #: What never reaches an API server as a SelfRewardingRun: clients refuse it or send it elsewhere.

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.cel_cost import estimate, size_of
-from srlm_contract.schema import FieldError, check_schema, validate
+from srlm_operator.crd.cel_cost import estimate, size_of
+from srlm_operator.crd.objects import validate
+from srlm_operator.crd.schema import FieldError
+from srlm_operator.crd.schema_check import check as check_schema
 
 INT = {"type": "integer"}
 TEXT = {"type": "string", "maxLength": 10}

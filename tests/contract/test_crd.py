@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from srlm_contract import crd
-from srlm_contract.schema import apply_defaults, check_schema, prune, validate
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
-from srlm_contract.yaml12 import load_documents
+from srlm_operator.crd import definition as crd
+from srlm_operator.crd.objects import validate
+from srlm_operator.crd.schema import apply_defaults, prune
+from srlm_operator.crd.schema_check import check as check_schema
+from srlm_operator.crd.yaml12 import load_documents
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = crd.run_schema()

@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm_contract.graph import Node, Outcome, graph, node_key
-from srlm_contract.spec import RunSpec
-from srlm_contract.tasks import (
-    ArtifactRef,
-    EvaluateParams,
-    JudgeParams,
-    PairsParams,
-    Pins,
-    SourceRef,
-    TrainParams,
-)
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.tasks import ArtifactRef, EvaluateParams, JudgeParams, PairsParams, Pins, SourceRef, TrainParams
 
 PINS = Pins(
     base_model=SourceRef(uri="hf://owner/model", revision="abc"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm_contract.schema import NOT_CHECKED, FieldError, apply_defaults, prune, validate
+from srlm_operator.crd.objects import validate
+from srlm_operator.crd.schema import NOT_CHECKED, FieldError, apply_defaults, prune
 
 STEPS: dict[str, Any] = {
     "type": "array",

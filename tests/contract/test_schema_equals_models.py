@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from srlm_contract.crd import model_schema
-from srlm_contract.schema import apply_defaults, validate
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
+from srlm_operator.crd.definition import model_schema
+from srlm_operator.crd.objects import validate
+from srlm_operator.crd.schema import apply_defaults
 
 BASE = {
     "baseModel": {"uri": "hf://owner/model"},

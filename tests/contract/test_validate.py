@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.spec import RunSpec
-from srlm_contract.validate import validate_files, validate_run, validate_text
-from srlm_contract.yaml12 import load_documents
-from srlm_operator.cli import validate as command
+from srlm_cli import validate as command
+from srlm_contract.spec.run import RunSpec
+from srlm_operator.crd.validate import validate_files, validate_run, validate_text
+from srlm_operator.crd.yaml12 import load_documents
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SAMPLES = Path(__file__).parents[2] / "crds" / "samples"

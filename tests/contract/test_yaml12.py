@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srlm_contract.yaml12 import ManifestError, load_documents
+from srlm_operator.crd.yaml12 import ManifestError, load_documents
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from docs.pages import ROOT, anchors, commands, links, pages
 
 PAGES = pages()
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-CLI = next(name for name in ("srlm_cli", "srlm_operator.cli") if (ROOT / "operator" / name.replace(".", "/")).is_dir())
+CLI = next(name for name in ("srlm_cli", "srlm_cli") if (ROOT / "operator" / name.replace(".", "/")).is_dir())
 
 
 def test_every_part_has_its_page() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.crd import custom_resource_definition, run_schema, shown_default
-from srlm_contract.reference import render
+from srlm_operator.crd.definition import custom_resource_definition, run_schema, shown_default
+from srlm_operator.crd.reference import render
 
 ROOT = Path(__file__).parents[2]
 #: What numbers of the spec count or measure, or that they have no unit.

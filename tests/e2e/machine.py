@@ -35,7 +35,7 @@ class Machine:
     def start(self) -> None:
         """Start and wait until the API answers."""
         self.log = (self.folder / "up.log").open("ab")
-        command = [sys.executable, "-m", "srlm_operator.cli", "local", "up", "--folder", str(self.folder)]
+        command = [sys.executable, "-m", "srlm_cli", "local", "up", "--folder", str(self.folder)]
         self.process = subprocess.Popen([*command, *self.arguments], stdout=self.log, stderr=self.log)
         self.until(self._answers, 60, "the API server does not answer")
         self.api = client.ApiClient(self._configuration())

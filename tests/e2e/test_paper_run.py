@@ -9,7 +9,7 @@ import pytest
 
 from e2e.machine import Machine
 from e2e.runs import SEED, manifests, stage_records
-from srlm_contract.yaml12 import load_documents
+from srlm_operator.crd.yaml12 import load_documents
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

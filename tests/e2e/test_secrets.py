@@ -23,7 +23,7 @@ from e2e.machine import Machine, machine
 from e2e.runs import manifests, small_run
 from judge_server import JudgeServer, judge_server, said
 from srlm_local.ports import free_port
-from srlm_operator.client import bearer
+from srlm_operator.cluster.client import bearer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -16,8 +16,8 @@ import pytest
 from e2e.machine import Machine
 from e2e.pages import fetch, reported, tables
 from e2e.runs import download_model, manifests, small_run, stage_records
+from srlm_cli.results import rows
 from srlm_contract.status import RunStatus
-from srlm_operator.results import rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -130,7 +130,7 @@ def test_a_person_fetches_a_fresh_report(finished: dict[str, Any], cluster: Mach
     before = reported(cluster, "whole.run")["status"]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environ |= {"KUBECONFIG": str(cluster.folder / "kubeconfig"), "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "srlm_operator.cli", "report", "whole.run", "-o", str(tmp_path / "page.html")]
+    command = [sys.executable, "-m", "srlm_cli", "report", "whole.run", "-o", str(tmp_path / "page.html")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert "<!doctype html>" in (tmp_path / "page.html").read_text()

@@ -13,9 +13,9 @@ import yaml
 
 from srlm_contract.graph import Outcome, graph, node_key
 from srlm_contract.keys import sha256
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import Pins, SourceRef
-from srlm_contract.validate import validate_text
+from srlm_operator.crd.validate import validate_text
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 CAMPAIGN = Path(__file__).parents[2] / "crds" / "samples" / "campaign"

@@ -10,8 +10,8 @@ import yaml
 
 from gitops_checks import GITOPS, LUA, argocd_health, flux_checks, flux_health
 from kstatus import kstatus
-from srlm_operator.conditions import conditions, phase
-from srlm_operator.draft import Note
+from srlm_operator.plan.conditions import conditions, phase
+from srlm_operator.plan.draft import Note
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HEALTH = "resource.customizations.health.selfrewarding.dev_SelfRewardingRun"

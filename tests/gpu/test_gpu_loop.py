@@ -9,8 +9,9 @@ import pytest
 
 from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow
-from srlm_contract.spec import DpoSpec, SamplingSpec, SftSpec
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec.loop import SamplingSpec
+from srlm_contract.spec.pods import EngineSpec
+from srlm_contract.spec.training import DpoSpec, SftSpec
 from srlm_contract.tasks import (
     ArtifactRef,
     GenerateParams,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.spec_parts import EngineSpec
-from srlm_stages.chat import encode_chat, load_tokenizer, messages
+from srlm_contract.spec.pods import EngineSpec
+from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Request, open_engine
 from srlm_stages.engines.choice_tokens import choice_tokens
 from stage_world import QUESTIONS

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from srlm_contract.spec import RunSpec
-from srlm_local.demo import DemoError, manifest
+from srlm_cli.demo import DemoError, manifest
+from srlm_contract.spec.run import RunSpec
 
 FOUND = {"answerTokens": 128, "prompts": 46, "answers": 79, "of": 48}
 

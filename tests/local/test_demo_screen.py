@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from srlm_cli.demo_screen import Screen
+from srlm_cli.demo_time import seconds_left, usual_seconds
 from srlm_contract.status import Failure, IterationStatus, ProgressStatus, RunStatus, StageStatus
-from srlm_local.demo_screen import Screen
-from srlm_local.demo_time import seconds_left, usual_seconds
 from srlm_operator.times import stamp
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

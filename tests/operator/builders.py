@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_operator.settings import Settings
 from srlm_operator.values import Run

@@ -14,14 +14,14 @@ from typing import Any
 from builders import START, UID, settings, spec
 from stage_script import Ending, FakeStages
 
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import StageTask
+from srlm_operator.cluster.views import job_view, with_storage
 from srlm_operator.names import ANNOTATION_SETTINGS, FINALIZER
-from srlm_operator.plan import plan
+from srlm_operator.plan.plan import plan
 from srlm_operator.settings import Settings
 from srlm_operator.values import CreateJob, DeleteJob, JobView, Observed, Plan, PodView, Refusal, Run, SetFinalizer
-from srlm_operator.views import job_view, with_storage
 
 
 @dataclass

@@ -15,9 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 from wire import SHORT, wire
 
+from srlm_cli import main
+from srlm_cli.download import has_own_credentials
 from srlm_local.provision import SYSTEM_NAMESPACE
-from srlm_operator.cli import main
-from srlm_operator.download import has_own_credentials
 from srlm_operator.settings import from_environment
 from unmapped import nameless, unmapped
 
@@ -186,7 +186,7 @@ async def test_operator_process_of_a_user_without_a_name(tmp_path: Path, monkeyp
             listener.bind(("127.0.0.1", 0))
             port = str(listener.getsockname()[1])
         lease = {"SRLM_LEADER_ELECT": "1", "SRLM_LEASE_NAMESPACE": SYSTEM_NAMESPACE, "SRLM_HEALTH_HOST": "127.0.0.1"}
-        command = unmapped("srlm_operator.cli", "operator", "--local", "--health-port", port)
+        command = unmapped("srlm_cli", "operator", "--local", "--health-port", port)
         process = await asyncio.create_subprocess_exec(
             *command, env=nameless({**environment(), **lease}), stderr=asyncio.subprocess.PIPE
         )
@@ -227,7 +227,7 @@ def environment() -> dict[str, str]:
 
 async def srlm(*arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "srlm_operator.cli", *arguments,
+        sys.executable, "-m", "srlm_cli", *arguments,
         env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from stage_script import Ending, error
 from wire import SHORT, Wire, wire
 
 from s3_world import WRITER, Server, server
+from srlm_cli import download, main
+from srlm_cli import report as command
 from srlm_contract.tasks import ReportParams, StageTask
-from srlm_operator import download
-from srlm_operator.cli import main
-from srlm_operator.cli import report as command
 
 KEYS = WRITER.environ
 RULES = {"read": [("selfrewarding.dev", "selfrewardingruns", ["get"])]}
@@ -221,14 +221,12 @@ async def test_a_suspended_run_gives_its_last_report(
 async def test_without_boto3_the_place_is_named(
     wired: Any, s3: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def absent(name: str) -> Any:
-        raise ModuleNotFoundError("No module named 'boto3'", name="boto3")
-
     async with wired() as w:
         await w.start_operator()
         w.apply(**SHORT, storage=prepare(w, s3, monkeypatch))
         await w.until(w.reported)
-        monkeypatch.setattr(download, "import_module", absent)
+        monkeypatch.delitem(sys.modules, "srlm_contract.artifacts.s3")
+        monkeypatch.setitem(sys.modules, "boto3", None)
         assert await srlm_report() == 1
         text = capfd.readouterr().err
         assert "pip install boto3" in text

@@ -11,7 +11,7 @@ from aiohttp import web
 from kubernetes.client import Configuration
 
 from srlm_operator import errors
-from srlm_operator.client import JOBS, PODS, RUNS, Client, load_configuration
+from srlm_operator.cluster.client import JOBS, PODS, RUNS, Client, load_configuration
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from stage_script import Ending, error
 from wire import SHORT, Wire, wire
 
 from s3_world import Server, server
+from srlm_cli.demo import _page
 from srlm_contract.tasks import StageTask
-from srlm_local.demo import _page
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from srlm_cli.results import rows
 from srlm_contract.status import IterationMetrics, StageStatus
-from srlm_operator.figures import iteration_metrics
-from srlm_operator.results import rows
+from srlm_operator.plan.figures import iteration_metrics
 
 
 def done(name: str, stage: str = "", **statistics: float) -> StageStatus:

@@ -13,7 +13,7 @@ import pytest
 from builders import START, manifest_spec, run, settings
 from ruamel.yaml import YAML
 
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
     MAX_TASK_BYTES,
@@ -27,10 +27,10 @@ from srlm_contract.tasks import (
     StageTask,
     TrainParams,
 )
-from srlm_operator.draft import Draft
 from srlm_operator.errors import InvalidPodTemplate
-from srlm_operator.jobs import Work, render
-from srlm_operator.report_task import report_params
+from srlm_operator.jobs.job import Work, render
+from srlm_operator.plan.draft import Draft
+from srlm_operator.plan.report_task import report_params
 from srlm_operator.values import CreateJob, Observed
 
 GOLDEN = Path(__file__).with_name("golden")

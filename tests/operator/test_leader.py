@@ -13,8 +13,8 @@ from srlm_local.http.server import ApiServer
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.store.cluster import Cluster
-from srlm_operator.client import Client, load_configuration
-from srlm_operator.leader import LeaderElection, LeadershipLost
+from srlm_operator.cluster.client import Client, load_configuration
+from srlm_operator.cluster.leader import LeaderElection, LeadershipLost
 from srlm_operator.settings import Settings
 
 LEASES = "leases.coordination.k8s.io"

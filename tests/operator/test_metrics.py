@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from stage_script import Ending, error
 
 from srlm_contract.reasons import STALLED
-from srlm_contract.spec import BudgetSpec
+from srlm_contract.spec.policy import BudgetSpec
 from srlm_contract.status import Condition, Failure, IterationStatus, RunStatus, StageStatus
-from srlm_operator.metrics import REASONS, STAGES, Metrics
-from srlm_operator.run_metrics import OTHER, PHASES, RunMetrics
+from srlm_operator.metrics.operator import REASONS, STAGES, Metrics
+from srlm_operator.metrics.runs import OTHER, PHASES, RunMetrics
 from srlm_operator.values import Plan, Run
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stage_script import error
 
-from srlm_operator.outcomes import committed, failure, parse_error, parse_result
+from srlm_operator.plan.outcomes import committed, failure, parse_error, parse_result
 from srlm_operator.values import JobView, PodView
 
 JOB = JobView("job", "uid", 1, "generate", "generate", "key", 1, "Failed", completions=2)

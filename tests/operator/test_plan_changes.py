@@ -11,10 +11,10 @@ from fake_cluster import FakeCluster
 from stage_script import Ending, error
 from test_plan_failures import attempts, until_node
 
-from srlm_contract.spec import RunSpec
-from srlm_contract.spec_parts import ResourceRequirements
+from srlm_contract.spec.pods import ResourceRequirements
+from srlm_contract.spec.run import RunSpec
 from srlm_operator.names import FINALIZER
-from srlm_operator.plan_preflight import preflight_key
+from srlm_operator.plan.preflight import preflight_key
 from srlm_operator.values import Refusal
 
 

@@ -6,7 +6,7 @@ from builders import spec
 from fake_cluster import FakeCluster
 
 from srlm_contract.status import RunStatus
-from srlm_operator.status import MAX_STATUS_BYTES, size
+from srlm_operator.plan.status import MAX_STATUS_BYTES, size
 
 
 def test_two_iterations_in_order() -> None:

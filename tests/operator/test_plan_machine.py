@@ -18,7 +18,7 @@ from stage_script import Ending, error
 
 from srlm_contract.status import RunStatus
 from srlm_operator.names import FINALIZER, REPORT_ANNOTATION
-from srlm_operator.status import MAX_STATUS_BYTES, size
+from srlm_operator.plan.status import MAX_STATUS_BYTES, size
 
 ENDINGS = [
     Ending(1, "Traceback"),

@@ -14,9 +14,9 @@ import pytest
 from builders import manifest_spec
 from fake_cluster import FakeCluster
 
-from srlm_contract.crd import run_schema
-from srlm_contract.spec import RunSpec
-from srlm_contract.validate import validate_run
+from srlm_contract.spec.run import RunSpec
+from srlm_operator.crd.definition import run_schema
+from srlm_operator.crd.validate import validate_run
 
 Json = dict[str, Any]
 BASE = manifest_spec(iterations=1)

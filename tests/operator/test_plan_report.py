@@ -12,13 +12,13 @@ from fake_cluster import FakeCluster
 from stage_script import PINS, Ending, error
 from test_plan_failures import attempts, until_node
 
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Failure, RunStatus
 from srlm_contract.tasks import MAX_TASK_BYTES, ArtifactRef, ReportParams
-from srlm_operator.draft import REPORT, Draft
-from srlm_operator.jobs import Work, render
+from srlm_operator.jobs.job import Work, render
 from srlm_operator.names import REPORT_ANNOTATION
-from srlm_operator.report_task import report_params, shortened
+from srlm_operator.plan.draft import REPORT, Draft
+from srlm_operator.plan.report_task import report_params, shortened
 from srlm_operator.values import Observed, Refusal
 
 URI = "s3://bucket/prefix/runs/team/run/report.html"

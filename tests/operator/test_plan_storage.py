@@ -10,12 +10,13 @@ from fake_cluster import FakeCluster
 from stage_script import PINS, FakeStages
 from test_plan_failures import attempts, until_node
 
-from srlm_contract.spec import RunSpec, Storage
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.storage import Storage
 from srlm_contract.tasks import SourceRef, StageTask
+from srlm_operator.cluster.views import parse_run
 from srlm_operator.errors import ConfigurationError
 from srlm_operator.names import FINALIZER
 from srlm_operator.settings import Settings, from_environment
-from srlm_operator.views import parse_run
 
 DEFAULT = {
     "storage_uri": "s3://shared/{namespace}",

@@ -8,7 +8,7 @@ import pytest
 from test_jobs import generate, make
 
 from srlm_operator.errors import InvalidPodTemplate
-from srlm_operator.podtemplate import apply_patches
+from srlm_operator.jobs.podtemplate import apply_patches
 
 
 def template() -> dict[str, Any]:

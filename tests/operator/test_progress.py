@@ -10,7 +10,7 @@ from fake_cluster import FakeCluster
 from test_plan_failures import until_node
 
 from srlm_contract.progress import Progress
-from srlm_operator.plan import plan
+from srlm_operator.plan.plan import plan
 
 
 def line(done: int, total: int, eta: int | None = None) -> Progress:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from srlm_operator.client import Client
-from srlm_operator.progress_poll import ProgressPoll
-from srlm_operator.world import Key, World
+from srlm_operator.cluster.client import Client
+from srlm_operator.cluster.index import Key, World
+from srlm_operator.cluster.progress_poll import ProgressPoll
 
 LINE = "PROGRESS judge rows=1/4 unit=verdicts"
 PODS = 40

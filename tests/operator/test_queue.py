@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from srlm_operator.cluster.queue import Handler, KeyedQueue
 from srlm_operator.errors import Unavailable
-from srlm_operator.queue import Handler, KeyedQueue
 
 A, B = ("ns", "a"), ("ns", "b")
 

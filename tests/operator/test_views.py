@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from srlm_operator.views import pod_view
+from srlm_operator.cluster.views import pod_view
 
 CREATING = {"reason": "PodInitializing"}
 PULL = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
+from srlm_operator.cluster.watch_life import WatchLife
 from srlm_operator.errors import ConfigurationError
-from srlm_operator.handlers import kopf_settings
 from srlm_operator.settings import Settings, from_environment
-from srlm_operator.watch_life import WatchLife
+from srlm_operator.watches import kopf_settings
 
 
 class Clock:

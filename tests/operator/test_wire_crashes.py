@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from wire import JOBS, RUNS, SHORT, Wire, wire
 
-from srlm_operator.client import Client, load_configuration
+from srlm_operator.cluster.client import Client, load_configuration
+from srlm_operator.cluster.index import World
 from srlm_operator.errors import Unavailable
-from srlm_operator.metrics import Metrics
+from srlm_operator.metrics.operator import Metrics
 from srlm_operator.reconcile import Reconciler
-from srlm_operator.world import World
 
 
 async def live_for(w: Wire, writes: int) -> None:

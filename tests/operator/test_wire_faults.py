@@ -11,6 +11,7 @@ from stage_script import Ending, error
 from wire import JOBS, RUNS, SHORT, Wire, wire
 
 from srlm_contract.status import RunStatus
+from srlm_operator.watches import WatchEvent
 
 
 @pytest.fixture
@@ -166,16 +167,16 @@ async def test_lost_events_are_found_by_listing(folder: Any) -> None:
     async with wire(*folder, resync_seconds=0.2) as w:
         await w.start_operator()
         assert w.operator is not None
-        real = w.operator._feed
+        real = w.operator._take
         lost = []
 
-        def lossy(kind: Any, event: Any) -> None:
-            if kind == "jobs":
+        def lossy(event: WatchEvent) -> None:
+            if event.kind == "jobs":
                 lost.append(event)
             else:
-                real(kind, event)
+                real(event)
 
-        w.operator._feed = lossy  # type: ignore[method-assign]  # the network loses what it loses
+        w.operator._take = lossy  # type: ignore[method-assign]  # the network loses what it loses
         w.apply(**SHORT)
         await w.until(lambda: w.condition("Ready"))
         assert lost

@@ -10,7 +10,7 @@ from wire import JOBS, SHORT, Wire, wire
 
 from srlm_contract.tasks import StageTask
 from srlm_local.store.errors import forbidden
-from srlm_operator.client import SERVICES
+from srlm_operator.cluster.client import SERVICES
 from srlm_operator.errors import Unavailable
 
 TWO_NODES = {"training": {"nodes": 2, "processesPerNode": 2}}

@@ -18,8 +18,8 @@ from stage_script import Ending
 from wire import RUNS, SHORT, Wire, wire
 
 from srlm_local.provision import SYSTEM_NAMESPACE
-from srlm_operator.handlers import Operator
-from srlm_operator.resync import Resync
+from srlm_operator.cluster.resync import Resync
+from srlm_operator.process import Operator
 from srlm_operator.settings import Settings
 from support.faults import Fail, FaultProxy, StallWatch
 
@@ -306,9 +306,9 @@ async def test_watches_that_have_ended_fail_liveness(folder: Folder, port: int) 
         assert w.operator is not None
         ended = asyncio.get_running_loop().create_future()
         ended.set_result(None)
-        w.operator._watches, real = ended, w.operator._watches
+        w.operator._following, real = ended, w.operator._following
         assert await prober.get("/healthz") == (503, "the watches have ended")
-        w.operator._watches = real
+        w.operator._following = real
         assert await prober.get("/healthz") == (200, "ok")
 
 

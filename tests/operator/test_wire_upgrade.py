@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from wire import JOBS, RUNS, SHORT, Wire, wire
 
-from srlm_contract.crd import CRD_NAME, custom_resource_definition
+from srlm_operator.crd.definition import CRD_NAME, custom_resource_definition
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 #: Defaulted fields that no rule mentions: an older definition did not have them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_operator.world import World
+from srlm_operator.cluster.index import World
 
 
 def job(version: int, uid: str = "u", name: str = "j") -> dict[str, Any]:

@@ -29,7 +29,7 @@ from srlm_local.kinds.table import new_cluster
 from srlm_local.podrunner.status import NODE
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
-from srlm_operator.handlers import Operator
+from srlm_operator.process import Operator
 from srlm_operator.settings import Settings
 
 RUNS = "selfrewardingruns.selfrewarding.dev"

@@ -51,7 +51,7 @@ def shard_on_cpus() -> None:
 
 
 def config(folder: Path, way: str, place: str) -> Any:
-    from srlm_contract.spec import DpoSpec, LoraSpec
+    from srlm_contract.spec.training import DpoSpec, LoraSpec
     from srlm_stages.training.config import WorkerConfig
 
     options = dict(WAYS[way])
@@ -93,7 +93,6 @@ def main() -> None:
 
     import torch
 
-    from srlm_stages.training import trainers  # noqa: F401 - before the fork
     from tiny_model import build_tiny_model
 
     folder = Path(sys.argv[1])

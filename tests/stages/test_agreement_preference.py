@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Judgement, Verdict
-from srlm_stages.agreement import KeptVerdict, concordance, rebalance, select_agreeing, tau_b
-from srlm_stages.preference import positives, preference_pairs
+from srlm_stages.judging.agreement import KeptVerdict, concordance, rebalance, select_agreeing, tau_b
+from srlm_stages.judging.preference import positives, preference_pairs
 
 
 def judged(prompt: str, answer: str, score: float | None, **changes: Any) -> Judgement:

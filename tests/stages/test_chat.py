@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srlm_stages.chat import (
+from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
+from srlm_stages.conversation.chat import (
     encode_chat,
     encode_text,
     load_tokenizer,
@@ -18,11 +19,10 @@ from srlm_stages.chat import (
     messages,
     render_chat,
 )
-from srlm_stages.comparing import CHOICE_LEAD, Pairing
-from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.engines.choice_tokens import choice_tokens
 from srlm_stages.errors import BadInput
-from srlm_stages.rubric import judge_prompt
+from srlm_stages.judging.comparing import CHOICE_LEAD, Pairing
+from srlm_stages.judging.rubric import judge_prompt
 from srlm_stages.training.sft_data import encode_answer
 from tiny_tokenizers import CHATML, MAKES, build
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.artifacts.layout import lineage_key, report_key
+from srlm_contract.artifacts.retention import add_refs, read_refs
 from srlm_contract.errors import Unsupported
-from srlm_contract.layout import lineage_key, report_key
-from srlm_contract.retention import add_refs, read_refs
 from srlm_contract.rows import PromptRow
 from srlm_contract.tasks import ArtifactRef, CleanupParams, RunIdentity
 from stage_world import RUN, World

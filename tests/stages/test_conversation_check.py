@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.spec import RunSpec
-from srlm_stages.chat import encode_chat, messages
-from srlm_stages.conversation_check import ANSWER, QUESTION, check_conversations
+from srlm_contract.spec.run import RunSpec
+from srlm_stages.checks.conversation import ANSWER, QUESTION, check_conversations
+from srlm_stages.conversation.chat import encode_chat, messages
 from srlm_stages.errors import BadInput
-from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, judge_prompt
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, judge_prompt
 from tiny_model import build_tokenizer
 
 pytestmark = pytest.mark.heavy

@@ -21,8 +21,8 @@ from srlm_contract.rows import (
     RankedAnswer,
     SeedExample,
     Verdict,
-)  # fmt: skip
-from srlm_contract.spec_parts import EftSpec, IftSpec
+)
+from srlm_contract.spec.data import EftSpec, IftSpec
 from srlm_contract.tasks import DataParams, PairsParams, SelectParams, SourceRef
 from srlm_stages.errors import BadInput
 from stage_world import World

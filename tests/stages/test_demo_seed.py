@@ -9,7 +9,7 @@ import pytest
 
 from srlm_stages.demo import seed as demo_seed
 from srlm_stages.demo.seed import LIMITS, MOST_PROMPTS, answer_limit, chosen, main, within
-from srlm_stages.seed_formats import Answer, SeedPrompt, read_seed_data
+from srlm_stages.seed.formats import Answer, SeedPrompt, read_seed_data
 
 
 def words(text: str) -> int:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.spec import RunSpec
-from srlm_contract.yaml12 import load_documents
+from srlm_contract.spec.run import RunSpec
+from srlm_operator.crd.yaml12 import load_documents
 from srlm_stages.demo.seed import answer_limit, chosen, token_counter
-from srlm_stages.seed_formats import read_seed_data
-from srlm_stages.split import split_prompts
+from srlm_stages.seed.formats import read_seed_data
+from srlm_stages.seed.split import split_prompts
 
 pytestmark = pytest.mark.heavy  # what the demo takes depends on the tokens of its model, which `make heavy` fetches
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from srlm_stages import devices
+from srlm_stages.runtime import devices
 
 pytestmark = pytest.mark.heavy
 
@@ -70,7 +70,7 @@ def test_auto_on_cpus(
 
 def test_the_slow_kind_of_machine_can_be_imitated_on_a_fast_one() -> None:
     environ = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "CUDA_VISIBLE_DEVICES": ""}
-    code = "from srlm_stages.devices import inference_dtype, native_bf16; print(native_bf16(), inference_dtype('Auto'))"
+    code = "from srlm_stages.runtime import devices as d; print(d.native_bf16(), d.inference_dtype('Auto'))"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "Float32"]
 

@@ -16,11 +16,11 @@ import pytest
 from contract.store.faulty_s3 import Fault, S3Server, error
 from judge_server import judge_server
 from s3_world import CREDENTIALS, s3_endpoint
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
 from srlm_contract.rows import Candidate, PromptRow
-from srlm_contract.s3 import S3Store
-from srlm_contract.spec import ExternalJudgeSpec
+from srlm_contract.spec.loop import ExternalJudgeSpec
 from srlm_contract.tasks import (
     ArtifactRef,
     JudgeParams,

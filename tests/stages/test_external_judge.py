@@ -10,10 +10,10 @@ import pytest
 from judge_server import judge_server, said
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement
-from srlm_contract.spec import ExternalJudgeSpec, SamplingSpec
+from srlm_contract.spec.loop import ExternalJudgeSpec, SamplingSpec
 from srlm_contract.tasks import ArtifactRef, JudgeParams
 from srlm_stages.errors import BadInput, InvalidTask, NotPermitted, Temporary
-from srlm_stages.external_judge import Ask, ExternalJudge
+from srlm_stages.judging.external import Ask, ExternalJudge
 from stage_world import QUESTIONS, World
 
 SAMPLING = SamplingSpec(temperature=0.5, top_p=0.8, max_tokens=77)
@@ -105,7 +105,7 @@ def test_comparisons_by_an_external_judge(tmp_path: Path) -> None:
     from srlm_contract.tasks import EvaluateParams
     from srlm_stages.context import StageContext
     from srlm_stages.evaluate import _compare
-    from srlm_stages.progress import ProgressReporter
+    from srlm_stages.runtime.progress import ProgressReporter
 
     world = World(tmp_path)
 

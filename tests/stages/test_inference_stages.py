@@ -8,8 +8,8 @@ import pytest
 
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement, PromptRow, ValidationAnswer
-from srlm_contract.spec import FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec.loop import FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
+from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import (
     ArtifactRef,
     ChooseParams,
@@ -20,7 +20,7 @@ from srlm_contract.tasks import (
     SourceRef,
 )
 from srlm_stages.errors import BadInput
-from srlm_stages.rubric import BUILT_IN_RUBRICS
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS
 from stage_world import QUESTIONS, World
 from tiny_model import build_tiny_model
 

@@ -11,7 +11,7 @@ import pytest
 
 from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import PreferencePair
-from srlm_contract.spec import DpoSpec, LoraSpec, LossType
+from srlm_contract.spec.training import DpoSpec, LoraSpec, LossType
 from srlm_stages.training.config import WorkerConfig
 from stage_world import QUESTIONS
 from tiny_model import build_tiny_model
@@ -46,7 +46,7 @@ def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: A
     """The trainer as a worker builds it."""
     import torch
 
-    from srlm_stages.chat import load_tokenizer
+    from srlm_stages.conversation.chat import load_tokenizer
     from srlm_stages.training.callbacks import Reporter
     from srlm_stages.training.worker import build_trainer, encoded_rows
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from srlm_contract.rows import Comparison, Judgement
-from srlm_stages.agreement import tau_b
-from srlm_stages.metrics import (
+from srlm_stages.judging.agreement import tau_b
+from srlm_stages.judging.metrics import (
     Ranked,
     estimate,
     group_by_prompt,

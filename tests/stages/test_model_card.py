@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from srlm_contract.rows import PromptRow
-from srlm_contract.spec import DpoSpec
+from srlm_contract.spec.training import DpoSpec
 from srlm_contract.tasks import ArtifactRef, ChooseParams, SftParams, SourceRef, StageTask, TrainParams
 from srlm_stages.context import StageContext
-from srlm_stages.model_card import card
-from srlm_stages.progress import ProgressReporter
+from srlm_stages.runtime.progress import ProgressReporter
+from srlm_stages.training.model_card import card
 from stage_world import World
 
 HUB = SourceRef(uri="hf://example/small-model", revision="0123456789abcdef")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from srlm_stages.checks.model import CheckedModel, check_model
 from srlm_stages.errors import BadInput
-from srlm_stages.model_check import CheckedModel, check_model
-from srlm_stages.origins import FileOrigin
+from srlm_stages.sources.origins import FileOrigin
 from tiny_model import CONTEXT, VOCABULARY, build_tiny_model, build_tokenizer
 
 pytestmark = pytest.mark.heavy

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from s3_world import READER, WRITER, Server, server
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.manifest import Producer
-from srlm_contract.retention import read_refs
-from srlm_contract.s3 import S3Store
-from srlm_contract.store import Probe
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.manifest import Producer
+from srlm_contract.artifacts.retention import read_refs
+from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.artifacts.store import Probe
 from srlm_contract.tasks import PreflightParams, RunIdentity, StageResult, StageTask, StorageLocation
 from srlm_stages.run import main
 from tiny_model import build_tiny_model
@@ -144,7 +144,7 @@ def test_model_and_seed_data_in_s3(machine: Machine) -> None:
 
 def test_finds_what_is_committed_and_records_its_use(machine: Machine) -> None:
     from srlm_contract.graph import Outcome, graph, node_key
-    from srlm_contract.spec import RunSpec
+    from srlm_contract.spec.run import RunSpec
 
     _, result = machine.run()
     assert result.pins is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from srlm_contract.progress import Progress, parse_progress
 from srlm_stages.judge import PartialProgress
-from srlm_stages.progress import ProgressReporter
+from srlm_stages.runtime.progress import ProgressReporter
 
 
 class Watched:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from srlm_contract.spec import PromptFiltersSpec
-from srlm_stages.languages import scripts_of, word_count
-from srlm_stages.prompt_filters import PromptFilter, cleaned, in_language, keyword_pattern
-from srlm_stages.similarity import SimilarityIndex, rouge_l, rouge_tokens
+from srlm_contract.spec.loop import PromptFiltersSpec
+from srlm_stages.prompting.filters import PromptFilter, cleaned, in_language, keyword_pattern
+from srlm_stages.prompting.similarity import SimilarityIndex, rouge_l, rouge_tokens
+from srlm_stages.seed.languages import scripts_of, word_count
 
 WORDS = ["write", "a", "story", "about", "the", "cat", "and", "dog", "how", "to", "cook", "rice"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)

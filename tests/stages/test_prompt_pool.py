@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from srlm_stages.errors import BadInput
-from srlm_stages.prompt_pool import read_pool
+from srlm_stages.prompting.pool import read_pool
 
 
 def test_json_lines_strings_and_plain_text_may_be_mixed(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_gzip(tmp_path: Path) -> None:
         (b'"One"\n{"prompt": null}\n', 'pool:2: no "prompt".*is empty'),
         (b'{"prompt": "half \\ud83d"}\n', 'pool:1: no "prompt".*half a surrogate pair'),
         (b"One\ncaf\xe9\n", "cannot be read: pool byte 7 is not utf-8 text"),
-        (gzip.compress(b"One\n")[:-9], "cannot be read"),
+        (gzip.compress(b"One\n", mtime=0)[:-9], "cannot be read"),
         (b"\xff\xfe\n", "cannot be read"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srlm_stages.redaction import redacted
+from srlm_stages.runtime.redaction import redacted
 
 KEY = 'sk-canary/"7+x\\'
 

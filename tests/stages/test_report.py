@@ -16,11 +16,11 @@ import pytest
 
 from report_world import EVIL, PINS, MadeRun, evil_run, make_run, report_task, spec
 from s3_world import CREDENTIALS, s3_endpoint
+from srlm_contract.artifacts.manifest import FileEntry, content_digest
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import Temporary
 from srlm_contract.keys import artifact_key
-from srlm_contract.manifest import FileEntry, content_digest
 from srlm_contract.rows import Judgement
-from srlm_contract.s3 import S3Store
 from srlm_contract.status import Condition, Failure, IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ReportParams, StageResult, StorageLocation
 from srlm_stages.report import examples as report_examples

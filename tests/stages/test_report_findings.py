@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from report_world import MadeRun, make_run, report_task, spec
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Condition, IterationMetrics, IterationStatus, RunStatus
 from srlm_contract.tasks import ReportParams
 from srlm_stages.report.collect import Collected, Stage, collect

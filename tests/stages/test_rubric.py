@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm_stages.comparing import Pairing, choice, read_choice
 from srlm_stages.engines import Completion
 from srlm_stages.errors import BadInput
-from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt
-from srlm_stages.score_words import label_of, score_lead
-from srlm_stages.scoring import Tally, Task, sampled_scores, score_line
-from srlm_stages.verdict import parse_score
+from srlm_stages.judging.comparing import Pairing, choice, read_choice
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt
+from srlm_stages.judging.score_words import label_of, score_lead
+from srlm_stages.judging.scoring import Tally, Task, sampled_scores, score_line
+from srlm_stages.judging.verdict import parse_score
 
 
 def test_the_built_in_rubric_is_additive_and_shares_its_beginning() -> None:

@@ -18,12 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm_contract.spec_parts import SeedFormat
-from srlm_stages import languages, seed_rows, seed_values
-from srlm_stages.seed_files import read_rows, whole_rows
-from srlm_stages.seed_formats import SeedData, SeedDataError, read_seed_data
-from srlm_stages.seed_source import pick_seed_file
-from srlm_stages.seed_values import Dropped, content_text, flag, identity, rank_of
+from srlm_contract.spec.data import SeedFormat
+from srlm_stages.seed import languages
+from srlm_stages.seed import rows as seed_rows
+from srlm_stages.seed import values as seed_values
+from srlm_stages.seed.files import read_rows, whole_rows
+from srlm_stages.seed.formats import SeedData, SeedDataError, read_seed_data
+from srlm_stages.seed.source import pick_seed_file
+from srlm_stages.seed.values import Dropped, content_text, flag, identity, rank_of
 
 README = Path(__file__).parents[2] / "stages" / "README.md"
 ROWS = [{"prompt": f"Why is {i} odd? Ünïcode, 猫.", "answers": [f"good {i}", f"bad {i}"]} for i in range(5)]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlm_contract.keys import row_id
-from srlm_stages.seed_formats import Answer, SeedDataError, SeedPrompt, read_seed_data
-from srlm_stages.seed_source import pick_seed_file
-from srlm_stages.split import Split, split_prompts
+from srlm_stages.seed.formats import Answer, SeedDataError, SeedPrompt, read_seed_data
+from srlm_stages.seed.source import pick_seed_file
+from srlm_stages.seed.split import Split, split_prompts
 
 
 def reply(text: str, rank: int | None = None, **extra: Any) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from srlm_contract.sizing import EXAMPLES, ModelSize
-from srlm_contract.spec import RunSpec
-from srlm_stages.architecture import Architecture
+from srlm_contract.spec.run import RunSpec
+from srlm_stages.checks.architecture import Architecture
+from srlm_stages.checks.size import check_sizes, training_shape
 from srlm_stages.errors import BadInput
-from srlm_stages.size_check import check_sizes, training_shape
 
 
 def architecture(name: str) -> Architecture:

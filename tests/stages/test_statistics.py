@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from srlm_stages.statistics import correlation, entropy, figures, merge_shards, moments, with_ratios
+from srlm_stages.runtime.statistics import correlation, entropy, figures, merge_shards, moments, with_ratios
 
 pairs = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 4), st.integers(0, 3000)), min_size=2, max_size=40)
 

@@ -11,7 +11,7 @@ import pytest
 
 from judge_server import judge_server, said
 from srlm_contract.rows import Candidate, Judgement, PreferencePair, PromptRow, RankedAnswer, ValidationAnswer
-from srlm_operator import gates
+from srlm_operator.plan import gates
 from srlm_stages.errors import BadInput
 from synthetic_world import DPO_STEPS, Judging, SyntheticRun, Trainer, hidden_quality, spec, verdict
 

@@ -10,18 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from srlm_contract.tasks import (
-    MAX_RESULT_BYTES,
-    ArtifactRef,
-    Committed,
-    Pins,
-    SourceRef,
-    StageError,
-    StageResult,
-)
-from srlm_operator.outcomes import parse_result
+from srlm_contract.tasks import MAX_RESULT_BYTES, ArtifactRef, Committed, Pins, SourceRef, StageError, StageResult
+from srlm_operator.plan.outcomes import parse_result
 from srlm_stages.run import main
-from srlm_stages.termination import encoded, fitted, write_result
+from srlm_stages.runtime.termination import encoded, fitted, write_result
 
 
 def clean(text: str) -> str:

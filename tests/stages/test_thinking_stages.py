@@ -11,11 +11,12 @@ import pytest
 
 from srlm_contract.keys import row_id, shard_of
 from srlm_contract.rows import Candidate, Judgement, PromptRow, ValidationAnswer
-from srlm_contract.spec import SamplingSpec
+from srlm_contract.spec.loop import SamplingSpec
 from srlm_contract.tasks import EvaluateParams, GenerateParams, JudgeParams, SourceRef
-from srlm_stages import answering, comparing, generate, judge
+from srlm_stages import generate, judge
 from srlm_stages.engines import Completion, Request
 from srlm_stages.errors import BadInput
+from srlm_stages.judging import answering, comparing
 from stage_world import QUESTIONS, World
 from tiny_tokenizers import CHATML, SPECIAL, build
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm_stages.thoughts import KNOWN_THOUGHTS, Thought, opened_in, thoughts_in, without_thoughts
+from srlm_stages.conversation.thoughts import KNOWN_THOUGHTS, Thought, opened_in, thoughts_in, without_thoughts
 
 THINK = KNOWN_THOUGHTS[0]
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from s3_world import WRITER, Server, server
-from srlm_contract.manifest import Manifest
+from srlm_contract.artifacts.manifest import Manifest
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
-from srlm_contract.s3 import S3Store
-from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
+from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
 from srlm_stages.errors import BadInput, InvalidTask
 from stage_world import QUESTIONS, World

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.spec import DpoSpec, SftSpec
-from srlm_contract.spec_training import DeepSpeedSpec, FsdpSpec
+from srlm_contract.spec.training import DeepSpeedSpec, DpoSpec, FsdpSpec, SftSpec
 from srlm_stages.errors import BadInput, InvalidTask
 from srlm_stages.training.config import WorkerConfig
 from tiny_model import build_tiny_model

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from srlm_contract.rows import PreferencePair
 from srlm_contract.tasks import ProcessSettings
-from srlm_stages.chat import encode_chat, messages
 from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
+from srlm_stages.conversation.chat import encode_chat, messages
 from srlm_stages.errors import BadInput, InvalidTask, StageFailure
 from srlm_stages.training.checkpoints import Uploader, step_of
 from srlm_stages.training.config import SupervisedRow
@@ -257,7 +257,7 @@ def test_a_resume_point_that_cannot_be_stored_does_not_stop_training(tmp_path: P
 
 
 def test_figures_of_the_last_quarter() -> None:
-    from srlm_stages.training.callbacks import last_steps  # it imports transformers
+    from srlm_stages.training.callbacks import last_steps
 
     series = [{"loss": float(i)} for i in range(8)]
     assert last_steps(series, "loss") == 6.5

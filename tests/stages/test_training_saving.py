@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.spec import DpoSpec, LoraSpec
+from srlm_contract.spec.training import DpoSpec, LoraSpec
 from srlm_stages.errors import BadInput
 from srlm_stages.training.config import WorkerConfig
 from tiny_model import build_tiny_model

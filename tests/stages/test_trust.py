@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from srlm_local.http.certificates import server_context
-from srlm_stages.trust import VARIABLES, trust_bundle
+from srlm_stages.sources.trust import VARIABLES, trust_bundle
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def test_every_client_trusts_it(client: str, bundled: bool, private: tuple[str, 
     environ["SRLM_WORK_DIR"] = str(tmp_path / "work")
     if bundled:
         environ["SRLM_CA_BUNDLE_FILE"] = str(tmp_path / "ca.crt")
-    start = "import os, sys; from srlm_stages.trust import trust_bundle; trust_bundle(os.environ); url = sys.argv[1]"
+    start = "import os, sys; from srlm_stages.sources import trust; trust.trust_bundle(os.environ); url = sys.argv[1]"
     code = f"{start}; {CLIENTS[client]}"
     done = subprocess.run([sys.executable, "-c", code, url], env=environ, capture_output=True, text=True, check=False)
     if bundled:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm_stages.engines import ScoreLine
-from srlm_stages.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
-from srlm_stages.verdict import parse_score
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC
+from srlm_stages.judging.verdict import parse_score
 
 REASONING = "The answer is relevant (1 point) and covers 3 of the 4 parts, so 2 points more."
 

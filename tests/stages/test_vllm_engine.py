@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from srlm_contract.rows import Comparison, ValidationAnswer
-from srlm_contract.spec import SamplingSpec
-from srlm_contract.spec_parts import EngineSpec
+from srlm_contract.spec.loop import SamplingSpec
+from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import EvaluateParams, SourceRef
-from srlm_stages.chat import encode_chat, load_tokenizer, messages
+from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Request, ScoreLine, open_engine
 from srlm_stages.engines.choice_tokens import choice_tokens
-from srlm_stages.verdict import parse_score
+from srlm_stages.judging.verdict import parse_score
 from stage_world import QUESTIONS, World
 from tiny_model import build_tiny_model
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_contract.yaml12 import load_documents
 from srlm_local.http.answer import answer, error_answer
 from srlm_local.http.routing import parse
 from srlm_local.http.server import ApiServer
 from srlm_local.store.errors import ApiError
 from srlm_local.store.request import Request
+from srlm_operator.crd.yaml12 import load_documents
 
 
 class ApplyingServer(ApiServer):

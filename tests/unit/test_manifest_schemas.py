@@ -11,7 +11,7 @@ import pytest
 
 import kube_schemas
 from charts import chart_kit as kit
-from srlm_contract.validate import validate_text
+from srlm_operator.crd.validate import validate_text
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted((ROOT / "tests" / "operator" / "golden").glob("*.yaml"))

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ROOT / "images" / "requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OWN = {"srlm_contract", "srlm_stages", "srlm_operator", "srlm_local"}
+OWN = {"srlm_contract", "srlm_stages", "srlm_operator", "srlm_local", "srlm_cli"}
 # Installed by images/setup_env.py or a base image, in the build that fits the machine.
 NOT_PINNED_IN = {"dev": {"torch"}, "cpu": {"torch"}, "train": {"torch"}}
 FROM_BASE_IMAGE = {

@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_contract.yaml12 import load_documents
 from srlm_local.http.answer import Accept, answer, partial
 from srlm_local.http.protobuf import MAGIC, decode_protobuf
 from srlm_local.http.read import as_list, select
@@ -18,6 +17,7 @@ from srlm_local.store.deletion import DeleteOptions
 from srlm_local.store.errors import ApiError
 from srlm_local.store.request import Request
 from srlm_local.store.resources import ResourceType
+from srlm_operator.crd.yaml12 import load_documents
 
 Object = dict[str, Any]
 MAX_BODY = 3 * 1024 * 1024

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract import schema as schemas
-from srlm_contract.schema import FieldError
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import forbidden, required, unsupported, wrong
 from srlm_local.store.request import Request
 from srlm_local.store.resources import ResourceType, Rules, View
 from srlm_local.store.storage import keep
 from srlm_local.store.values import copy
+from srlm_operator.crd import schema as schemas
+from srlm_operator.crd.objects import validate
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -43,10 +44,10 @@ class CustomRules(Rules):
     def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
         kind = self._names["kind"]
         found = [] if obj["kind"] == kind else [wrong("kind", obj["kind"], f"must be {kind}")]
-        return found + schemas.validate(self._schema, obj, old, [*before, *found])
+        return found + validate(self._schema, obj, old, [*before, *found])
 
     def validate_status(self, obj: Object, old: Object) -> list[FieldError]:
-        return schemas.validate(self._schema, obj, old)
+        return validate(self._schema, obj, old)
 
     def read_again(self, view: View, resource: str) -> None:
         """What is stored, as a new schema reads it: pruned and with its defaults, without a new generation.

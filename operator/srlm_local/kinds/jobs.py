@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.kinds.pod_spec import containers, default_pod_spec, validate_pod_spec
 from srlm_local.store import names
 from srlm_local.store.errors import barred, duplicate, required, unsupported, wrong
@@ -15,6 +14,7 @@ from srlm_local.store.metadata import validate_annotations, validate_labels
 from srlm_local.store.resources import Rules, View
 from srlm_local.store.selectors import matches_labels
 from srlm_local.store.values import copy
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 MAX_INT32 = 2147483647

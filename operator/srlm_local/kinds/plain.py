@@ -6,11 +6,11 @@ import base64
 import re
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.store import names
 from srlm_local.store.errors import barred, required, too_long, wrong
 from srlm_local.store.request import Request
 from srlm_local.store.resources import Rules, View
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 MAX_DATA = 1024 * 1024

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.store import names
 from srlm_local.store.errors import barred, duplicate, required, unsupported, wrong
 from srlm_local.store.values import copy, dig, parse_quantity
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 _PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.kinds.pod_spec import containers, default_pod_spec, validate_pod_spec, validate_pod_update
 from srlm_local.store.errors import forbidden
 from srlm_local.store.resources import Rules, View
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 MOUNTED_AT = "/var/run/secrets/kubernetes.io/serviceaccount"

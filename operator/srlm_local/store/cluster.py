@@ -21,7 +21,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from srlm_contract.schema import FieldError
 from srlm_local.store import errors
 from srlm_local.store.clock import Clock, SystemClock, to_seconds
 from srlm_local.store.deletion import DeleteOptions, check_preconditions, gone_after_update, mark
@@ -33,6 +32,7 @@ from srlm_local.store.resources import Registry, ResourceType
 from srlm_local.store.selectors import Predicate, both, field_selector, label_selector
 from srlm_local.store.storage import Change, Object, Objects, Storage
 from srlm_local.store.values import copy
+from srlm_operator.crd.schema import FieldError
 
 PatchType = Literal["merge", "json", "strategic"]
 Resource = str | ResourceType

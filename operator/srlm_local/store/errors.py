@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.store.values import compact
+from srlm_operator.crd.schema import FieldError
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 

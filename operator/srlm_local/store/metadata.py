@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.schema import FieldError
 from srlm_local.store import names
 from srlm_local.store.errors import bad_request, barred, required, too_long, wrong
 from srlm_local.store.resources import ResourceType
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 _KNOWN: dict[str, type] = {

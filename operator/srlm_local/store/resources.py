@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from srlm_contract.schema import FieldError
 from srlm_local.store import names
 from srlm_local.store.request import Request
 from srlm_local.store.storage import Storage
+from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")

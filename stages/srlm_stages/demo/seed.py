@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from srlm_stages.errors import StageFailure
-from srlm_stages.seed_formats import SeedDataError, SeedPrompt, read_seed_data
+from srlm_stages.seed.formats import SeedDataError, SeedPrompt, read_seed_data
 
 #: Prompts that are taken at most.
 MOST_PROMPTS = 40
@@ -79,7 +79,7 @@ def token_counter(model: Path) -> Length:
 
         fast = Tokenizer.from_file(str(model / "tokenizer.json"))
         return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
-    from srlm_stages.chat import load_tokenizer
+    from srlm_stages.conversation.chat import load_tokenizer
 
     tokenizer = load_tokenizer(model, "")
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

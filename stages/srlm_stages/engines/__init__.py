@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from srlm_contract.spec_parts import EngineSettings
-from srlm_stages.devices import choice, inference_dtype
+from srlm_contract.spec.pods import EngineSettings
 from srlm_stages.errors import BadInput
+from srlm_stages.runtime.devices import choice, inference_dtype
 
 OnProgress = Callable[[int, int], None]
 """Called with (requests finished, tokens generated), both since the call began."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srlm_stages.chat import Rendered, encode_rendered, encode_text
+from srlm_stages.conversation.chat import Rendered, encode_rendered, encode_text
 from srlm_stages.errors import BadInput
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.spec_parts import EngineSettings
+from srlm_contract.spec.pods import EngineSettings
 from srlm_stages.errors import StageFailure
 
 from . import Completion, OnProgress, Request, model_config, sees_images

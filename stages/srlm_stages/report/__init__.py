@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srlm_contract.layout import lineage_key, report_key
+from srlm_contract.artifacts.layout import lineage_key, report_key
 from srlm_contract.tasks import ReportParams, StageResult
 
 from ..context import StageContext

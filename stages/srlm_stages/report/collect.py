@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, get_args
 
-from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
 from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
 from srlm_contract.jsonl import RowT
-from srlm_contract.manifest import Manifest
-from srlm_contract.spec import MAX_ITERATIONS, RunSpec
+from srlm_contract.spec.policy import MAX_ITERATIONS
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageName, StageTask
 
-from ..statistics import figures
+from ..runtime.statistics import figures
 from .lenient import read_status
 
 _MODEL = re.compile(r"M([1-9][0-9]{0,2})")

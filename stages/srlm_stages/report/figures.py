@@ -13,7 +13,7 @@ from srlm_contract.graph import model_name
 from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
 from srlm_contract.status import IterationMetrics
 
-from ..statistics import figures as numbers
+from ..runtime.statistics import figures as numbers
 from .collect import Collected, Stage
 from .distributions import Distribution
 

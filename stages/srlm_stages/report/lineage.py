@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from srlm_contract.artifacts.manifest import FileEntry, Producer, Timings
 from srlm_contract.base import Contract
 from srlm_contract.graph import REVISIONS
-from srlm_contract.manifest import FileEntry, Producer, Timings
 from srlm_contract.rows import ROW_SCHEMA
-from srlm_contract.spec import RunSpec
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import ArtifactRef, Pins, RunIdentity, SourceRef
 
-from ..statistics import figures
+from ..runtime.statistics import figures
 from .collect import Collected, Stage
 
 

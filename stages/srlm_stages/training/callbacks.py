@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..progress import ProgressReporter
+from ..runtime.progress import ProgressReporter
 from .checkpoints import KEPT, MARK
 
 #: Figures of a step worth keeping, by the trainers' name.

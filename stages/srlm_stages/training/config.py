@@ -7,9 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from srlm_contract.base import Contract
-from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
-from srlm_contract.spec_parts import TemplateArguments
-from srlm_contract.spec_training import AttnImplementation, DeepSpeedSpec, FsdpSpec, Parallelism, Precision
+from srlm_contract.spec.data import TemplateArguments
+from srlm_contract.spec.training import (
+    AttnImplementation,
+    DeepSpeedSpec,
+    DpoSpec,
+    FsdpSpec,
+    LoraSpec,
+    Parallelism,
+    Precision,
+    SftSpec,
+)
 
 
 class WorkerConfig(Contract):

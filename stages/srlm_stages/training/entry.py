@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from srlm_contract.base import Contract
-from srlm_contract.spec import DpoSpec, LoraSpec, SftSpec
+from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
 from ..errors import BadInput
-from ..model_card import write_card
-from ..rowfiles import write_rows
-from ..statistics import Statistics
+from ..runtime.rows import write_rows
+from ..runtime.statistics import Statistics
 from .checkpoints import KEPT, Uploader, step_of
 from .config import TrainingResult, WorkerConfig
+from .model_card import write_card
 from .torchrun import Place, run_workers
 
 

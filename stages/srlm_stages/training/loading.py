@@ -10,7 +10,7 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import BadInput, InvalidTask
-from ..text_models import freeze_unread_parts, register_text_models
+from ..sources.text_models import freeze_unread_parts, register_text_models
 
 #: Ends of names that only quantised checkpoints have (bitsandbytes, GPTQ, AWQ, compressed-tensors, fp8).
 QUANTISED = (

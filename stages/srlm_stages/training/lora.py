@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.spec import LoraSpec
+from srlm_contract.spec.training import LoraSpec
 
 
 def lora_config(spec: LoraSpec) -> Any:

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..sources import TOKENIZER_FILES
+from ..sources.fetch import TOKENIZER_FILES
 from .checkpoints import KEPT
 from .config import WorkerConfig
 

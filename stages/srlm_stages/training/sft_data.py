@@ -6,9 +6,17 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..chat import Rendered, encode_inside, encode_rendered, messages, render_chat, render_exchange, traits_of
+from ..conversation.chat import (
+    Rendered,
+    encode_inside,
+    encode_rendered,
+    messages,
+    render_chat,
+    render_exchange,
+    traits_of,
+)
+from ..conversation.thoughts import Thought, without_thoughts
 from ..errors import BadInput
-from ..thoughts import Thought, without_thoughts
 from .config import SupervisedRow
 
 IGNORED = -100

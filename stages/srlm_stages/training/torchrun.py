@@ -19,7 +19,7 @@ from pathlib import Path
 from srlm_contract.tasks import ProcessSettings
 
 from ..errors import BadInput, InvalidTask, NotPermitted, StageFailure, Temporary
-from ..redaction import SECRET_VARIABLES
+from ..runtime.redaction import SECRET_VARIABLES
 from .config import WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE
 

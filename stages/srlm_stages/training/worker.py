@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..devices import choice, training_precision
 from ..errors import BadInput, StageFailure, Temporary
+from ..runtime.devices import choice, training_precision
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE
 from .processes import die_with_parent
@@ -29,7 +29,7 @@ def train(config: WorkerConfig) -> None:
     from transformers import PrinterCallback
     from transformers.utils import logging
 
-    from ..chat import load_tokenizer, merges_system_prompt
+    from ..conversation.chat import load_tokenizer, merges_system_prompt
     from .callbacks import Reporter
     from .loading import load_config
     from .saving import KeptModels, changed_weights, save_model
@@ -105,7 +105,7 @@ def encoded_rows(
     """(rows as token ids, their lengths in tokens, number of rows before long ones were dropped)."""
     from srlm_contract.rows import PreferencePair
 
-    from ..rowfiles import read_rows
+    from ..runtime.rows import read_rows
 
     if config.dpo is not None:
         from .dpo_data import encode_pairs

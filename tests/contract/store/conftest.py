@@ -13,11 +13,11 @@ import pytest
 
 from contract.store.faulty_s3 import FaultyS3, S3Server
 from s3_world import server as server_on
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.manifest import Producer
-from srlm_contract.s3 import S3Store
-from srlm_contract.s3_transfer import TransferSettings
-from srlm_contract.store import MemoryStore, Probe, Store
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.manifest import Producer
+from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.artifacts.s3_transfer import TransferSettings
+from srlm_contract.artifacts.store import MemoryStore, Probe, Store
 from srlm_contract.tasks import RunIdentity
 from srlm_local.s3 import Account
 

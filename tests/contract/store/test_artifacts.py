@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract import layout
-from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.artifacts import layout
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.manifest import Manifest
+from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import canonical_json, sha256
-from srlm_contract.manifest import Manifest
 from srlm_contract.rows import SeedExample
-from srlm_contract.store import Store
 from srlm_contract.tasks import ArtifactRef, SourceRef
 
 STAGE, KEY = "generate", "0123456789abcdef"

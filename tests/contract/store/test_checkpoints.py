@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from srlm_contract import layout
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.store import Store
+from srlm_contract.artifacts import layout
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.store import Store
 
 STAGE, KEY = "train", "0123456789abcdef"
 Pod = Callable[..., ArtifactStore]

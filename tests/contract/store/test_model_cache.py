@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.cache import ModelCache
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.errors import InvalidArtifact
 
 SIZE = 100

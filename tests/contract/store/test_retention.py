@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from contract.store.conftest import run_identity
-from srlm_contract import layout
-from srlm_contract.artifacts import ArtifactStore
-from srlm_contract.errors import Temporary
-from srlm_contract.retention import (
+from srlm_contract.artifacts import layout
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.retention import (
     Retention,
     add_refs,
     delete_artifact,
@@ -23,7 +22,8 @@ from srlm_contract.retention import (
     read_refs,
     removable,
 )
-from srlm_contract.store import Store
+from srlm_contract.artifacts.store import Store
+from srlm_contract.errors import Temporary
 from srlm_contract.tasks import ArtifactRef
 
 Pod = Callable[..., ArtifactStore]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import BucketNotFound, NotPermitted
-from srlm_contract.s3 import S3Store
 
 
 def open_as(url: str) -> S3Store:

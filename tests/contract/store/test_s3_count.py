@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from contract.store.faulty_s3 import Fault, FaultyS3, S3Server, error, refuse_conditions
+from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.artifacts.s3_count import RequestErrors
+from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.errors import NotFound, NotPermitted, PreconditionFailed, Temporary
-from srlm_contract.s3 import S3Store
-from srlm_contract.s3_count import RequestErrors
-from srlm_contract.s3_transfer import TransferSettings
 
 MIB = 2**20
 

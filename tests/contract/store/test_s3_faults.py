@@ -13,6 +13,8 @@ from werkzeug.wrappers import Response
 
 from contract.store.conftest import artifacts_of
 from contract.store.faulty_s3 import Environ, Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
+from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.errors import (
     ArtifactDamaged,
     BucketNotFound,
@@ -23,8 +25,6 @@ from srlm_contract.errors import (
     StoreError,
     Temporary,
 )
-from srlm_contract.s3 import S3Store
-from srlm_contract.s3_transfer import TransferSettings
 
 OpenS3 = Callable[..., S3Store]
 MIB = 2**20

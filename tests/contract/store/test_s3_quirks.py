@@ -15,10 +15,10 @@ from werkzeug.wrappers import Response
 from contract.store import quirks
 from contract.store.conftest import artifacts_of
 from contract.store.faulty_s3 import Environ, Fault, FaultyS3, ignore_conditions, refuse_conditions
+from srlm_contract.artifacts.layout import manifest_key
+from srlm_contract.artifacts.retention import add_refs, delete_orphans, read_refs
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import PreconditionFailed, Temporary, Unsupported
-from srlm_contract.layout import manifest_key
-from srlm_contract.retention import add_refs, delete_orphans, read_refs
-from srlm_contract.s3 import S3Store
 from srlm_contract.tasks import ArtifactRef, RunIdentity
 
 OpenS3 = Callable[..., S3Store]

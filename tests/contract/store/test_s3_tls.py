@@ -10,8 +10,8 @@ import pytest
 from werkzeug.serving import make_server, make_ssl_devcert
 
 from contract.store.faulty_s3 import FaultyS3
+from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import InvalidTask, NotPermitted
-from srlm_contract.s3 import S3Store
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.store.conftest import run_identity
-from srlm_contract import layout
-from srlm_contract.artifacts import ArtifactStore
+from srlm_contract.artifacts import layout
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.layout import shard_file
+from srlm_contract.artifacts.manifest import Manifest, Producer, sum_statistics
+from srlm_contract.artifacts.store import MemoryStore, Store
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
-from srlm_contract.layout import shard_file
-from srlm_contract.manifest import Manifest, Producer, sum_statistics
-from srlm_contract.store import MemoryStore, Store
 
 STAGE, KEY = "judge", "0123456789abcdef"
 Pod = Callable[..., ArtifactStore]

@@ -11,8 +11,8 @@ import pytest
 
 from contract.store.conftest import STORES, opened
 from contract.store.quirks import OLD_STORE
+from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import NotFound, PreconditionFailed
-from srlm_contract.store import Store
 
 
 @pytest.fixture(params=[*STORES, "old"])

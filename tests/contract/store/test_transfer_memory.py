@@ -12,8 +12,8 @@ SIZE = 256 * 2**20
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from srlm_contract.s3 import S3Store
-from srlm_contract.s3_transfer import TransferSettings
+from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.artifacts.s3_transfer import TransferSettings
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,7 @@
+"""`python -m srlm_cli`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""Leader election by a Lease: two replicas may run, one of them works.
+
+As client-go does it: the holder renews well within the lease's duration; another takes over once the holder has
+not renewed for that long by the *other's* clock, so clocks need not agree. A holder that cannot renew gives up
+before anybody may take over. On a clean exit the Lease is released at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from secrets import token_hex
+
+from srlm_operator.errors import AlreadyExists, ApiError, Conflict, NotFound, OperatorError
+from srlm_operator.settings import Settings
+
+from .client import LEASES, Client, Obj
+
+log = logging.getLogger(__name__)
+
+
+class LeadershipLost(OperatorError):
+    """The Lease could not be renewed in time."""
+
+
+class LeaderElection:
+    """One candidate."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._name, self._seconds = settings.lease_name, settings.lease_seconds
+        self._namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE", "default")
+        self.identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}-{token_hex(4)}"
+        self._seen: tuple[str, float] = ("", 0.0)
+
+    async def acquire(self, stop: asyncio.Event) -> bool:
+        """Wait until this process leads. False when `stop` came first."""
+        told = ""
+        while not stop.is_set():
+            try:
+                if await self._try():
+                    log.info("leading as %s", self.identity)
+                    return True
+            except ApiError as problem:
+                if str(problem) != told:
+                    told = str(problem)
+                    log.warning("Lease %s/%s: %s", self._namespace, self._name, told)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds / 5):
+                    await stop.wait()
+        return False
+
+    async def keep(self) -> None:
+        """Renew until cancelled. Raises LeadershipLost."""
+        renewed, limit = time.monotonic(), self._seconds * 2 / 3
+        while True:
+            await asyncio.sleep(self._seconds / 5)
+            began, ours = time.monotonic(), True
+            try:
+                # A request that hangs renews nothing, and the others wait no longer for that.
+                async with asyncio.timeout(renewed + limit - began):
+                    ours = await self._try()
+                    renewed = began
+            except (ApiError, TimeoutError) as problem:
+                log.warning("Lease not renewed: %s", str(problem) or "no answer")
+                if time.monotonic() - renewed >= limit:
+                    raise LeadershipLost("the Lease could not be renewed in time") from problem
+            if not ours:
+                raise LeadershipLost(f"Lease {self._namespace}/{self._name} is held by somebody else")
+
+    async def release(self) -> None:
+        """Let go, so that the other replica need not wait."""
+        with contextlib.suppress(ApiError):
+            lease = await self._client.get(LEASES, self._namespace, self._name)
+            if lease["spec"].get("holderIdentity") == self.identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                await self._client.replace(LEASES, self._namespace, self._name, lease)
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease once."""
+        try:
+            lease = await self._client.get(LEASES, self._namespace, self._name)
+        except NotFound:
+            return await self._create()
+        spec = lease.setdefault("spec", {})
+        holder = spec.get("holderIdentity") or ""
+        if holder and holder != self.identity and not self._expired(lease):
+            return False
+        now = _now()
+        if holder != self.identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1
+        spec |= {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": max(1, round(self._seconds)),
+            "renewTime": now,
+        }
+        try:
+            await self._client.replace(LEASES, self._namespace, self._name, lease)
+        except Conflict:
+            return False
+        return True
+
+    async def _create(self) -> bool:
+        now = _now()
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": self.identity,
+                "leaseDurationSeconds": max(1, round(self._seconds)),
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": 0,
+            },
+        }
+        try:
+            await self._client.create(LEASES, self._namespace, body)
+        except AlreadyExists:
+            return False
+        return True
+
+    def _expired(self, lease: Obj) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen[0] != version:
+            self._seen = (version, time.monotonic())
+        duration = lease["spec"].get("leaseDurationSeconds") or self._seconds
+        return time.monotonic() - self._seen[1] > duration
+
+
+def _now() -> str:
+    """Lease times need fractions of a second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

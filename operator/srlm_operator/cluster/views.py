@@ -1,0 +1,200 @@
+"""API objects → the values the planner reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.storage import Storage, effective_storage, storage_basis
+from srlm_contract.status import RunStatus
+from srlm_operator import names
+from srlm_operator.jobs.shards import parse_ranges
+from srlm_operator.settings import Settings
+from srlm_operator.times import parse
+from srlm_operator.values import JobView, Phase, PodView, Run
+
+Obj = Mapping[str, Any]
+_PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
+_TERMINAL = ("Succeeded", "Failed")
+#: A container that is on its way has these reasons; only events say why it stays so.
+_STARTING = ("", "ContainerCreating", "PodInitializing")
+
+
+def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
+    """A SelfRewardingRun. A spec that does not fit gives `spec_error`; an unreadable status counts as lost.
+
+    settings: of the operator, for its default storage; without them what status keeps of it counts.
+    """
+    meta = obj["metadata"]
+    spec, error, newer = None, "", False
+    try:
+        spec = RunSpec.parse(obj.get("spec") or {})
+    except ValidationError as problem:
+        error = describe(problem)
+        newer = all(item["type"] == "extra_forbidden" for item in problem.errors())
+    stored = obj.get("status") or {}
+    try:
+        status = RunStatus.parse(stored)
+    except ValidationError:
+        status = RunStatus()
+    basis = None
+    if spec is not None:
+        spec, basis = with_storage(spec, status, meta["namespace"], settings)
+    return Run(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 0),
+        resource_version=meta.get("resourceVersion", ""),
+        spec=spec,
+        spec_error=error,
+        status=status,
+        stored_status=stored,
+        finalizers=tuple(meta.get("finalizers") or ()),
+        annotations=meta.get("annotations") or {},
+        deleted_at=parse(meta.get("deletionTimestamp")),
+        spec_newer=newer,
+        storage_basis=basis,
+    )
+
+
+def with_storage(
+    spec: RunSpec, status: RunStatus, namespace: str, settings: Settings | None
+) -> tuple[RunSpec, Storage | None]:
+    """The spec with its effective storage, and what that rests on; both as they were where no place is known."""
+    kept = status.started or settings is None
+    defaults = (settings or Settings()).storage_defaults(namespace)
+    basis = storage_basis(spec.storage, status.storage, kept, defaults)
+    if basis is None:
+        return spec, None
+    return spec.model_copy(update={"storage": effective_storage(spec.storage, basis).as_spec()}), basis
+
+
+def describe(problem: ValidationError) -> str:
+    """Every problem as `spec.path: message`, one line."""
+    lines = []
+    for item in problem.errors()[:5]:
+        path = ".".join(str(part) for part in ("spec", *item["loc"]))
+        lines.append(f"{path}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def job_view(obj: Obj, run_uid: str) -> JobView:
+    """A Job of ours, whoever owns it."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+    failed = conditions.get("Failed") or {}
+    finished = conditions.get("Complete") or failed
+    owners = meta.get("ownerReferences") or ()
+    if "Complete" in conditions:
+        state = "Complete"
+    elif failed:
+        state = "Failed"
+    else:
+        state = "Suspended" if spec.get("suspend") else "Active"
+    completed = parse_ranges(status.get("completedIndexes") or "")
+    return JobView(
+        name=meta["name"],
+        uid=meta["uid"],
+        iteration=_number(labels.get(names.LABEL_ITERATION)),
+        node=labels.get(names.LABEL_NODE, ""),
+        stage=labels.get(names.LABEL_STAGE, ""),
+        key=labels.get(names.LABEL_KEY, ""),
+        attempt=_number(labels.get(names.LABEL_ATTEMPT)),
+        state=state,  # type: ignore[arg-type]  # one of the four literals above
+        owned=any(o.get("uid") == run_uid and o.get("controller") for o in owners),
+        settings_digest=annotations.get(names.ANNOTATION_SETTINGS, ""),
+        shards=_number(annotations.get(names.ANNOTATION_SHARD_COUNT)) or 1,
+        shard_indexes=parse_ranges(annotations.get(names.ANNOTATION_SHARDS, "")),
+        completions=spec.get("completions") or 1,
+        completed=completed,
+        active=status.get("active") or 0,
+        failure_reason=failed.get("reason", ""),
+        failure_message=failed.get("message", ""),
+        created_at=parse(meta.get("creationTimestamp")),
+        started_at=parse(status.get("startTime")),
+        finished_at=parse(status.get("completionTime") or finished.get("lastTransitionTime")),
+        has_ttl=spec.get("ttlSecondsAfterFinished") is not None,
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def pod_view(obj: Obj) -> PodView:
+    """A pod of one of our Jobs."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    main = _container(status.get("containerStatuses"))
+    state = main.get("state") or {}
+    ended = state.get("terminated") or _failed_init(status)
+    waiting = _waiting(status)
+    scheduled = conditions.get("PodScheduled") or {}
+    unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    phase: Phase = next((known for known in _PHASES if known == status.get("phase")), "Pending")
+    running = (state.get("running") or {}).get("startedAt")
+    return PodView(
+        name=meta["name"],
+        uid=meta["uid"],
+        job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
+        index=_number(annotations.get("batch.kubernetes.io/job-completion-index")),
+        phase=phase,
+        exit_code=ended.get("exitCode"),
+        terminated_reason=ended.get("reason") or "",
+        message=ended.get("message") or "",
+        pod_reason=status.get("reason") or "",
+        pod_message=status.get("message") or "",
+        disrupted=(conditions.get("DisruptionTarget") or {}).get("status") == "True",
+        waiting_reason=(waiting.get("reason") or "") if phase not in _TERMINAL else "",
+        waiting_message=waiting.get("message") or "",
+        unschedulable=scheduled.get("message", "") if unschedulable else "",
+        started_at=parse(ended.get("startedAt") or running or status.get("startTime")),
+        finished_at=parse(ended.get("finishedAt")),
+        gpus=_gpus(spec.get("containers") or ()),
+        deleting="deletionTimestamp" in meta,
+        deleted_at=parse(meta.get("deletionTimestamp")),
+    )
+
+
+def _waiting(status: Obj) -> Obj:
+    """What a container waits for, the most telling one first: a sidecar or init container may be at fault."""
+    groups = ("initContainerStatuses", "containerStatuses")
+    states = [container.get("state") or {} for group in groups for container in status.get(group) or ()]
+    found = [state["waiting"] for state in states if state.get("waiting")]
+    return min(found, key=lambda waiting: waiting.get("reason") in _STARTING, default={})
+
+
+def _failed_init(status: Obj) -> Obj:
+    """How an init container ended that failed: then the stage's container never ran."""
+    for container in status.get("initContainerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if status.get("phase") == "Failed" and ended.get("exitCode"):
+            said = ended.get("message") or ""
+            # Its exit code is not one of a stage: 65 there does not mean a damaged input.
+            message = f"init container {container.get('name')} ended with exit code {ended['exitCode']}: {said}"
+            return {**ended, "exitCode": 1, "message": message}
+    return {}
+
+
+def _container(statuses: Iterable[Obj] | None) -> Obj:
+    for status in statuses or ():
+        if status.get("name") == names.CONTAINER:
+            return status
+    return {}
+
+
+def _gpus(containers: Iterable[Obj]) -> float:
+    """Extended resources whose name ends in `gpu` (or MIG slices), over all containers."""
+    total = 0.0
+    for container in containers:
+        for resource, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+            if resource.endswith("/gpu") or "/mig-" in resource:
+                total += float(amount)
+    return total
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0

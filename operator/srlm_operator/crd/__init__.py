@@ -1,0 +1,1 @@
+"""The CustomResourceDefinition, and its checks without an API server. No stage imports it."""

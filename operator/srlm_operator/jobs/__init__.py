@@ -1,0 +1,1 @@
+"""Renders: a stage's task becomes a Job manifest. Functions of values."""

@@ -1,0 +1,263 @@
+"""Stage task → Job manifest: names, labels, sharding, multi-node training, failure policy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from srlm_contract.keys import canonical_json, sha256
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.storage import Storage
+from srlm_contract.tasks import (
+    EXIT_BAD_INPUT,
+    EXIT_INVALID_TASK,
+    EXIT_NOT_PERMITTED,
+    ArtifactRef,
+    Params,
+    Pins,
+    ProcessSettings,
+    RunIdentity,
+    SourceRef,
+    StageName,
+    StageTask,
+    StorageLocation,
+)
+from srlm_operator import names
+from srlm_operator.jobs.shards import format_ranges
+from srlm_operator.settings import Settings
+from srlm_operator.values import CreateJob, Run
+
+from .pod import pod_spec
+from .podtemplate import apply_patches
+from .resources import TRAINERS, check_gpus, processes
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage has to do, apart from who asks and which attempt it is."""
+
+    iteration: int
+    name: str
+    stage: StageName
+    key: str
+    params: Params
+    revision: int = 1
+    inputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    sources: Mapping[str, SourceRef] = field(default_factory=dict)
+    shards: int = 1
+    round: int = 1
+    repair: bool = False
+    pins: Pins | None = None
+    """What preflight found out; None before it has."""
+    deadline_seconds: int | None = None
+    """Instead of failurePolicy.stageDeadlineSeconds."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.iteration}/{self.name}"
+
+
+def render(
+    run: Run, spec: RunSpec, work: Work, attempt: int, missing: tuple[int, ...], settings: Settings
+) -> CreateJob:
+    """The Job of one attempt, and its Service when training spans nodes.
+
+    missing: shards this attempt covers; empty for all.
+    Raises InvalidPodTemplate when a podTemplate of the spec breaks a guarantee.
+    """
+    name = names.job_name(run.name, run.uid, work.iteration, work.name, work.key, attempt)
+    task = _task(run, spec, work, attempt, missing, name, settings)
+    labels = _labels(run, work, attempt)
+    nodes = spec.training.nodes if work.stage in TRAINERS else 1
+    pod = pod_spec(task, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
+    if nodes > 1:
+        pod["subdomain"] = names.service_name(run.name, run.uid)
+    patches = (spec.pod_template, getattr(spec.stages, work.stage).pod_template)
+    template = apply_patches({"metadata": {"labels": labels}, "spec": pod}, patches)
+    check_gpus(work.stage, template["spec"], spec, settings)
+    annotations = {
+        names.ANNOTATION_SETTINGS: settings_digest(template, spec),
+        names.ANNOTATION_SHARD_COUNT: str(work.shards),
+    }
+    if missing:
+        annotations[names.ANNOTATION_SHARDS] = format_ranges(missing)
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": run.namespace,
+        "labels": dict(labels),
+        "annotations": annotations,
+        "ownerReferences": [owner(run)],
+    }
+    job: dict[str, Any] = {
+        **_completion(len(missing) or work.shards, nodes),
+        "activeDeadlineSeconds": work.deadline_seconds or spec.failure_policy.stage_deadline_seconds,
+        "podFailurePolicy": {"rules": _failure_rules(nodes)},
+        "template": template,
+    }
+    if spec.scheduling.queue_name:
+        metadata["labels"][names.QUEUE_LABEL] = spec.scheduling.queue_name
+        job["suspend"] = True  # the queue starts it
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
+    return CreateJob(name, manifest, _service(run) if nodes > 1 else None)
+
+
+def owner(run: Run) -> dict[str, Any]:
+    """Owner reference to the run: the API removes what we made when the run goes."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+    }
+
+
+def settings_digest(template: Mapping[str, Any], spec: RunSpec) -> str:
+    """Digest of everything about the pods that is outside the key: image, resources, environment, placement."""
+    pod = dict(template["spec"])
+    pod["containers"] = [
+        {**c, "env": [e for e in c.get("env") or () if e["name"] not in ("SRLM_TASK", "SRLM_JOB_NAME")]}
+        for c in pod["containers"]
+    ]
+    pod.pop("subdomain", None)
+    labels = {k: v for k, v in template["metadata"]["labels"].items() if not k.startswith(names.GROUP)}
+    body = {"pod": pod, "labels": labels, "queue": spec.scheduling.queue_name}
+    return sha256(canonical_json(body))[7:23]
+
+
+def _task(
+    run: Run,
+    spec: RunSpec,
+    work: Work,
+    attempt: int,
+    missing: tuple[int, ...],
+    job: str,
+    settings: Settings,
+) -> StageTask:
+    storage = Storage.parse(spec.storage.wire())
+    return StageTask(
+        stage=work.stage,
+        run=RunIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
+        iteration=work.iteration,
+        node=work.name,
+        round=work.round,
+        attempt=attempt,
+        key=work.key,
+        revision=work.revision,
+        seed=spec.seed,
+        params=work.params,
+        inputs=dict(work.inputs),
+        sources=dict(work.sources),
+        shards=work.shards,
+        shard_indexes=missing,
+        storage=StorageLocation.of(storage, work.pins),
+        process=_process(run, spec, work, job, settings),
+        repair=work.repair,
+    )
+
+
+def _process(run: Run, spec: RunSpec, work: Work, job: str, settings: Settings) -> ProcessSettings:
+    if work.stage not in TRAINERS:
+        return ProcessSettings()
+    t = spec.training
+    service = names.service_name(run.name, run.uid)
+    address = "127.0.0.1" if settings.local else f"{job}-0.{service}.{run.namespace}.svc"
+    return ProcessSettings(
+        nodes=t.nodes,
+        processes_per_node=processes(work.stage, spec, settings),
+        parallelism=t.parallelism,
+        fsdp=t.fsdp,
+        deepspeed=t.deepspeed,
+        attn_implementation=t.attn_implementation,
+        padding_free=t.padding_free,
+        micro_batch_size=t.micro_batch_size,
+        gradient_checkpointing=t.gradient_checkpointing,
+        checkpoint_every_steps=t.checkpoint_every_steps,
+        master_address=address if t.nodes > 1 else "",
+        # On one machine all Jobs share the ports.
+        master_port=29500 + (int(sha256(job.encode())[7:15], 16) % 2000 if settings.local else 0),
+    )
+
+
+def _labels(run: Run, work: Work, attempt: int) -> dict[str, str]:
+    return {
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        names.LABEL_RUN: run.name[:63],
+        names.LABEL_RUN_UID: run.uid,
+        names.LABEL_ITERATION: str(work.iteration),
+        names.LABEL_STAGE: work.stage,
+        names.LABEL_NODE: work.name,
+        names.LABEL_KEY: work.key,
+        names.LABEL_ATTEMPT: str(attempt),
+    }
+
+
+def _completion(shards: int, nodes: int) -> dict[str, Any]:
+    """Shards fail one by one and the others go on; nodes of one training fail together."""
+    if nodes > 1:
+        return {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": 0,
+        }
+    if shards > 1:
+        # backoffLimit stays unset: a total of 0 would stop all shards with the first failure.
+        return {
+            "completionMode": "Indexed",
+            "completions": shards,
+            "parallelism": shards,
+            "backoffLimitPerIndex": 0,
+        }
+    # Indexed too, so that JOB_COMPLETION_INDEX is there for a retry of a single shard.
+    return {"completionMode": "Indexed", "completions": 1, "parallelism": 1, "backoffLimit": 0}
+
+
+def _failure_rules(nodes: int) -> list[dict[str, Any]]:
+    """A disrupted pod is replaced without counting, unless its peers cannot go on without it.
+
+    Exit codes that a further shard would only repeat stop the whole Job.
+    """
+    disrupted = {
+        "action": "FailJob" if nodes > 1 else "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }
+    hopeless = {
+        "action": "FailJob",
+        "onExitCodes": {
+            "containerName": names.CONTAINER,
+            "operator": "In",
+            "values": [EXIT_INVALID_TASK, EXIT_BAD_INPUT, EXIT_NOT_PERMITTED],
+        },
+    }
+    return [disrupted, hopeless]
+
+
+def _service(run: Run) -> dict[str, Any]:
+    """Headless Service through which the nodes of a training find each other before they are ready.
+
+    One for all trainings of a run: it can be there before the first Job, and goes with the run.
+    """
+    name = names.service_name(run.name, run.uid)
+    labels = {
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        names.LABEL_RUN: run.name[:63],
+        names.LABEL_RUN_UID: run.uid,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": run.namespace,
+            "labels": labels,
+            "ownerReferences": [owner(run)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {names.LABEL_RUN_UID: run.uid},
+            "ports": [{"name": "rendezvous", "port": 29500}],
+        },
+    }

@@ -1,0 +1,57 @@
+"""Gates: what must hold for a run to go on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from srlm_contract.spec.policy import GatesSpec
+from srlm_contract.status import IterationMetrics
+from srlm_operator.names import CONTINUE_ANNOTATION
+
+
+def before_training(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
+    """Gates on the preference data, looked at once the pairs of an iteration are there."""
+    missed: list[str] = []
+    if metrics.pairs is not None and metrics.pairs < gates.min_pairs:
+        missed.append(f"{metrics.pairs} pairs, gates.minPairs is {gates.min_pairs}")
+    if metrics.parse_rate is not None and metrics.parse_rate < gates.min_parse_rate:
+        missed.append(f"parse rate {metrics.parse_rate:.2f}, gates.minParseRate is {gates.min_parse_rate}")
+    limit = gates.max_tie_rate
+    if limit is not None and metrics.tie_rate is not None and metrics.tie_rate > limit:
+        missed.append(f"tie rate {metrics.tie_rate:.2f}, gates.maxTieRate is {limit}")
+    return (*missed, *_length(gates, metrics))
+
+
+def before_next(gates: GatesSpec, metrics: IterationMetrics, *, first: bool = False) -> tuple[str, ...]:
+    """Gates on the new model, looked at once it is evaluated. What could not be measured is missed too.
+
+    first: M1, which has no model before it to win against.
+    """
+    missed = _least("judge accuracy", metrics.judge_accuracy, "minJudgeAccuracy", gates.min_judge_accuracy)
+    if not first:
+        missed += _least("win rate", metrics.win_rate, "minWinRate", gates.min_win_rate)
+    return (*missed, *_length(gates, metrics))
+
+
+def _least(what: str, value: float | None, field: str, least: float | None) -> tuple[str, ...]:
+    if least is None or (value is not None and value >= least):
+        return ()
+    found = "could not be measured" if value is None else f"{value:.2f}"
+    return (f"{what} {found}, gates.{field} is {least}",)
+
+
+def _length(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
+    growth = metrics.length_growth
+    if growth is None or growth <= gates.max_length_growth:
+        return ()
+    return (f"mean length grew {growth:.2f} times, gates.maxLengthGrowth is {gates.max_length_growth}",)
+
+
+def stops(gates: GatesSpec, model: str, annotations: Mapping[str, str]) -> str:
+    """Reason for which missed gates stop the run: `GateFailed`, `Held`, or nothing."""
+    if gates.on_failure == "Continue":
+        return ""
+    if gates.on_failure == "Stop":
+        return "GateFailed"
+    released = annotations.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
+    return "" if model in released or "all" in released else "Held"

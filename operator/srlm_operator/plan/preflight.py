@@ -1,0 +1,204 @@
+"""Preflight: what is outside, and what is committed already. Pure.
+
+It runs at the start, after a spec change that matters and after lost status. It reports committed artifacts in
+portions of one termination message each; while there are more it runs again with those known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from srlm_contract.graph import Outcome
+from srlm_contract.keys import canonical_json, sha256
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.status import PreflightStatus, StageStatus
+from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef, StageName
+from srlm_operator.jobs.job import Work
+from srlm_operator.times import stamp
+
+from .draft import PREFLIGHT, Draft
+from .stage import drive, new_record
+
+#: Parts of the spec that neither change what is computed nor what preflight looks at.
+_IGNORED = (
+    "suspend", "gates", "budget", "failurePolicy", "scheduling", "ttlSecondsAfterFinished", "podTemplate",
+)  # fmt: skip
+_IGNORED_TRAINING = (
+    "nodes", "processesPerNode", "parallelism", "microBatchSize", "gradientCheckpointing", "checkpointEverySteps",
+)  # fmt: skip
+
+
+def preflight_key(spec: RunSpec, branch: ArtifactRef | None) -> str:
+    """Hash of the part of the spec that preflight checks."""
+    body: dict[str, Any] = spec.wire(defaults=False)
+    for name in _IGNORED:
+        body.pop(name, None)
+    for section, ignored in {
+        "storage": ("retention",),
+        "generation": ("shards",),
+        "judging": ("shards",),
+        "training": _IGNORED_TRAINING,
+    }.items():
+        body[section] = {k: v for k, v in body.get(section, {}).items() if k not in ignored}
+    stages: Mapping[str, Any] = body.pop("stages", {})
+    kept = {n: {k: s[k] for k in ("image", "engine") if s.get(k)} for n, s in stages.items()}
+    body["stages"] = {name: settings for name, settings in kept.items() if settings}
+    # An empty section and a missing one are the same.
+    body = {k: v for k, v in body.items() if v not in ({}, None)}
+    body["branch"] = branch.wire() if branch else {}
+    if checked := _sizes(spec):
+        body["sizes"] = checked
+    return sha256(canonical_json(body))[7:31]
+
+
+def _sizes(spec: RunSpec) -> Mapping[str, Any]:
+    """What the memory of GPUs is checked against; empty where it is not known, and nothing is checked."""
+    limits = {
+        name: stage["resources"].get("limits", {})
+        for name, stage in spec.stages.wire(defaults=False).items()
+        if stage.get("resources")
+    }
+    known = {name: found for name, found in limits.items() if any("/mig-" in resource for resource in found)}
+    if not spec.scheduling.gpu_memory and not known:
+        return {}
+    training = spec.training.wire(defaults=False)
+    spread = {name: training[name] for name in _IGNORED_TRAINING if name in training}
+    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": spread}
+
+
+def resolve_branch(draft: Draft) -> bool:
+    """Pin the model of branchFrom. False while it cannot be found."""
+    source = draft.spec.branch_from
+    if not source.run:
+        draft.preflight = draft.preflight.model_copy(update={"branch_from": "", "branch": None})
+        return True
+    wanted = f"{source.run}/{source.model}"
+    if draft.preflight.branch is not None and draft.preflight.branch_from == wanted:
+        return True
+    found = draft.observed.branch
+    if found is None:
+        draft.stall("BranchNotFound", draft.observed.branch_error or f"branchFrom: {wanted} does not exist")
+        return False
+    stage: StageName = found.stage  # type: ignore[assignment]  # written by this operator
+    branch = ArtifactRef(stage=stage, key=found.key, content_digest=found.content_digest)
+    draft.preflight = draft.preflight.model_copy(update={"branch_from": wanted, "branch": branch})
+    return True
+
+
+def take_result(draft: Draft) -> bool:
+    """Take over the answer of a preflight that has just ended. True when there was one."""
+    result = draft.results.get(PREFLIGHT)
+    if result is None or result.pins is None:
+        return False
+    before = draft.preflight
+    key = preflight_key(draft.spec, before.branch)
+    # An answer to an older spec is dropped; status may have missed that the question was asked at all.
+    if before.key != key and draft.records[PREFLIGHT].key != _job_key(key, {}):
+        return False
+    grown = _merge(draft, result.committed)
+    draft.preflight = PreflightStatus(
+        key=key,
+        done=not (result.more and grown),
+        checked_at=stamp(draft.now),
+        pins=result.pins,
+        warnings=tuple(w[:1024] for w in result.warnings[:16]),
+        branch_from=before.branch_from,
+        branch=before.branch,
+    )
+    for warning in result.warnings if before.warnings != draft.preflight.warnings else ():
+        draft.warn("PreflightWarning", warning)
+    return True
+
+
+def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
+    """Records for artifacts that exist already. True when one was new."""
+    grown = False
+    for item in committed:
+        record = draft.records.get(item.node)
+        if record is not None and record.key == item.key and (record.state == "Succeeded" or record.repair):
+            continue
+        grown = True
+        iteration, _, name = item.node.partition("/")
+        stage = name.split("-")[0]
+        draft.records[item.node] = StageStatus(
+            name=name,
+            stage=stage,
+            state="Succeeded",
+            key=item.key,
+            reused=True,
+            attempt=record.attempt if record else draft.last_attempt(f"{iteration}/{name}"),
+            content_digest=item.content_digest,
+            statistics=item.statistics,
+        )
+    if grown:
+        draft.normal("ArtifactsReused", f"{len(committed)} committed artifacts found")
+    return grown
+
+
+def pinned(spec: RunSpec, pins: Pins | None) -> RunSpec:
+    """The spec with the revisions that an earlier preflight found for hub URIs without one.
+
+    A repository moves on while a run lasts: asked again, the same URI would name another model and re-key everything.
+    """
+    if pins is None:
+        return spec
+    base, seed = spec.base_model, spec.seed_data
+    generator, win_rate = spec.prompts.generator, spec.evaluation.win_rate
+    judge = win_rate.judge.model_copy(update={"uri": _pinned_uri(win_rate.judge.uri, pins.judge_source)})
+    writer = generator.model_copy(update={"uri": _pinned_uri(generator.uri, pins.prompt_source)})
+    return spec.model_copy(
+        update={
+            "base_model": base.model_copy(update={"uri": _pinned_uri(base.uri, pins.base_model)}),
+            "seed_data": seed.model_copy(update={"uri": _pinned_uri(seed.uri, pins.seed_data)}),
+            "prompts": spec.prompts.model_copy(update={"generator": writer}),
+            "evaluation": spec.evaluation.model_copy(update={"win_rate": win_rate.model_copy(update={"judge": judge})}),
+        }
+    )
+
+
+def _pinned_uri(uri: str | None, found: SourceRef | None) -> str | None:
+    """Files and objects have no revisions to go back to: they are looked at again."""
+    if uri is None or found is None or not uri.startswith("hf://") or found.uri != uri:
+        return uri  # also a URI with a revision: pins keep it without
+    return f"{uri}@{found.revision}"
+
+
+def _job_key(key: str, known: Mapping[str, str]) -> str:
+    return sha256(canonical_json([key, known]))[7:31]
+
+
+def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
+    """Bring preflight one step on. True when it is done for the present spec.
+
+    known: committed nodes of the present spec, from which a search in portions goes on.
+    """
+    key = preflight_key(draft.spec, draft.preflight.branch)
+    if draft.preflight.key == key and draft.preflight.done and draft.preflight.pins is not None:
+        return True
+    # An answer has come for this key, and it was only a portion.
+    going_on = draft.preflight.key == key and draft.preflight.checked_at is not None
+    digests = {node: outcome.content_digest for node, outcome in sorted(known.items())} if going_on else {}
+    checked_at = draft.preflight.checked_at if going_on else None
+    draft.preflight = draft.preflight.model_copy(update={"key": key, "done": False, "checked_at": checked_at})
+    pins = draft.preflight.pins
+    work = Work(
+        iteration=0,
+        name="preflight",
+        stage="preflight",
+        key=_job_key(key, digests),
+        params=PreflightParams(spec=pinned(draft.spec, pins), branch=draft.preflight.branch, known=digests),
+        pins=pins,
+    )
+    record = draft.records.get(PREFLIGHT)
+    if record is None or record.key != work.key:
+        if record is not None and record.state == "Running":
+            job = draft.job(record.job)
+            if job is not None:
+                draft.delete(job)
+        draft.records[PREFLIGHT] = new_record(record, work)
+    elif record.state == "Succeeded":
+        # Its answer is gone (status was edited or lost in part): ask again.
+        draft.records[PREFLIGHT] = new_record(record, work)
+    drive(draft, work, start=True)
+    return False

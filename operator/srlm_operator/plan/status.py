@@ -1,0 +1,276 @@
+"""Draft → status: iterations, models, figures, progress, within 64 KiB. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from srlm_contract.graph import model_name
+from srlm_contract.status import (
+    DETAILED_ITERATIONS,
+    IterationMetrics,
+    IterationStatus,
+    ModelStatus,
+    ProgressStatus,
+    RunStatus,
+    StageStatus,
+)
+from srlm_operator.times import stamp
+
+from .conditions import conditions, phase
+from .draft import CLEANUP, PLAIN, PREFLIGHT, REPORT, Draft
+from .figures import iteration_metrics
+from .progress import run_progress
+from .resolve import Resolved, model_node
+
+Stages = tuple[StageStatus, ...]
+MAX_STATUS_BYTES = 64 * 1024
+#: Of closed iterations these records stay: later stages read them.
+_KEPT = ("prompts", "evaluate")
+_KEPT_STATISTICS = ("pairs", "meanLength")
+_MAIN_FIGURES = ("pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "judge_accuracy", "win_rate")
+
+
+def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]]) -> RunStatus:
+    """The status that says what `draft` found and decided."""
+    old = draft.run.status
+    models = _models(draft, resolved)
+    total = len(resolved.nodes)
+    done = sum(resolved.done(node) for node in resolved.nodes)
+    ready = total > 0 and done == total and not draft.stalls and draft.preflight.done
+    suspended = draft.spec.suspend and not ready
+    order = {node.id: n for n, node in enumerate(resolved.nodes)}
+    active = [i for i, r in draft.records.items() if r.state == "Running" and i in order]
+    running = sorted(active, key=lambda node_id: order[node_id])
+    busy = bool(active) or _running(draft, PREFLIGHT)
+    started = old.started_at or (stamp(draft.now) if busy else None)
+    current = _iteration(draft, resolved)
+    status = RunStatus(
+        observed_generation=draft.run.generation,
+        phase=phase(stalls=draft.stalls, ready=ready, suspended=suspended, started=started is not None, active=busy),
+        current_model=models[-1].name if models else "",
+        iteration=current,
+        stage=draft.records[running[0]].name if running else ("preflight" if busy else ""),
+        started_at=started,
+        finished_at=(old.finished_at or stamp(draft.now)) if ready else None,
+        progress=_progress(draft, total, done, running),
+        preflight=draft.preflight,
+        storage=draft.run.storage_basis,
+        preflight_stage=draft.records.get(PREFLIGHT),
+        report_stage=draft.records.get(REPORT),
+        report=old.report,
+        cleanup_stage=draft.records.get(CLEANUP),
+        models=tuple(models),
+        iterations=_iterations(draft, resolved, order, missed, current),
+        gpu_seconds=round(draft.gpu_seconds, 1),
+        tokens=draft.tokens,
+        conditions=conditions(
+            waits=draft.waits,
+            stalls=draft.stalls,
+            ready=ready,
+            suspended=suspended,
+            generation=draft.run.generation,
+            previous=old.conditions,
+            now=draft.now,
+        ),
+    )
+    return fit(status, _kept(draft))
+
+
+def fit_again(draft: Draft, status: RunStatus) -> RunStatus:
+    """A status to which something was added."""
+    return fit(status, _kept(draft))
+
+
+def _running(draft: Draft, node_id: str) -> bool:
+    record = draft.records.get(node_id)
+    return record is not None and record.state == "Running"
+
+
+def _progress(draft: Draft, total: int, done: int, running: list[str]) -> ProgressStatus:
+    if not running and _running(draft, PREFLIGHT):
+        running = [PREFLIGHT]
+    return run_progress(draft, total, done, running)
+
+
+def _iteration(draft: Draft, resolved: Resolved) -> int:
+    """The first iteration with something left to do; the last one when all is done."""
+    for node in resolved.nodes:
+        if not resolved.done(node):
+            return node.iteration
+    return draft.spec.iterations if resolved.nodes else draft.run.status.iteration
+
+
+def _models(draft: Draft, resolved: Resolved) -> list[ModelStatus]:
+    """Finished models. Those of iterations that were cut off stay."""
+    known = {model.name: model for model in draft.run.status.models}
+    found: list[ModelStatus] = []
+    for t in range(draft.spec.iterations + 1):
+        model = _model(draft, resolved, t, known.get(model_name(t)))
+        if model is None:
+            break
+        found.append(model)
+    cut = [m for m in draft.run.status.models if int(m.name[1:]) > draft.spec.iterations + 1]
+    new = [m for m in found if known.get(m.name) is None or known[m.name].key != m.key]
+    for model in new:
+        draft.normal("ModelReady", f"{model.name} is at {model.uri}")
+    return found + cut if not found or len(found) == draft.spec.iterations + 1 else found
+
+
+def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) -> ModelStatus | None:
+    node_id = model_node(draft.spec, t)
+    moment = stamp(draft.now)
+    if not node_id:
+        return _outside(draft, known)
+    outcome = resolved.outcome(node_id)
+    if outcome is None:
+        return None
+    if known is not None and known.key == outcome.key and known.content_digest == outcome.content_digest:
+        return known
+    record = draft.records.get(node_id)
+    stage = record.stage if record is not None else node_id.partition("/")[2]
+    uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
+    created = (record.finished_at if record is not None else None) or moment
+    return ModelStatus(
+        name=model_name(t),
+        uri=uri,
+        key=outcome.key,
+        stage=stage,
+        content_digest=outcome.content_digest,
+        created_at=created,
+    )
+
+
+def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
+    """M1 that no stage of this run makes: the base model itself, or another run's model."""
+    pins, branch = draft.preflight.pins, draft.preflight.branch
+    if pins is None:
+        return None
+    created = known.created_at if known is not None else stamp(draft.now)
+    if branch is not None:
+        uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
+        return ModelStatus(
+            name="M1", uri=uri, key=branch.key, stage=branch.stage,
+            content_digest=branch.content_digest, created_at=created,
+        )  # fmt: skip
+    base = pins.base_model
+    uri = f"{base.uri}@{base.revision}" if base.uri.startswith("hf://") else base.uri
+    return ModelStatus(name="M1", uri=uri, content_digest=base.revision, created_at=created)
+
+
+def _iterations(
+    draft: Draft,
+    resolved: Resolved,
+    order: Mapping[str, int],
+    missed: Mapping[int, tuple[str, ...]],
+    current: int,
+) -> tuple[IterationStatus, ...]:
+    old = draft.run.status.iterations
+    groups: dict[int, list[tuple[str, StageStatus]]] = {}
+    for node_id, record in draft.records.items():
+        if node_id not in PLAIN:
+            groups.setdefault(int(node_id.partition("/")[0]), []).append((node_id, record))
+    found: list[IterationStatus] = []
+    for t in range(max([*groups, len(old) - 1, -1]) + 1):
+        rows = sorted(groups.get(t, []), key=lambda row: order.get(row[0], len(order)))
+        stages = [record for _, record in rows]
+        if t in resolved.closed and t < len(old):
+            found.append(old[t].model_copy(update={"stages": tuple(stages)}))
+            continue
+        before = [record for _, record in groups.get(t - 1, [])]
+        closing = 0 < t <= current - DETAILED_ITERATIONS and draft.preflight.done
+        found.append(
+            IterationStatus(
+                name=model_name(t),
+                stages=_closed(stages, _kept(draft)) if closing else tuple(stages),
+                metrics=iteration_metrics(stages, before),
+                gates=tuple(text[:1024] for text in missed.get(t, ())),
+            )
+        )
+    while found and not found[-1].stages and found[-1].metrics == IterationMetrics():
+        found.pop()
+    return tuple(found)
+
+
+def _kept(draft: Draft) -> tuple[str, ...]:
+    """Stages whose records a closed iteration keeps; with several rounds their number depends on the pairs."""
+    rounds = ("pairs",) if draft.spec.preferences.min_yield.max_rounds > 1 else ()
+    # Lengths are compared with the model before: without an evaluation it is the candidates' that count.
+    lengths = () if draft.spec.evaluation.enabled else ("generate",)
+    return (*_KEPT, *rounds, *lengths)
+
+
+def _closed(stages: Iterable[StageStatus], kept: tuple[str, ...]) -> tuple[StageStatus, ...]:
+    return tuple(_short(stage) for stage in stages if stage.stage in kept)
+
+
+def _short(record: StageStatus) -> StageStatus:
+    return StageStatus(
+        name=record.name,
+        stage=record.stage,
+        state=record.state,
+        key=record.key,
+        revision=record.revision,
+        attempt=record.attempt,
+        content_digest=record.content_digest,
+        statistics={k: v for k, v in record.statistics.items() if k in _KEPT_STATISTICS},
+    )
+
+
+def size(status: RunStatus) -> int:
+    """Bytes of the status as it is written."""
+    return len(json.dumps(status.wire(defaults=False), separators=(",", ":")).encode())
+
+
+def fit(status: RunStatus, kept: tuple[str, ...] = _KEPT) -> RunStatus:
+    """Shorten the status until it fits: first failures' messages, then the details of ever younger iterations.
+
+    An iteration whose model is finished can always be closed: what later stages read of it stays.
+    """
+    for keep in (200, 0):
+        if size(status) <= MAX_STATUS_BYTES:
+            return status
+
+        def brief(_: int, stages: Stages, keep: int = keep) -> Stages:
+            return tuple(_brief(stage, keep) for stage in stages)
+
+        status = _with_stages(status, brief)
+    for details in range(DETAILED_ITERATIONS - 1, 0, -1):
+        if size(status) <= MAX_STATUS_BYTES or not status.preflight.done:
+            return status
+        last = min(status.iteration, len(status.models)) - details
+
+        def close(t: int, stages: Stages, last: int = last) -> Stages:
+            return _closed(stages, kept) if 0 < t <= last else stages
+
+        status = _with_stages(status, close)
+    return _with_main_figures(status)
+
+
+def _with_main_figures(status: RunStatus) -> RunStatus:
+    """Last resort, from some 40 iterations on: the older keep their main figures only."""
+    iterations = list(status.iterations)
+    for t in range(len(iterations) - 1):
+        excess = size(status) - MAX_STATUS_BYTES if t % 8 == 0 else 1  # measuring costs more than shortening
+        if excess <= 0:
+            break
+        figures = iterations[t].metrics
+        main = IterationMetrics(**{name: getattr(figures, name) for name in _MAIN_FIGURES})
+        iterations[t] = iterations[t].model_copy(update={"metrics": main})
+        status = status.model_copy(update={"iterations": tuple(iterations)})
+    return status
+
+
+def _with_stages(status: RunStatus, change: Callable[[int, Stages], Stages]) -> RunStatus:
+    iterations = tuple(
+        iteration.model_copy(update={"stages": change(t, iteration.stages)})
+        for t, iteration in enumerate(status.iterations)
+    )
+    return status.model_copy(update={"iterations": iterations})
+
+
+def _brief(stage: StageStatus, keep: int) -> StageStatus:
+    failure = stage.last_failure
+    if failure is None or len(failure.message) <= keep:
+        return stage
+    return stage.model_copy(update={"last_failure": failure.model_copy(update={"message": failure.message[:keep]})})

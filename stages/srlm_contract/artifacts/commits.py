@@ -1,0 +1,160 @@
+"""Committing artifacts: exactly one writer wins, and a damaged artifact is replaced by its producer.
+
+Data files are written first, under the UID of the pod that writes them; the manifest comes last with a
+conditional put, so that a late writer can neither overwrite nor mix files. A repair puts the new manifest
+with If-Match on the ETag of the one that was seen damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from srlm_contract.errors import ArtifactDamaged, NotFound, StoreError
+from srlm_contract.tasks import ArtifactRef, SourceRef
+
+from . import layout, reader, writer
+from .manifest import FileEntry, Manifest, Producer, Statistics, Timings, content_digest
+from .reader import M
+from .store import Store
+from .writer import Files
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The artifact that stands after a commit."""
+
+    manifest: Manifest
+    won: bool
+    """False when another pod had committed first: `manifest` is that pod's."""
+
+
+class Commits:
+    """Looking up and committing, as one pod does it."""
+
+    def __init__(self, store: Store, producer: Producer, scratch: Path | None = None) -> None:
+        """scratch: folder for files on their way; the system's temporary folder by default."""
+        self.store = store
+        self.producer = producer
+        self.scratch = scratch
+        self._replaceable: dict[str, str | None] = {}
+        """ETag by object key of manifests this pod found damaged; None where the manifest was gone."""
+
+    def manifest_uri(self, stage: str, key: str) -> str:
+        return self.store.uri(layout.manifest_key(stage, key))
+
+    def lookup(self, stage: str, key: str) -> Manifest | None:
+        """The committed artifact, None when there is none. Raises ArtifactDamaged for a broken manifest."""
+        return self._load(layout.manifest_key(stage, key), Manifest, stage, key)
+
+    def already(self, stage: str, key: str, *, repair: bool = False) -> Manifest | None:
+        """What a stage asks first: the committed artifact, or None when there is work to do.
+
+        repair: a reader found the artifact damaged. Every byte is checked; None then means damaged indeed,
+        and the commit that follows replaces it.
+        """
+        if repair:
+            return self._intact(layout.manifest_key(stage, key), Manifest, stage, key)
+        return self.lookup(stage, key)
+
+    def commit(
+        self,
+        stage: str,
+        key: str,
+        files: Files,
+        *,
+        inputs: Mapping[str, ArtifactRef | SourceRef] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        rows: int | None = None,
+        statistics: Statistics | None = None,
+        versions: Mapping[str, str] | None = None,
+        started_at: datetime | None = None,
+        model: bool = False,
+        repair: bool = False,
+    ) -> Commit:
+        """Uploads `files` and puts the manifest, unless the key is committed: then that artifact stands.
+
+        model: only the files of a safetensors model are taken, the rest is left behind.
+        repair: replaces an artifact that is damaged; one that turns out to be intact stands.
+        Raises InvalidArtifact, StoreError.
+        """
+        object_key = layout.manifest_key(stage, key)
+        standing = self._standing(object_key, Manifest, stage, key, repair)
+        if standing is not None:
+            return Commit(standing, won=False)
+        entries = self._upload(stage, key, writer.model_files(files) if model else writer.collect(files))
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            content_digest=content_digest(entries),
+            files=entries,
+            inputs=dict(inputs or {}),
+            parameters=dict(parameters or {}),
+            rows=rows,
+            statistics=statistics or {},
+            versions=dict(versions or {}),
+            producer=self.producer,
+            timings=timings(started_at),
+        )
+        winner, won = self._publish(object_key, manifest, Manifest)
+        return Commit(winner, won)
+
+    def _standing(self, object_key: str, model: type[M], stage: str, key: str, repair: bool) -> M | None:
+        """The manifest that a commit must leave alone; None when ours is to be put."""
+        if object_key in self._replaceable:
+            return None
+        if repair:
+            return self._intact(object_key, model, stage, key)
+        return self._load(object_key, model, stage, key)
+
+    def _load(self, object_key: str, model: type[M], stage: str, key: str) -> M | None:
+        try:
+            data = self.store.get(object_key).data
+        except NotFound:
+            return None
+        return reader.parse_manifest(data, model, stage, key, self.store.uri(object_key))
+
+    def _intact(self, object_key: str, model: type[M], stage: str, key: str) -> M | None:
+        """The manifest if every byte it names is as it says; else None, and it may be replaced."""
+        try:
+            blob = self.store.get(object_key)
+        except NotFound:
+            self._replaceable[object_key] = None
+            return None
+        try:
+            manifest = reader.parse_manifest(blob.data, model, stage, key, self.store.uri(object_key))
+            if not reader.verify_files(self.store, manifest):
+                return manifest
+        except ArtifactDamaged:
+            pass
+        self._replaceable[object_key] = blob.info.etag
+        return None
+
+    def _upload(self, stage: str, key: str, files: Mapping[str, Path], folder: str = "") -> tuple[FileEntry, ...]:
+        part = f"{self.producer.pod_uid}/{folder}" if folder else self.producer.pod_uid
+        return writer.upload(self.store, stage, key, part, files)
+
+    def _publish(self, object_key: str, manifest: M, model: type[M]) -> tuple[M, bool]:
+        """Puts a manifest; when another pod was first, its manifest stands and our files go."""
+        data = manifest.to_bytes()
+        blob, won = writer.publish(self.store, object_key, data, self._replaceable.pop(object_key, None))
+        if won:
+            return manifest, True
+        uri = self.store.uri(object_key)
+        winner = reader.parse_manifest(blob.data, model, manifest.stage, manifest.key, uri)
+        named = {reader.object_key(winner, entry) for entry in winner.files}
+        ours = {reader.object_key(manifest, entry) for entry in manifest.files}
+        with suppress(StoreError):  # clean-up removes orphans anyway
+            self.store.delete(sorted(ours - named))
+        return winner, False
+
+
+def timings(started_at: datetime | None) -> Timings:
+    """From `started_at` (with time zone; now when None) until now."""
+    now = datetime.now(UTC)
+    begin = started_at or now
+    return Timings(started_at=begin, finished_at=now, seconds=max(0.0, (now - begin).total_seconds()))

@@ -1,0 +1,221 @@
+"""What may be removed: only what a run produced itself and no other run's `refs.json` names.
+
+Each run records in `runs/<namespace>/<name>/refs.json` which artifacts it uses, before it uses them. Clean-up
+of a run reads all of them. A run that starts to use an artifact in the very moment it goes finds it missing,
+and its producer makes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from srlm_contract.base import Contract
+from srlm_contract.errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary, Unsupported
+from srlm_contract.keys import canonical_json
+from srlm_contract.tasks import ArtifactRef, RunIdentity
+
+from . import layout, reader
+from .manifest import CheckpointManifest, Described, Manifest, ShardManifest
+from .store import ObjectInfo, Store
+
+Retention = Literal["Retain", "DeleteIntermediate", "DeleteAll"]
+
+#: What `DeleteIntermediate` keeps: models, their metrics and the report.
+RESULTS = frozenset({"sft", "train", "choose", "evaluate", "report"})
+
+
+class Refs(Contract):
+    """`refs.json`: artifacts by UID of the run; a re-created run of the same name has another UID."""
+
+    schema_version: Literal[1] = 1
+    runs: dict[str, tuple[ArtifactRef, ...]] = Field(default={})
+
+
+def read_refs(store: Store, namespace: str, name: str) -> Refs:
+    """Empty when the run recorded none. Raises Temporary when they cannot be read."""
+    try:
+        data = store.get(layout.refs_key(namespace, name)).data
+    except NotFound:
+        return Refs()
+    return _parse(data, store.uri(layout.refs_key(namespace, name)))
+
+
+def add_refs(store: Store, run: RunIdentity, artifacts: Iterable[ArtifactRef]) -> None:
+    """Records that `run` uses `artifacts`; stages may do so at the same time."""
+    new = tuple(artifacts)
+    _change(store, run, lambda old: (*old, *(ref for ref in dict.fromkeys(new) if ref not in old)))
+
+
+def drop_refs(store: Store, run: RunIdentity) -> None:
+    """Forgets what `run` used, once it is removed."""
+    _change(store, run, lambda old: ())
+
+
+def removable(store: Store, run: RunIdentity, retention: Retention) -> list[ArtifactRef]:
+    """Artifacts that clean-up of `run` removes, as committed now; damaged ones are left alone.
+
+    Raises Temporary when another run's references cannot be read: then nothing may go.
+    """
+    if retention == "Retain":
+        return []
+    named = _named_by_others(store, run)
+    found = []
+    for ref in dict.fromkeys(read_refs(store, run.namespace, run.name).runs.get(run.uid, ())):
+        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and ref.stage in RESULTS):
+            continue
+        manifest = _manifest(store, ref.stage, ref.key)
+        if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:
+            found.append(manifest.ref)
+    return found
+
+
+def delete_artifact(store: Store, stage: str, key: str) -> int:
+    """Removes an artifact with shards, resume points and parts; the manifest goes first. Returns objects."""
+    prefix = layout.artifact_prefix(stage, key)
+    store.delete([layout.manifest_key(stage, key)])
+    rest = [info.key for info in store.list_objects(prefix)]
+    manifests_first = sorted(rest, key=lambda name: (layout.part_of_key(name) is not None, name))
+    store.delete(manifests_first)
+    return len(rest) + 1
+
+
+def delete_unfinished(store: Store, run: RunIdentity) -> int:
+    """Removes artifacts that were never finished and that only `run` worked on; returns the objects.
+
+    For the end of a run: shards and resume points wait for their artifact otherwise. Those whose key another
+    run names stay, and so do those with an unreadable manifest.
+    """
+    named = _named_by_others(store, run)
+    removed = 0
+    for artifact, keys in _by_artifact(store):
+        if artifact in named or layout.manifest_key(*artifact) in keys:
+            continue
+        try:
+            manifests = [m for key in keys if (m := _load(store, *artifact, key)) is not None]
+        except ArtifactDamaged:
+            continue
+        if manifests and all(manifest.producer.run.uid == run.uid for manifest in manifests):
+            removed += delete_artifact(store, *artifact)
+    return removed
+
+
+def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], object] = lambda text: None) -> int:
+    """Removes data files that no manifest names, and unfinished uploads, from before `older_than`.
+
+    Choose the bound well above the longest attempt: files of a running stage are not named yet.
+    Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
+    warn: is told when the store cannot list unfinished uploads; they stay then.
+    """
+    removed = 0
+    try:
+        removed += store.abort_uploads(layout.ARTIFACTS, older_than)
+    except Unsupported as lacking:
+        warn(str(lacking))
+    for artifact, objects in _by_artifact(store):
+        orphans = {
+            key for key, info in objects.items() if layout.part_of_key(key) is not None and info.modified < older_than
+        }
+        if not orphans:
+            continue
+        try:
+            for key in objects:
+                manifest = _load(store, *artifact, key)
+                if manifest is not None:
+                    orphans -= {reader.object_key(manifest, entry) for entry in manifest.files}
+        except ArtifactDamaged:
+            continue
+        store.delete(sorted(orphans))
+        removed += len(orphans)
+    return removed
+
+
+def _by_artifact(store: Store) -> Iterator[tuple[tuple[str, str], dict[str, ObjectInfo]]]:
+    """((stage, key), objects by key), one artifact at a time in listing order."""
+    objects = (info for info in store.list_objects(layout.ARTIFACTS) if layout.artifact_of(info.key))
+    for artifact, group in groupby(objects, key=lambda info: layout.artifact_of(info.key)):
+        if artifact is not None:
+            yield artifact, {info.key: info for info in group}
+
+
+def _load(store: Store, stage: str, key: str, object_key: str) -> Described | None:
+    """The top, shard or checkpoint manifest at `object_key`; None for other objects."""
+    model: type[Manifest] | type[ShardManifest] | type[CheckpointManifest]
+    if object_key == layout.manifest_key(stage, key):
+        model = Manifest
+    elif layout.part_of_key(object_key) is not None:
+        return None
+    elif layout.shard_of_key(object_key) is not None:
+        model = ShardManifest
+    elif layout.step_of_key(object_key) is not None:
+        model = CheckpointManifest
+    else:
+        return None
+    try:
+        data = store.get(object_key).data
+    except NotFound:
+        return None
+    return reader.parse_manifest(data, model, stage, key, store.uri(object_key))
+
+
+def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
+    named: set[tuple[str, str]] = set()
+    for info in store.list_objects(layout.RUNS):
+        if not info.key.endswith("/refs.json"):
+            continue
+        try:
+            refs = _parse(store.get(info.key).data, store.uri(info.key))
+        except NotFound:
+            continue
+        for uid, artifacts in refs.runs.items():
+            if uid != run.uid:
+                named |= {(ref.stage, ref.key) for ref in artifacts}
+    return named
+
+
+def _manifest(store: Store, stage: str, key: str) -> Manifest | None:
+    object_key = layout.manifest_key(stage, key)
+    try:
+        return reader.parse_manifest(store.get(object_key).data, Manifest, stage, key, store.uri(object_key))
+    except (NotFound, ArtifactDamaged):
+        return None
+
+
+def _change(
+    store: Store,
+    run: RunIdentity,
+    change: Callable[[tuple[ArtifactRef, ...]], tuple[ArtifactRef, ...]],
+) -> None:
+    """Reads, changes and writes back, again when somebody else wrote meanwhile."""
+    object_key = layout.refs_key(run.namespace, run.name)
+    for _ in range(20):
+        try:
+            blob = store.get(object_key)
+            etag, refs = blob.info.etag, _parse(blob.data, store.uri(object_key))
+        except NotFound:
+            etag, refs = None, Refs()
+        old = refs.runs.get(run.uid, ())
+        new = change(old)
+        if new == old:
+            return
+        runs = {**refs.runs, run.uid: new}
+        data = canonical_json(Refs(runs={uid: named for uid, named in runs.items() if named}).wire())
+        try:
+            store.put(object_key, data, if_none_match=etag is None, if_match=etag)
+            return
+        except (PreconditionFailed, NotFound):
+            continue
+    raise Temporary(f"cannot write {store.uri(object_key)}: other stages keep changing it; try again")
+
+
+def _parse(data: bytes, uri: str) -> Refs:
+    try:
+        return Refs.model_validate_json(data)
+    except ValidationError as error:
+        raise Temporary(
+            f"{uri} cannot be read, so nothing can be removed safely; restore it, or delete it if the run is gone"
+        ) from error

@@ -1,0 +1,1 @@
+"""`SelfRewardingRun.spec`, a module a group of sections; `run` has the whole."""

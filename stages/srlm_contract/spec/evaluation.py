@@ -1,0 +1,46 @@
+"""`spec.evaluation`: how models are compared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from srlm_contract.base import Contract, CountOrZero, Uri
+from srlm_contract.spec.references import rules, source_rule
+
+
+class WinRateJudgeSpec(Contract):
+    """The one judge of all head-to-head comparisons."""
+
+    model_config = rules(
+        (
+            ".uri",
+            "self.source != 'Fixed' || has(self.uri)",
+            "winRate.judge.uri (a model) is needed with source Fixed",
+        ),
+        source_rule("uri", "winRate.judge.uri", "!has(self.uri) || "),
+    )
+
+    source: Literal["Bootstrap", "Current", "Fixed", "External"] = "Bootstrap"
+    """M1, the model itself, a fixed model, or judging.external."""
+    uri: Uri | None = None
+    """The model of source Fixed."""
+
+
+class WinRateSpec(Contract):
+    """Head-to-head comparison of models."""
+
+    opponent: Literal["Previous", "Bootstrap"] = "Previous"
+    """Whom a new model is compared with."""
+    judge: WinRateJudgeSpec = WinRateJudgeSpec()
+    """Who compares."""
+    prompts: CountOrZero = 256
+    """Prompts compared on; 0 turns it off."""
+
+
+class EvaluationSpec(Contract):
+    """What is measured after every iteration."""
+
+    enabled: bool = True
+    """Whether models are evaluated."""
+    win_rate: WinRateSpec = WinRateSpec()
+    """Head-to-head comparison."""

@@ -1,0 +1,1 @@
+"""What preflight checks about models, before anything expensive starts."""

@@ -1,0 +1,1 @@
+"""From messages to token ids, and from what a model wrote to its answer."""

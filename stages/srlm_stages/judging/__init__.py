@@ -1,0 +1,1 @@
+"""Verdicts: asking a judge, reading scores, comparing answers, choosing pairs."""

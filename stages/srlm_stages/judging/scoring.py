@@ -1,0 +1,225 @@
+"""Two ways to score an answer with a model: sampled verdicts, and the expected score from the digit's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, pvariance
+from typing import Any, Protocol
+
+from srlm_contract.rows import Verdict
+
+from ..conversation.chat import chat_prompt, messages, render_chat
+from ..engines import Completion, Engine, OnProgress, Request, ScoreLine
+from ..engines.answers import verdict_of
+from ..engines.choice_tokens import choice_tokens
+from ..errors import BadInput
+from .external import Ask, ExternalJudge
+from .score_words import SCORE_LEAD, label_of
+from .verdict import parse_score
+
+DIGITS = "012345"
+#: Fewest tokens a verdict gets when a long prompt leaves less than the wanted number.
+MIN_VERDICT_TOKENS = 96
+#: Tokens kept for the score line when the text before it is bounded in characters.
+SCORE_LINE_TOKENS = 14
+
+SeedOf = Callable[[str, int], int]
+"""(row id, number of the ask) → seed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An answer to judge: its row id and the filled rubric."""
+
+    id: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one scorer says about one answer."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    score: float | None = None
+    variance: float | None = None
+    digit_mass: float | None = None
+
+
+@dataclass
+class Tally:
+    """Counts over everything asked."""
+
+    asked: int = 0
+    parsed: int = 0
+    truncated: int = 0
+    tokens: int = 0
+    too_long: int = 0
+    example: str = ""
+    """An unreadable verdict, for messages."""
+    scores: dict[str, int] = field(default_factory=dict)
+
+    def add(self, completion: Completion, score: float | None) -> None:
+        """Count one verdict."""
+        self.asked += 1
+        self.tokens += completion.tokens
+        self.truncated += completion.truncated
+        if score is None:
+            self.example = self.example or completion.text
+        else:
+            self.parsed += 1
+            self.scores[f"{score:g}"] = self.scores.get(f"{score:g}", 0) + 1
+
+
+class Asker(Protocol):
+    """Puts judge tasks to a model; None where the task does not fit its context."""
+
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None) -> list[Completion | None]:
+        """tasks: (judge prompt, seed)."""
+
+
+class EngineAsker:
+    """Asks a model in an engine of ours."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Any, limit: int, sampling: Any, constrained: bool, tally: Tally,
+        lead: str = SCORE_LEAD,
+    ) -> None:  # fmt: skip
+        """lead: what the score line begins with when it is forced."""
+        self._lead = lead
+        self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
+        self._sampling, self._constrained, self._tally = sampling, constrained, tally
+
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
+        # A score line is forced on what comes next: that must not be a thought.
+        thinking = not self._constrained
+        prompts = [chat_prompt(self._tokenizer, messages(text), thinking=thinking) for text, _ in tasks]
+        budgets = [verdict_budget(len(prompt.ids), self._sampling.max_tokens, self._limit) for prompt in prompts]
+        requests = [
+            Request(
+                prompt.ids,
+                seed=seed,
+                max_tokens=budget,
+                temperature=self._sampling.temperature,
+                top_p=self._sampling.top_p,
+                constraint=score_line(budget, self._lead, len(prompt.ids) / len(text)) if self._constrained else None,
+            )
+            for prompt, budget, (text, seed) in zip(prompts, budgets, tasks, strict=True)
+            if budget is not None
+        ]
+        self._tally.tokens += sum(len(request.prompt) for request in requests)
+        answers = iter(self._engine.generate(requests, on_progress))
+        return [
+            None if budget is None else verdict_of(self._tokenizer, next(answers), prompt.opened)
+            for prompt, budget in zip(prompts, budgets, strict=True)
+        ]
+
+
+class ExternalAsker:
+    """Asks a model behind an API."""
+
+    def __init__(self, judge: ExternalJudge) -> None:
+        self._judge = judge
+
+    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
+        return self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress)
+
+
+def score_line(budget: int, lead: str, density: float = 1.0) -> ScoreLine:
+    """The constraint that leaves room for the score line in `budget` tokens; a byte of `lead` needs at most one.
+
+    density: tokens a character of the judge's prompt, above 1 where the tokenizer cuts letters of a script into bytes:
+    the verdict will be of the same kind.
+    """
+    room = budget - SCORE_LINE_TOKENS - max(0, len(lead.encode()) - len(SCORE_LEAD))
+    return ScoreLine(max(int(room / max(density, 1.0)), 1), lead)
+
+
+def verdict_budget(prompt_tokens: int, wanted: int, limit: int) -> int | None:
+    """Tokens a verdict may have: what is wanted, or what the context leaves; None when that is too little."""
+    room = limit - prompt_tokens
+    return min(wanted, room) if room >= min(wanted, MIN_VERDICT_TOKENS) else None
+
+
+def sampled_scores(
+    tasks: Sequence[Task],
+    asker: Asker,
+    *,
+    samples: int,
+    min_valid: int,
+    max_reasks: int,
+    seed_of: SeedOf,
+    tally: Tally,
+    lead: str = SCORE_LEAD,
+    on_progress: OnProgress | None = None,
+) -> list[Score]:
+    """Mean of `samples` verdicts for each task; unreadable ones are asked again with another seed.
+
+    lead: what the rubric's score line begins with.
+    A task that does not fit the context has no verdicts. Fewer than `min_valid` readable verdicts: no score.
+    """
+    verdicts: dict[tuple[int, int], Verdict] = {}
+    missing = [(i, j) for i in range(len(tasks)) for j in range(samples)]
+    too_long: set[int] = set()
+    for ask in range(1 + max_reasks):
+        if not missing:
+            break
+        seeds = [seed_of(tasks[i].id, j + ask * samples) for i, j in missing]
+        answers = asker.ask(
+            [(tasks[i].prompt, seed) for (i, _), seed in zip(missing, seeds, strict=True)],
+            on_progress if ask == 0 else None,
+        )
+        for (i, j), seed, answer in zip(missing, seeds, answers, strict=True):
+            if answer is None:
+                too_long.add(i)
+                continue
+            score = parse_score(answer.text, label_of(lead))
+            tally.add(answer, score)
+            verdicts[i, j] = Verdict(text=answer.text, score=score, seed=seed, asks=ask + 1)
+        missing = [k for k in missing if k in verdicts and verdicts[k].score is None]
+    tally.too_long += len(too_long)
+    return [_mean([verdicts[i, j] for j in range(samples) if (i, j) in verdicts], min_valid) for i in range(len(tasks))]
+
+
+def _mean(verdicts: list[Verdict], min_valid: int) -> Score:
+    scores = [v.score for v in verdicts if v.score is not None]
+    if len(scores) < max(min_valid, 1):
+        return Score(tuple(verdicts))
+    return Score(tuple(verdicts), fmean(scores), pvariance(scores))
+
+
+def expected_scores(
+    tasks: Sequence[Task],
+    engine: Engine,
+    tokenizer: Any,
+    limit: int,
+    *,
+    min_mass: float,
+    tally: Tally,
+    lead: str = SCORE_LEAD,
+    on_progress: OnProgress | None = None,
+) -> list[Score]:
+    """Σ s·p / Σ p over the digits 0 .. 5 right after `lead`, the rubric's `Score: `; Σ p is the digit mass.
+
+    The model gives its score without reasoning first, unlike the paper's judge. Below `min_mass` the verdict is
+    unusable: the model wanted to say something else.
+    """
+    encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), lead, DIGITS) for task in tasks]
+    fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
+    tally.too_long += len(tasks) - len(fitting)
+    digits = {ids for _, ids in encoded}
+    if len(digits) > 1:
+        raise BadInput("JudgeNotUsable", "the tokenizer encodes score digits differently from row to row; use Sampled")
+    found = engine.next_token_probabilities([encoded[i][0] for i in fitting], list(*digits), on_progress)
+    scores = [Score() for _ in tasks]
+    for i, probabilities in zip(fitting, found, strict=True):
+        mass = sum(probabilities)
+        value = sum(s * p for s, p in enumerate(probabilities)) / mass if mass >= min_mass and mass > 0 else None
+        tally.asked += 1
+        tally.tokens += len(encoded[i][0]) + 1
+        if value is not None:
+            tally.parsed += 1
+            bin_name = f"{round(value):g}"
+            tally.scores[bin_name] = tally.scores.get(bin_name, 0) + 1
+        scores[i] = Score((Verdict(text="", score=value),), value, None, mass)
+    return scores

@@ -1,0 +1,1 @@
+"""New prompts: which are accepted, and pools of ready ones."""

@@ -1,0 +1,1 @@
+"""Human seed data: files, formats and the split."""
