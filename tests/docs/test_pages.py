@@ -11,7 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+import srlm_cli
 from docs.pages import ROOT, anchors, commands, links, pages
 
 PAGES = pages()
@@ -84,11 +86,10 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All of `srlm` at once."""
-    cli = import_module(CLI)
     found = Parser(prog="srlm")
     commands = found.add_subparsers(dest="command", required=True)
-    for name in cli.COMMANDS:
-        import_module(f"{CLI}.{name}").add_parser(commands)
+    for name in srlm_cli.COMMANDS:
+        import_module(f"srlm_cli.{name}").add_parser(commands)
     return found
 
 
@@ -118,7 +119,44 @@ def test_the_check_of_commands_can_fail() -> None:
     assert "invalid choice" in complaint(["plant", "-f", "run.yaml"])
 
 
+@pytest.mark.parametrize("name", ["README.md", "operator/README.md", "stages/README.md"])
+def test_rooms_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    part = ROOT / name.removesuffix("README.md")
+    rooms = re.findall(r"^\| `(srlm_[\w/]+)/` \|", text, re.M) if name != "README.md" else []
+    if name == "README.md":
+        for package, inside in re.findall(r"^((?:operator|stages)/srlm_\w+)/ +(.*)$", text, re.M):
+            rooms += [package, *(f"{package}/{room}" for room in re.findall(r"(?<![\w/])([a-z]+)/", inside))]
+    assert len(rooms) > 6
+    assert [room for room in rooms if not (part / room / "__init__.py").is_file()] == []
+
+
+def test_every_room_is_in_a_page() -> None:
+    for part in ("operator", "stages"):
+        text = (ROOT / part / "README.md").read_text(encoding="utf-8")
+        for package in sorted((ROOT / part).glob("srlm_*")):
+            for room in sorted(path.parent for path in package.glob("*/__init__.py")):
+                assert f"`{room.relative_to(ROOT / part)}/`" in text, room
+
+
 def test_every_module_says_what_it_is() -> None:
     for part in ("operator", "stages"):
         for path in (ROOT / part).rglob("*.py"):
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_workflows_run_what_there_is() -> None:
+    """They cannot run here: their steps have one action or one script, their scripts and make targets exist."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    scripts = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for name, job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].items():
+            assert {"runs-on", "timeout-minutes", "steps"} <= job.keys(), name
+            for step in job["steps"]:
+                assert ("run" in step) != ("uses" in step), step
+                assert step.keys() <= {"name", "id", "uses", "with", "run", "env", "if", "shell"}, step
+                scripts += step.get("run", "").splitlines()
+    assert "bash .ci/run" in scripts
+    assert (ROOT / ".ci" / "run").is_file()
+    called = {word for line in scripts if line.strip().startswith("make ") for word in line.split()[1:]}
+    assert {"test-cluster"} <= called <= targets
