@@ -164,7 +164,7 @@ async def _assemble(
 
 
 def _pod_runner(server: ApiServer, folder: Path, cores: int | None) -> PodRunner:
-    return PodRunner(server.cluster, folder / "node", cores=cores, issue_token=server.tokens.issue)
+    return PodRunner(server.cluster, folder / "node", cores=cores)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

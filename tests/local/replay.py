@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 
 from local.replay_exceptions import LOOSE, NOT_SENT
 from local.replay_match import Bindings, compare, expand, fits
@@ -155,8 +154,6 @@ class Player:
         filled = self._bindings.fill(expand(body), self._cluster.timestamp())
         if isinstance(filled, str):
             return filled.encode()
-        if "yaml" in sent.get("content_type", ""):
-            return yaml.safe_dump(filled, sort_keys=False).encode()
         return json.dumps(filled).encode()
 
     async def _request(self, step: Object) -> list[str]:
@@ -229,7 +226,8 @@ def not_here(sent: Object) -> bool:
     """What the one-machine cluster does not have, and the operator does not use."""
     return (
         "apply-patch" in (sent.get("content_type") or "")
-        or "as=Table" in (sent.get("accept") or "")
+        or "as=" in (sent.get("accept") or "")
+        or "yaml" in (sent.get("content_type") or "")
         or "protobuf" in (sent.get("accept") or "")
         or any(part in sent["path"] for part in ("reviews", "ephemeralcontainers", "events.k8s.io"))
     )
@@ -242,8 +240,6 @@ def _stream(body: bytes | None) -> io.BytesIO | None:
 def _parse(text: str, content_type: str) -> Any:
     if content_type == "application/json":
         return json.loads(text)
-    if content_type == "application/yaml":
-        return yaml.safe_load(text)
     return text
 
 

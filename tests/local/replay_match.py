@@ -135,7 +135,9 @@ def compare(wanted: Any, got: Any, bindings: Bindings, path: str = "") -> list[s
     return [f"{path} is {_short(got)}, not {_short(wanted)}"]
 
 
-FREE = {"managedFields", "message", "details", "storageVersionHash"}
+FREE = {
+    "managedFields", "message", "details", "qosClass", "tolerations", "volumes", "volumeMounts",
+}  # fmt: skip
 """Fields that may differ: words, and what is not kept here."""
 EMPTY: tuple[Any, ...] = (None, {}, [], "")
 """What means the same as not to be there."""

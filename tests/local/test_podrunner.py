@@ -81,7 +81,6 @@ async def test_log_with_carriage_returns_and_without_a_last_newline(tmp_path: Pa
         found = await until(cluster, lambda: ended(cluster))
         assert cluster.log_reader(found, {"container": "main"}) == "1%\r50%\r100%\nlast"
         assert cluster.log_reader(found, {"container": "main", "tailLines": "1"}) == "last"
-        assert cluster.log_reader(found, {"container": "main", "limitBytes": "3"}) == "1%\r"
 
 
 async def test_command_that_does_not_exist(tmp_path: Path) -> None:
@@ -230,18 +229,6 @@ async def test_init_container_runs_first_and_its_failure_is_the_pods(tmp_path: P
         assert cluster.log_reader(good, {"container": "main"}) == "made\n"
         assert bad["status"]["phase"] == "Failed"
         assert bad["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
-
-
-async def test_restart_on_failure_keeps_the_previous_log(tmp_path: Path) -> None:
-    cluster = new_cluster()
-    script = "import sys; print('attempt', flush=True); sys.exit(1)"
-    async with node(cluster, tmp_path):
-        cluster.create("pods", pod(script=script, restartPolicy="OnFailure"), "default")
-        state = await until(cluster, lambda: waiting(cluster).get("reason") == "CrashLoopBackOff" and waiting(cluster))
-        assert state["message"].startswith("back-off 10s restarting failed container=main")
-        found = cluster.get("pods", "p", "default")
-        assert found["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
-        assert cluster.log_reader(found, {"container": "main", "previous": "true"}) == "attempt\n"
 
 
 async def test_pods_share_the_cores_first_come_first_served(tmp_path: Path) -> None:

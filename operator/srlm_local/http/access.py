@@ -5,9 +5,8 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from srlm_local.http.routing import Route
 from srlm_local.store.clock import to_seconds
@@ -22,14 +21,13 @@ DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
 _RBAC = "rbac.authorization.k8s.io"
 
 
-@dataclass(frozen=True)
-class _Issued:
-    """What a token of a ServiceAccount stands for, as long as all `holders` (resource, name, uid) are there."""
+class _Issued(NamedTuple):
+    """The ServiceAccount that a token stands for."""
 
     namespace: str
-    account: str
+    name: str
+    uid: str
     expiry: datetime
-    holders: tuple[tuple[str, str, str], ...]
 
 
 class Tokens:
@@ -40,14 +38,11 @@ class Tokens:
         self._issued: dict[str, _Issued] = {}
         self.admin = admin_token or secrets.token_urlsafe(32)
 
-    def issue(self, account: Object, seconds: int, bound: Object | None = None) -> tuple[str, str]:
+    def issue(self, account: Object, seconds: int) -> tuple[str, str]:
         """(token, time of expiry) for a ServiceAccount object."""
         meta, token = account["metadata"], secrets.token_urlsafe(32)
         expiry = self._cluster.clock.now() + timedelta(seconds=seconds)
-        holders = [("serviceaccounts", meta["name"], meta["uid"])]
-        if bound:
-            holders.append(("pods", bound["name"], bound["uid"]))
-        self._issued[token] = _Issued(meta["namespace"], meta["name"], expiry, tuple(holders))
+        self._issued[token] = _Issued(meta["namespace"], meta["name"], meta["uid"], expiry)
         return token, to_seconds(expiry)
 
     def authenticate(self, header: str) -> User:
@@ -66,12 +61,11 @@ class Tokens:
         issued = self._issued.get(token)
         if issued is None or issued.expiry < self._cluster.clock.now():
             return None
-        for resource, name, uid in issued.holders:
-            found = self._cluster.find(resource, name, issued.namespace)
-            if found is None or found["metadata"]["uid"] != uid:
-                return None
+        account = self._cluster.find("serviceaccounts", issued.name, issued.namespace)
+        if account is None or account["metadata"]["uid"] != issued.uid:
+            return None
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{issued.namespace}", "system:authenticated")
-        return User(f"system:serviceaccount:{issued.namespace}:{issued.account}", groups)
+        return User(f"system:serviceaccount:{issued.namespace}:{issued.name}", groups)
 
 
 class Authorizer:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_local.http.answer import Accept, answer, partial
+from srlm_local.http.answer import answer, wants_table
 from srlm_local.http.routing import Route
 from srlm_local.http.tables import table
 from srlm_local.store import errors
@@ -20,27 +20,23 @@ Object = dict[str, Any]
 
 
 def read_one(request: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
-    accept, obj = Accept(request), cluster.get(rt, route.name, route.namespace)
-    if accept.form == "Table":
+    obj = cluster.get(rt, route.name, route.namespace)
+    if wants_table(request):
         body = table(rt, [obj], cluster.clock.now(), request.query.get("includeObject", ""))
         obj = {**body, "metadata": {"resourceVersion": obj["metadata"]["resourceVersion"]}}
-    return answer(partial(obj) if accept.partial else obj, as_yaml=accept.yaml)
+    return answer(obj)
 
 
 def read_list(request: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
-    accept = Accept(request)
     items, meta = select(cluster, rt, route, request.query)
-    if accept.form == "Table":
+    if wants_table(request):
         body = table(rt, items, cluster.clock.now(), request.query.get("includeObject", ""))
-        return answer({**body, "metadata": meta}, as_yaml=accept.yaml)
-    return answer(as_list(rt, items, meta, accept), as_yaml=accept.yaml)
+        return answer({**body, "metadata": meta})
+    return answer(as_list(rt, items, meta))
 
 
-def as_list(rt: ResourceType, items: list[Object], meta: Object, accept: Accept) -> Object:
+def as_list(rt: ResourceType, items: list[Object], meta: Object) -> Object:
     """The list object: items of built-in kinds come without kind and apiVersion."""
-    if accept.partial:
-        head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
-        return {**head, "metadata": meta, "items": [partial(item) for item in items]}
     if rt.custom:
         meta = {"continue": "", **meta}
     else:

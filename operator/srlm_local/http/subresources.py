@@ -71,6 +71,6 @@ async def _token(http: web.Request, cluster: Cluster, tokens: Tokens, rt: Resour
         why = "may not specify a duration less than 10 minutes"
         error = errors.wrong("spec.expirationSeconds", seconds, why)
         raise errors.invalid("TokenRequest", "authentication.k8s.io", "", [error])
-    token, expiry = tokens.issue(account, seconds, spec.get("boundObjectRef"))
+    token, expiry = tokens.issue(account, seconds)
     head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}}
     return answer({**head, "spec": spec, "status": {"token": token, "expirationTimestamp": expiry}}, 201)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_local.http.answer import Accept, partial
+from srlm_local.http.answer import wants_table
 from srlm_local.http.read import known_version, whole_number
 from srlm_local.http.routing import Route
 from srlm_local.http.tables import table
@@ -27,7 +27,7 @@ LAST_BOOKMARK = 2.0
 
 async def watch(request: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.StreamResponse:
     """Streams changes until the time is over or the client goes. A version that is too old is told as an event."""
-    query, accept = request.query, Accept(request)
+    query, as_table = request.query, wants_table(request)
     match = cluster.predicate(rt, query.get("labelSelector", ""), query.get("fieldSelector", ""))
     seconds = whole_number(query, "timeoutSeconds") or DEFAULT_SECONDS
     since = query.get("resourceVersion", "")
@@ -38,7 +38,7 @@ async def watch(request: web.Request, cluster: Cluster, rt: ResourceType, route:
     _check(query)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    stream = _Stream(response, cluster, rt, accept, query.get("includeObject", ""))
+    stream = _Stream(response, cluster, rt, as_table, query.get("includeObject", ""))
     whole = listing or (since in ("", "0") and "sendInitialEvents" not in query)
     with contextlib.suppress(ConnectionResetError, TimeoutError):
         try:
@@ -95,18 +95,16 @@ class _Stream:
     """Writes events in the form that was asked for, batched so that a burst is one write."""
 
     def __init__(
-        self, response: web.StreamResponse, cluster: Cluster, rt: ResourceType, accept: Accept, include: str
+        self, response: web.StreamResponse, cluster: Cluster, rt: ResourceType, as_table: bool, include: str
     ) -> None:
         self.cluster, self.rt = cluster, rt
-        self._response, self._accept, self._include = response, accept, include
+        self._response, self._as_table, self._include = response, as_table, include
         self._pending: list[bytes] = []
         self._columns_told = False
 
     def add(self, kind: str, obj: Object) -> None:
-        if self._accept.form == "Table" and kind != "ERROR":
+        if self._as_table and kind != "ERROR":
             obj = self._table([] if kind == "BOOKMARK" else [obj], obj["metadata"]["resourceVersion"])
-        elif self._accept.partial and kind != "ERROR":
-            obj = partial(obj)
         line = json.dumps({"type": kind, "object": obj}, separators=(",", ":"), ensure_ascii=False)
         self._pending.append(line.encode() + b"\n")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from srlm_local.http.answer import Accept, answer, partial
+from srlm_local.http.answer import answer
 from srlm_local.http.protobuf import MAGIC, decode_protobuf
 from srlm_local.http.read import as_list, select
 from srlm_local.http.routing import Route
@@ -31,7 +31,7 @@ PATCHES: dict[str, PatchType] = {
 async def create(http: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
     request = options_of(http)
     made = cluster.create(rt, await read_object(http, rt), route.namespace, request=request)
-    return _rendered(http, made, 201, request)
+    return answer(made, 201, warnings=request.warnings)
 
 
 async def update(http: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
@@ -39,7 +39,7 @@ async def update(http: web.Request, cluster: Cluster, rt: ResourceType, route: R
     existed = cluster.find(rt, route.name, route.namespace) is not None
     place = {"name": route.name, "namespace": route.namespace, "subresource": route.subresource}
     done = cluster.update(rt, obj, **place, request=request)
-    return _rendered(http, done, 200 if existed else 201, request)
+    return answer(done, 200 if existed else 201, warnings=request.warnings)
 
 
 async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
@@ -50,22 +50,19 @@ async def patch(http: web.Request, cluster: Cluster, rt: ResourceType, route: Ro
         if "apply" in http.content_type:
             why += ": server-side apply needs a real API server; `kubectl apply` without --server-side works"
         raise errors.unsupported_media_type(why)
-    try:
-        content = json.loads(await _read_body(http))
-    except ValueError as error:
-        raise errors.bad_request(f"error decoding patch: {error}") from None
+    content = _read_json(await _read_body(http))
     if not isinstance(content, list if kind == "json" else dict):
         raise errors.bad_request(f"error decoding patch: it is a {type(content).__name__}")
     place: Any = {"kind": kind, "subresource": route.subresource}
     done = cluster.patch(rt, route.name, content, route.namespace, **place, request=request)
-    return _rendered(http, done, 200, request)
+    return answer(done, warnings=request.warnings)
 
 
 async def delete(http: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.Response:
     options, request = await _delete_options(http)
     left, gone = cluster.delete(rt, route.name, route.namespace, options, request=request)
     if not gone or rt.rules.returns_deleted:
-        return _rendered(http, left, 200, request)
+        return answer(left)
     details = errors.details(route.name, rt.group, rt.plural, uid=left["metadata"]["uid"])
     return answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 
@@ -78,7 +75,7 @@ async def delete_collection(http: web.Request, cluster: Cluster, rt: ResourceTyp
         found = item["metadata"]
         if cluster.find(rt, found["name"], found.get("namespace", "")) is not None:
             cluster.delete(rt, found["name"], found.get("namespace", ""), options, request=request)
-    return answer(as_list(rt, items, meta, Accept(http)))
+    return answer(as_list(rt, items, meta))
 
 
 def options_of(http: web.Request) -> Request:
@@ -95,9 +92,9 @@ async def read_object(http: web.Request, rt: ResourceType) -> Object:
     body = await _read_body(http)
     if body.startswith(MAGIC) and not rt.custom:
         return decode_protobuf(body)
-    if "Content-Type" in http.headers and http.content_type not in ("application/json", "application/yaml"):
-        raise errors.unsupported_media_type(f"a body of type {http.content_type} is not read here: send JSON or YAML")
-    obj = _read_yaml(body)
+    if "Content-Type" in http.headers and http.content_type != "application/json":
+        raise errors.unsupported_media_type(f"a body of type {http.content_type} is not read here: send JSON")
+    obj = _read_json(body)
     if not isinstance(obj, dict):
         raise errors.bad_request(f"the object provided is unrecognized (must be of type {rt.kind})")
     if rt.custom and not obj.get("kind"):
@@ -115,18 +112,12 @@ async def _read_body(http: web.Request) -> bytes:
     return body
 
 
-def _read_yaml(body: bytes) -> Any:
-    """The one document of a JSON or YAML body, read as YAML 1.2. Raises 400."""
+def _read_json(body: bytes) -> Any:
+    """Raises 400."""
     try:
-        try:
-            return json.loads(body, parse_float=_number)
-        except ValueError:
-            documents = load_documents(body.decode())
+        return json.loads(body, parse_float=_number)
     except ValueError as error:
         raise errors.bad_request(f"error decoding the body: {error}") from None
-    if len(documents) != 1:
-        raise errors.bad_request(f"{len(documents)} documents where one is expected")
-    return documents[0]
 
 
 def _number(text: str) -> float | int:
@@ -138,7 +129,7 @@ def _number(text: str) -> float | int:
 async def _delete_options(http: web.Request) -> tuple[DeleteOptions, Request]:
     """From the query and the body."""
     body, query = await _read_body(http), http.query
-    given: Object = decode_protobuf(body) if body.startswith(MAGIC) else (body.strip() and _read_yaml(body)) or {}
+    given: Object = decode_protobuf(body) if body.startswith(MAGIC) else (body.strip() and _read_json(body)) or {}
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
     orphan = given.get("orphanDependents")
@@ -150,8 +141,3 @@ async def _delete_options(http: web.Request) -> tuple[DeleteOptions, Request]:
         orphan if orphan is not None or "orphanDependents" not in query else query["orphanDependents"] == "true",
     )
     return options, Request(dry_run=bool(given.get("dryRun") or "dryRun" in query))
-
-
-def _rendered(http: web.Request, obj: Object, status: int, request: Request) -> web.Response:
-    accept = Accept(http)
-    return answer(partial(obj) if accept.partial else obj, status, as_yaml=accept.yaml, warnings=request.warnings)

@@ -7,14 +7,13 @@ import re
 from typing import Any
 
 from srlm_local.store import names
-from srlm_local.store.errors import barred, required, too_long, wrong
+from srlm_local.store.errors import required, too_long, wrong
 from srlm_local.store.request import Request
 from srlm_local.store.resources import Rules, View
 from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 MAX_DATA = 1024 * 1024
-_RBAC = "rbac.authorization.k8s.io"
 _MICRO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
 
 
@@ -28,15 +27,11 @@ class ReturnedRules(Rules):
 
 
 class DataRules(Rules):
-    """ConfigMaps and Secrets: limited in size, and unchangeable if they say so."""
+    """ConfigMaps and Secrets: limited in size."""
 
     def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
         size = sum(len(v.encode()) for key in ("data", "binaryData") for v in (obj.get(key) or {}).values())
-        found = [too_long("[]", MAX_DATA)] if size > MAX_DATA else []
-        if old is not None and old.get("immutable"):
-            changed = [key for key in ("immutable", "data", "binaryData") if obj.get(key) != old.get(key)]
-            found += [barred(key, "field is immutable when `immutable` is set") for key in changed]
-        return found
+        return [too_long("[]", MAX_DATA)] if size > MAX_DATA else []
 
 
 class SecretRules(DataRules):
@@ -66,14 +61,6 @@ class LeaseRules(Rules):
 
     def default(self, obj: Object) -> None:
         obj.setdefault("spec", {})
-
-    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
-        found = []
-        for key, least in (("leaseDurationSeconds", 1), ("leaseTransitions", 0)):
-            value = obj["spec"].get(key)
-            if value is not None and value < least:
-                found.append(wrong(f"spec.{key}", value, f"must be greater than or equal to {least}"))
-        return found
 
 
 class ServiceRules(Rules):
@@ -127,25 +114,7 @@ class EventRules(Rules):
         return found if old is None else []
 
 
-class RoleRules(Rules):
+class AccessRules(Rules):
+    """Roles and bindings, whose names may have colons."""
+
     valid_name = staticmethod(names.path_segment)
-
-    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
-        rules = enumerate(obj.get("rules") or [])
-        return [required(f"rules[{i}].verbs", "at least one") for i, rule in rules if not rule.get("verbs")]
-
-
-class BindingRules(Rules):
-    valid_name = staticmethod(names.path_segment)
-
-    def default(self, obj: Object) -> None:
-        obj.setdefault("roleRef", {}).setdefault("apiGroup", _RBAC)
-        for subject in obj.get("subjects") or []:
-            if subject.get("kind") in ("User", "Group"):
-                subject.setdefault("apiGroup", _RBAC)
-
-    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
-        found = [required(f"roleRef.{key}") for key in ("kind", "name") if not obj["roleRef"].get(key)]
-        if old is not None and obj["roleRef"] != old["roleRef"]:
-            found.append(wrong("roleRef", obj["roleRef"], "cannot change roleRef"))
-        return found

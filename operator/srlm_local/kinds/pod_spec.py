@@ -11,10 +11,6 @@ from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
 _PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
-_UPDATE_MESSAGE = (
-    "pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, "
-    "`spec.activeDeadlineSeconds` and `spec.tolerations` (only additions)"
-)
 
 
 def containers(spec: Object) -> list[Object]:
@@ -181,16 +177,8 @@ def _volume(volume: Object, path: str) -> list[FieldError]:
 
 
 def validate_pod_update(new: Object, old: Object) -> list[FieldError]:
-    """Only images, the deadline and new tolerations may change."""
+    """Only images may change."""
     after, before = copy(new["spec"]), copy(old["spec"])
-    found: list[FieldError] = []
-    deadline, limit = after.pop("activeDeadlineSeconds", None), before.pop("activeDeadlineSeconds", None)
-    if limit is not None and (deadline is None or deadline > limit):
-        why = "must be less than or equal to previous value"
-        found.append(wrong("spec.activeDeadlineSeconds", deadline, why))
-    tolerations = after.pop("tolerations", None) or []
-    if not all(known in tolerations for known in before.pop("tolerations", None) or []):
-        found.append(barred("spec.tolerations", "existing toleration can not be modified"))
     for container in [*containers(after), *containers(before)]:
         container.pop("image", None)
-    return found if after == before else [*found, barred("spec", _UPDATE_MESSAGE)]
+    return [] if after == before else [barred("spec", "pod updates may not change fields other than images")]

@@ -15,51 +15,31 @@ BLOCK_BYTES = 64 * 1024
 POLL_SECONDS = 0.2
 
 
-def log_path(pod_folder: Path, container: str, restart: int) -> Path:
-    """The log of one instance of a container."""
+def log_path(pod_folder: Path, container: str, restart: int = 0) -> Path:
+    """The log of one instance of a container; here there is only the first."""
     return pod_folder / "containers" / container / f"{restart}.log"
 
 
 def read_log(pod: Object, query: Mapping[str, str], folder: Path, now: datetime) -> str | AsyncIterator[bytes]:
     """The log that `query` asks for, as text, or as a stream for `follow`. Raises ApiError 400."""
-    name = _container(pod, query)
+    name = query["container"]
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     statuses = statuses + ((pod.get("status") or {}).get("initContainerStatuses") or [])
     status: Object = next(
         (s for s in statuses if s["name"] == name), {"state": {"waiting": {"reason": "ContainerCreating"}}}
     )
-    restart = status.get("restartCount", 0)
-    if query.get("previous") in ("true", "1"):
-        if not restart:
-            raise bad_request(f'previous terminated container "{name}" in pod "{pod["metadata"]["name"]}" not found')
-        restart -= 1
-    elif "waiting" in status["state"] and not restart:
+    if "waiting" in status["state"]:
         reason = status["state"]["waiting"].get("reason", "ContainerCreating")
         raise bad_request(f'container "{name}" in pod "{pod["metadata"]["name"]}" is waiting to start: {reason}')
-    path = log_path(folder, name, restart)
+    path = log_path(folder, name)
     stamps = query.get("timestamps") in ("true", "1")
     since = _since(query, now)
     tail = int(query["tailLines"]) if "tailLines" in query else None
-    limit = int(query["limitBytes"]) if "limitBytes" in query else None
     text, position = _read(path, tail, since, stamps)
-    text = text if limit is None else text[:limit]
     if query.get("follow") not in ("true", "1"):
         return text.decode(errors="replace")
     done = path.with_suffix(".json").exists
-    return _follow(path, text, position, stamps, None if limit is None else limit - len(text), done)
-
-
-def _container(pod: Object, query: Mapping[str, str]) -> str:
-    names = [c["name"] for c in pod["spec"].get("containers") or []]
-    every = names + [c["name"] for c in pod["spec"].get("initContainers") or []]
-    chosen = query.get("container") or (names[0] if len(names) == 1 else "")
-    pod_name = pod["metadata"]["name"]
-    if not chosen:
-        listed = " ".join(names)
-        raise bad_request(f"a container name must be specified for pod {pod_name}, choose one of: [{listed}]")
-    if chosen not in every:
-        raise bad_request(f"container {chosen} is not valid for pod {pod_name}")
-    return chosen
+    return _follow(path, text, position, stamps, done)
 
 
 def _since(query: Mapping[str, str], now: datetime) -> float:
@@ -118,19 +98,17 @@ def _whole_lines(path: Path, position: int) -> bytes:
 
 
 async def _follow(
-    path: Path, first: bytes, position: int, stamps: bool, limit: int | None, done: Callable[[], bool]
+    path: Path, first: bytes, position: int, stamps: bool, done: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     if first:
         yield first
     ended = False
-    while limit is None or limit > 0:
+    while True:
         ended = done()  # looked at before reading: what is written in between is read in the next round
         data = _whole_lines(path, position)
         position += len(data)
         shown = b"".join(_shown(_lines(data), 0.0, stamps))
         if shown:
-            shown = shown if limit is None else shown[:limit]
-            limit = None if limit is None else limit - len(shown)
             yield shown
         elif ended:
             return

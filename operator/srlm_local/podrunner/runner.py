@@ -11,7 +11,7 @@ from typing import Any
 from srlm_local.podrunner import logs, status, volumes
 from srlm_local.podrunner.quantities import cpu_cores, machine_cores
 from srlm_local.podrunner.scheduler import gang, startable, unschedulable
-from srlm_local.podrunner.worker import PodWorker, TokenIssuer
+from srlm_local.podrunner.worker import PodWorker
 from srlm_local.processes import kill_marked
 from srlm_local.store.clock import to_seconds
 from srlm_local.store.cluster import Cluster
@@ -29,16 +29,12 @@ WAKING = ("secrets", "configmaps")
 class PodRunner:
     """Runs all pods of `cluster`; their folders lie under `folder`.
 
-    cores: CPU slots, by default the cores of the machine; issue_token: makes the tokens of projected volumes,
-    without it their files are left out. Every process is marked with the folder's path,
+    cores: CPU slots, by default the cores of the machine. Every process is marked with the folder's path,
     so that a runner started again on the same folder first ends what a killed one left behind.
     """
 
-    def __init__(
-        self, cluster: Cluster, folder: Path, *, cores: int | None = None, issue_token: TokenIssuer | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, *, cores: int | None = None) -> None:
         self.cluster = cluster
-        self.issue_token = issue_token
         self.folder = folder.resolve()
         self.cores = cores or machine_cores()
         self._workers: dict[str, PodWorker] = {}
@@ -188,9 +184,7 @@ class PodRunner:
 
         owner = f"{self.folder}:{uid}"
         claims, loop = self.folder / "claims", asyncio.get_running_loop()
-        worker = PodWorker(
-            self.cluster, pod, folder, claims, owner, event, self.issue_token, lambda: loop.call_soon(self._schedule)
-        )
+        worker = PodWorker(self.cluster, pod, folder, claims, owner, event, lambda: loop.call_soon(self._schedule))
         self._workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {pod['metadata']['name']}")
         if pod["metadata"].get("deletionTimestamp"):

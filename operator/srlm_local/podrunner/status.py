@@ -14,15 +14,15 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
-def container_status(container: Object, state: Object, restarts: int = 0, last: Object | None = None) -> Object:
+def container_status(container: Object, state: Object) -> Object:
     """One entry of containerStatuses."""
     running = "running" in state
     return {
         "name": container["name"],
         "state": state,
-        "lastState": last or {},
+        "lastState": {},
         "ready": running,
-        "restartCount": restarts,
+        "restartCount": 0,
         "image": container.get("image", ""),
         "imageID": "",
         "started": running,
@@ -34,9 +34,7 @@ def phase(pod: Object, init: list[Object], main: list[Object], ended: bool) -> s
     if ended:
         codes = [s["state"]["terminated"]["exitCode"] for s in main if "terminated" in s["state"]]
         return "Succeeded" if len(codes) == len(main) and not any(codes) else "Failed"
-    if any("waiting" in s["state"] and not s["restartCount"] for s in main):
-        return "Pending"
-    return "Running"
+    return "Pending" if any("waiting" in s["state"] for s in main) else "Running"
 
 
 def conditions(pod: Object, init: list[Object], main: list[Object], ended: bool, now: str) -> list[Object]:

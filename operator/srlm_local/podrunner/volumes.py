@@ -65,9 +65,6 @@ def _files(pod: Object, source: Object, lookup: Lookup) -> dict[str, bytes]:
         return _data("configmaps", config["name"], config, lookup)
     if (downward := source.get("downwardAPI")) is not None:
         return {item["path"]: _downward(pod, item).encode() for item in downward.get("items") or []}
-    if (token := source.get("serviceAccountToken")) is not None:
-        found = lookup("serviceaccounttokens", pod["spec"].get("serviceAccountName") or "default")
-        return {token["path"]: found["token"].encode()} if found else {}
     raise ConfigError(
         "only emptyDir, secret, configMap, projected, downwardAPI, hostPath and claims are supported here"
     )

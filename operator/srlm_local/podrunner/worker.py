@@ -30,12 +30,7 @@ from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
 
 Object = dict[str, Any]
-MAX_BACKOFF_SECONDS = 300.0
 DEFAULT_GRACE_SECONDS = 30
-TOKEN_SECONDS = 24 * 3600
-"""Tokens are not renewed here, so they live longer than a kubelet's."""
-TokenIssuer = Callable[[Object, int, Object | None], tuple[str, str]]
-"""(ServiceAccount, seconds, the object it is bound to) -> (token, expiry)."""
 
 
 class PodWorker:
@@ -49,7 +44,6 @@ class PodWorker:
         claims: Path,
         owner: str,
         event: Callable[..., None],
-        issue_token: TokenIssuer | None = None,
         on_blocked: Callable[[], object] = lambda: None,
     ) -> None:
         self.cluster = cluster
@@ -58,7 +52,6 @@ class PodWorker:
         self.folder = folder
         self.claims = claims
         self.owner = owner
-        self.issue_token = issue_token
         self._on_blocked = on_blocked
         self._blocked = False
         self._event = event
@@ -128,20 +121,15 @@ class PodWorker:
         for container in every:
             first = container is every[0] or not spec.get("initContainers")
             reason = "ContainerCreating" if first else "PodInitializing"
-            self._states[container["name"]] = statuses.container_status(container, statuses.waiting(reason))
+            self._set_state(container, statuses.waiting(reason))
         self._publish()
         folders = await self._volumes()
         if folders is None:
             return
         for container in spec.get("initContainers") or []:
-            if await self._run_container(container, folders, restart=spec.get("restartPolicy") != "Never") != 0:
+            if await self._run_container(container, folders) != 0:
                 return
-        await asyncio.gather(*(self._run_container(c, folders, self._restarts) for c in spec["containers"]))
-
-    @property
-    def _restarts(self) -> bool | None:
-        """Whether a container starts again: False never, True when it failed, None always."""
-        return {"Never": False, "OnFailure": True}.get(self.pod["spec"].get("restartPolicy", "Always"))
+        await asyncio.gather(*(self._run_container(c, folders) for c in spec["containers"]))
 
     async def _volumes(self) -> dict[str, Path] | None:
         told = ""
@@ -157,48 +145,23 @@ class PodWorker:
         return None
 
     def _lookup(self, resource: str, name: str) -> Object | None:
-        namespace = self.pod["metadata"]["namespace"]
-        if resource != "serviceaccounttokens":
-            return self.cluster.find(resource, name, namespace)
-        account = self.cluster.find("serviceaccounts", name, namespace)
-        if account is None or self.issue_token is None:
-            return None
-        bound = {"kind": "Pod", "name": self.pod["metadata"]["name"], "uid": self.uid}
-        return {"token": self.issue_token(account, TOKEN_SECONDS, bound)[0]}
+        return self.cluster.find(resource, name, self.pod["metadata"]["namespace"])
 
-    async def _run_container(self, container: Object, folders: dict[str, Path], restart: bool | None) -> int:
-        """Runs a container, again and again where `restart` says so; returns its last exit code."""
-        name, restarts, last = container["name"], 0, None
-        backoff = 10.0
-        while True:
-            launch = await self._configured(container, folders, restarts, last)
-            if launch is None:
-                return 137
-            outcome = await self._run_once(container, launch, restarts, last)
-            terminated = self._terminated(container, launch, outcome)
-            self._states[name] = statuses.container_status(container, {"terminated": terminated}, restarts, last)
-            again = restart is None or (restart and outcome.exit_code != 0)
-            if not again or self._stopping.is_set():
-                if self._running:  # the last one's end is published together with the pod's
-                    self._publish()
-                return outcome.exit_code
-            restarts += 1
-            last = {"terminated": terminated}
-            pod_name = self.pod["metadata"]["name"]
-            message = f"back-off {backoff:.0f}s restarting failed container={name} pod={pod_name}"
-            state = statuses.waiting("CrashLoopBackOff", message)
-            self._states[name] = statuses.container_status(container, state, restarts, last)
+    async def _run_container(self, container: Object, folders: dict[str, Path]) -> int:
+        """Runs a container once, as Jobs want it; returns its exit code."""
+        launch = await self._configured(container, folders)
+        if launch is None:
+            return 137
+        outcome = await self._run_once(container, launch)
+        self._set_state(container, {"terminated": self._terminated(container, launch, outcome)})
+        if self._running:  # the last one's end is published together with the pod's
             self._publish()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff):
-                    await self._stopping.wait()
-            if self._stopping.is_set():
-                return outcome.exit_code
-            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+        return outcome.exit_code
 
-    async def _configured(
-        self, container: Object, folders: dict[str, Path], restarts: int, last: Object | None
-    ) -> Launch | None:
+    def _set_state(self, container: Object, state: Object) -> None:
+        self._states[container["name"]] = statuses.container_status(container, state)
+
+    async def _configured(self, container: Object, folders: dict[str, Path]) -> Launch | None:
         """Waits until everything the container names exists; None when the pod is stopped before."""
         while not self._stopping.is_set():
             self._changed.clear()
@@ -208,13 +171,13 @@ class PodWorker:
                     self._event("Warning", "Failed", f'Failed to pull image "{image}": {why}')
                     self._event("Warning", "Failed", "Error: ErrImagePull")
                     message = f'Back-off pulling image "{image}": ErrImagePull: {why}'
-                    self._wait_state(container, "ImagePullBackOff", message, restarts, last)
+                    self._wait_state(container, "ImagePullBackOff", message)
             else:
                 try:
-                    return self._launch(container, folders, restarts)
+                    return self._launch(container, folders)
                 except ConfigError as error:
                     reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
-                    if self._wait_state(container, reason, str(error), restarts, last):
+                    if self._wait_state(container, reason, str(error)):
                         self._event("Warning", "Failed", f"Error: {error}")
             await self._until_changed()
         return None
@@ -222,15 +185,16 @@ class PodWorker:
     def _state_of(self, container: Object) -> str:
         return str(self._states[container["name"]]["state"].get("waiting", {}).get("reason", ""))
 
-    def _wait_state(self, container: Object, reason: str, message: str, restarts: int, last: Object | None) -> bool:
-        state = statuses.container_status(container, statuses.waiting(reason, message), restarts, last)
-        if state == self._states[container["name"]]:
+    def _wait_state(self, container: Object, reason: str, message: str) -> bool:
+        """Publishes why the container does not start; False if that is known."""
+        before = self._states[container["name"]]
+        self._set_state(container, statuses.waiting(reason, message))
+        if self._states[container["name"]] == before:
             return False
-        self._states[container["name"]] = state
         self._publish()
         return True
 
-    def _launch(self, container: Object, folders: dict[str, Path], restarts: int) -> Launch:
+    def _launch(self, container: Object, folders: dict[str, Path]) -> Launch:
         home = self.folder / "containers" / container["name"]
         root = home / "root"
         root.mkdir(parents=True, exist_ok=True)
@@ -248,17 +212,16 @@ class PodWorker:
         environment[OWNER_VARIABLE] = owner
         workdir = paths.real(container.get("workingDir") or "/")
         cwd = root if workdir == (container.get("workingDir") or "/") else Path(workdir)
-        log = log_path(self.folder, container["name"], restarts)
+        log = log_path(self.folder, container["name"])
         return Launch(words, environment, cwd, log, log.with_suffix(".json"), owner, memory_limit(container))
 
-    async def _run_once(self, container: Object, launch: Launch, restarts: int, last: Object | None) -> Outcome:
+    async def _run_once(self, container: Object, launch: Launch) -> Outcome:
         name = container["name"]
         running = await RunningContainer.start(launch)
         self._running[name] = running
         try:
             if running.pid is not None:
-                state = {"running": {"startedAt": to_seconds(self.cluster.clock.now())}}
-                self._states[name] = statuses.container_status(container, state, restarts, last)
+                self._set_state(container, {"running": {"startedAt": self.cluster.timestamp()}})
                 self._publish()
             if self._stopping.is_set():  # it was told before there was anybody to tell
                 running.terminate()
@@ -279,7 +242,7 @@ class PodWorker:
         policy = container.get("terminationMessagePolicy", "File")
         message = outcome.error or termination_message(path, launch.log, policy, outcome.exit_code != 0)
         running = self._states[container["name"]]["state"].get("running", {})
-        now = to_seconds(self.cluster.clock.now())
+        now = self.cluster.timestamp()
         return {
             "exitCode": outcome.exit_code,
             **({"signal": outcome.signal} if outcome.signal else {}),
@@ -308,7 +271,7 @@ class PodWorker:
         pod = self.cluster.find("pods", metadata["name"], metadata["namespace"])
         if pod is None or pod["metadata"]["uid"] != self.uid:
             return
-        now = to_seconds(self.cluster.clock.now())
+        now = self.cluster.timestamp()
         init = [self._states[c["name"]] for c in pod["spec"].get("initContainers") or [] if c["name"] in self._states]
         main = [self._states[c["name"]] for c in pod["spec"]["containers"] if c["name"] in self._states]
         if ended:

@@ -15,9 +15,7 @@ Everything runs on one asyncio loop and no method that writes awaits, so every w
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +27,6 @@ Objects = list[Object]
 Key = tuple[str, str]
 """(namespace, name); the namespace of cluster-scoped objects is the empty string."""
 
-KEPT_SECONDS = 300.0
-MARK_EVERY = 64
 FIRST_VERSION = 100
 """The counter starts here and not at 0, so that clients meet versions that are too old, as in real life."""
 
@@ -58,7 +54,6 @@ class Storage:
         self._history: list[Change] = []
         self._compacted = FIRST_VERSION
         self._history_limit = history_limit
-        self._marks: deque[tuple[float, int]] = deque()
         self._wakeups: set[asyncio.Event] = set()
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
@@ -111,18 +106,10 @@ class Storage:
             hook(change)
         self._apply(change)
         self._history.append(change)
-        self._forget(change.version)
-        for event in self._wakeups:
-            event.set()
-
-    def _forget(self, version: int) -> None:
-        """Drops what is older than five minutes, as a real control plane does, or beyond the limit."""
-        if version % MARK_EVERY == 0:
-            self._marks.append((time.monotonic(), version))
-            while self._marks and self._marks[0][0] < time.monotonic() - KEPT_SECONDS:
-                self.compact(self._marks.popleft()[1])
         if len(self._history) > self._history_limit:
             self.compact(self._history[len(self._history) // 2].version)
+        for event in self._wakeups:
+            event.set()
 
     def _apply(self, change: Change) -> None:
         objects = self._objects.setdefault(change.resource, {})
@@ -141,11 +128,6 @@ class Storage:
         self.version = version
         self._history = []
         self._compacted = version
-
-    def skip(self) -> int:
-        """Uses up one version without a write, as writes elsewhere in a real store do."""
-        self.version += 1
-        return self.version
 
     def compact(self, version: int) -> None:
         """Forgets the history up to and including `version`; watches from before it get 410."""
