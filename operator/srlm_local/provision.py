@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from srlm_local.podrunner.quantities import machine_cores
+from srlm_local.podrunner.scheduler import machine_cores
 from srlm_local.podrunner.status import NODE
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError

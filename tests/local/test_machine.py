@@ -282,18 +282,3 @@ async def test_operators_account_cannot_read_secrets_or_make_pods(tmp_path: Path
         verb = {"secrets": "get", "pods": "create"}[what]
         assert not rules.allows(user, verb, "", what, "default")
         assert rules.allows(user, "create", "batch", "jobs", "default")
-
-
-async def test_pods_that_ask_for_a_token_get_one_of_their_account(tmp_path: Path) -> None:
-    script = (
-        "import pathlib, sys; folder = pathlib.Path(sys.argv[1]);"
-        "print(*(bool((folder / name).read_text()) for name in ('token', 'ca.crt', 'namespace')))"
-    )
-    path = "/var/run/secrets/kubernetes.io/serviceaccount"
-    container = {"name": "main", "image": "i", "command": ["python", "-c", script], "args": [path]}
-    made = {"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never", "containers": [container]}}
-    async with in_process(tmp_path, operator=False) as machine:
-        machine.cluster.create("pods", made, "default")
-        done = await kit.until(machine.cluster, lambda: kit.ended(machine.cluster))
-        assert machine.cluster.log_reader is not None
-        assert machine.cluster.log_reader(done, {"container": "main"}) == "True True True\n"

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from local.cluster_kit import pod
-from srlm_local.podrunner.environment import PathMap, expand, field_value, local_names, resource_value
-from srlm_local.podrunner.quantities import cpu_cores
-from srlm_local.podrunner.scheduler import startable
+from srlm_local.podrunner.environment import PathMap, expand, field_value, local_names
+from srlm_local.podrunner.scheduler import cpu_cores, startable
 
 Object = dict[str, Any]
 
@@ -83,7 +82,3 @@ def test_downward_fields() -> None:
     assert field_value(made, "metadata.labels['example.com/l']") == "v"
     assert field_value(made, "metadata.uid") == "p"
     assert field_value(made, "metadata.labels") == 'example.com/l="v"'
-    container = {"resources": {"limits": {"memory": "1Gi", "cpu": "1500m"}}}
-    memory = {"resource": "limits.memory", "divisor": "1Mi"}
-    assert resource_value(made, container, memory) == "1024"
-    assert resource_value(made, container, {"resource": "limits.cpu"}) == "2"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_local.podrunner import environment, volumes
-from srlm_local.podrunner.images import pull_error
+from srlm_local.podrunner.environment import pull_error
 from srlm_local.podrunner.status import NODE, container_status, waiting, with_condition
 from srlm_local.store.clock import to_seconds
 from srlm_local.store.cluster import Cluster

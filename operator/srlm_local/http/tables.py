@@ -14,11 +14,7 @@ Object = dict[str, Any]
 Cell = Callable[[Object, datetime], Any]
 Columns = dict[str, Cell]
 NONE = "<none>"
-WIDE = {
-    "pods": ("IP", "Node"),
-    "jobs.batch": ("Containers", "Images"),
-    "services": ("Selector",),
-}
+WIDE = {"pods": ("IP", "Node"), "jobs.batch": ("Containers", "Images")}
 """Columns that only -o wide shows."""
 
 
@@ -155,23 +151,8 @@ def _event_object(event: Object, now: datetime) -> str:
     return f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
 
 
-def _node_status(node: Object, now: datetime) -> str:
-    ready = [c["status"] for c in dig(node, "status", "conditions") or [] if c["type"] == "Ready"]
-    return "Ready" if ready == ["True"] else "NotReady"
-
-
 COLUMNS: dict[str, Columns] = {
-    "configmaps": {"Data": lambda o, now: len(o.get("data") or {}) + len(o.get("binaryData") or {})},
-    "secrets": {"Type": _at("type"), "Data": lambda o, now: len(o.get("data") or {})},
     "namespaces": {"Status": _at("status", "phase")},
-    "leases.coordination.k8s.io": {"Holder": _at("spec", "holderIdentity", default="")},
-    "services": {
-        "Type": _at("spec", "type"),
-        "Cluster-IP": _at("spec", "clusterIP"),
-        "Selector": lambda o, now: ",".join(f"{k}={v}" for k, v in (dig(o, "spec", "selector") or {}).items()) or NONE,
-    },
-    "nodes": {"Status": _node_status},
-    "persistentvolumeclaims": {"Status": _at("status", "phase", default="Pending")},
     "jobs.batch": {
         "Status": _job_status,
         "Completions": _job_completions,

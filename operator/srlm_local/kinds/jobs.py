@@ -9,7 +9,7 @@ from typing import Any
 
 from srlm_local.kinds.pod_spec import containers, default_pod_spec, validate_pod_spec
 from srlm_local.store import names
-from srlm_local.store.errors import barred, duplicate, required, unsupported, wrong
+from srlm_local.store.errors import barred, required, unsupported, wrong
 from srlm_local.store.metadata import validate_annotations, validate_labels
 from srlm_local.store.resources import Rules, View
 from srlm_local.store.selectors import matches_labels
@@ -164,36 +164,25 @@ def _restarts(spec: Object) -> list[FieldError]:
 
 def _failure_policy(spec: Object) -> list[FieldError]:
     found: list[FieldError] = []
-    known = {c.get("name") for c in containers(spec["template"]["spec"])}
+    known = {None, *(c.get("name") for c in containers(spec["template"]["spec"]))}
     for index, rule in enumerate(spec["podFailurePolicy"].get("rules") or []):
-        path, action = f"spec.podFailurePolicy.rules[{index}]", rule.get("action", "")
+        path, action, codes = f"spec.podFailurePolicy.rules[{index}]", rule.get("action", ""), rule.get("onExitCodes")
         if action not in _ACTIONS:
             found.append(unsupported(f"{path}.action", action, _ACTIONS))
         elif action == "FailIndex" and "backoffLimitPerIndex" not in spec:
             found.append(wrong(f"{path}.action", action, "requires the backoffLimitPerIndex to be set"))
-        codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions")
-        if bool(codes) == bool(conditions):
+        if bool(codes) == bool(rule.get("onPodConditions")):
             found.append(wrong(path, "", "specifying one of OnExitCodes and OnPodConditions is required"))
-        if codes:
-            found += _exit_codes(codes, f"{path}.onExitCodes", known)
-    return found
-
-
-def _exit_codes(codes: Object, path: str, known: set[Any]) -> list[FieldError]:
-    operator, values = codes.get("operator", ""), codes.get("values") or []
-    found = [] if operator in ("In", "NotIn") else [unsupported(f"{path}.operator", operator, ["In", "NotIn"])]
-    if codes.get("containerName") is not None and codes["containerName"] not in known:
-        why = "must be one of the container or initContainer names in the pod template"
-        found.append(wrong(f"{path}.containerName", codes["containerName"], why))
-    if not values:
-        found.append(wrong(f"{path}.values", values, "at least one value is required"))
-    for index, value in enumerate(values):
-        if operator == "In" and value == 0:
-            found.append(wrong(f"{path}.values[{index}]", value, "must not be 0 for the In operator"))
-        if value in values[:index]:
-            found.append(duplicate(f"{path}.values[{index}]", value))
-    if values != sorted(values):
-        found.append(wrong(f"{path}.values", values, "must be ordered"))
+        operator, values = (codes or {}).get("operator", ""), (codes or {}).get("values") or []
+        if codes and (
+            operator not in ("In", "NotIn")
+            or not values
+            or values != sorted(set(values))
+            or (operator == "In" and 0 in values)
+            or codes.get("containerName") not in known
+        ):
+            why = "needs an operator, codes in order and each once, none of them 0 for In, and a container of the pod"
+            found.append(wrong(f"{path}.onExitCodes", codes, why))
     return found
 
 

@@ -10,7 +10,6 @@ from srlm_local.store.values import copy, dig, parse_quantity
 from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
-_PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 
 
 def containers(spec: Object) -> list[Object]:
@@ -64,11 +63,6 @@ def _default_container(container: Object) -> None:
     for env in container.get("env") or []:
         if field := (env.get("valueFrom") or {}).get("fieldRef"):
             field.setdefault("apiVersion", "v1")
-    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if probe := container.get(name):
-            fill(probe, _PROBE)
-            if http := probe.get("httpGet"):
-                fill(http, {"path": "/", "scheme": "HTTP"})
 
 
 def validate_pod_spec(spec: Object, path: str) -> list[FieldError]:

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
+
 from srlm_local.processes import kill_marked
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -57,7 +59,7 @@ class RunningContainer:
     async def start(cls, launch: Launch) -> RunningContainer:
         """Starts the supervisor and waits until it has started the command."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-S", "-E", str(SUPERVISOR),
+            sys.executable, "-S", "-E", str(SUPERVISOR), str(Path(psutil.__file__).parents[1]),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={"PATH": os.defpath},
             start_new_session=True,
         )  # fmt: skip

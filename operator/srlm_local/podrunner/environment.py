@@ -7,7 +7,6 @@ to the folder that stands for it. Names of pods of a headless Service become 127
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -16,8 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srlm_local.podrunner.quantities import cpu_cores
-from srlm_local.store.values import parse_quantity
+from srlm_local.podrunner.scheduler import cpu_cores
 
 Object = dict[str, Any]
 Lookup = Callable[[str, str], Object | None]
@@ -34,6 +32,8 @@ INHERITED = {
 """What a container gets of the cluster's own environment: what an image would bring, and no credentials."""
 
 
+UNPULLABLE = "does-not-exist"
+"""An image with this in its name cannot be pulled: what a typo or a private registry looks like. No other is used."""
 REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.\-][A-Za-z0-9_.\-]*)\)")
 
 
@@ -70,7 +70,6 @@ class PathMap:
 def variables(pod: Object, container: Object, lookup: Lookup) -> dict[str, str]:
     """The container's own variables, in order, before paths are made real. Raises ConfigError."""
     found: dict[str, str] = {}
-    namespace = pod["metadata"]["namespace"]
     for source in container.get("envFrom") or []:
         prefix = source.get("prefix", "")
         for resource, field in (("configmaps", "configMapRef"), ("secrets", "secretRef")):
@@ -82,17 +81,15 @@ def variables(pod: Object, container: Object, lookup: Lookup) -> dict[str, str]:
         if source is None:
             found[entry["name"]] = expand(entry.get("value") or "", found)
             continue
-        value = _value_from(pod, container, source, namespace, lookup)
+        value = _value_from(pod, source, lookup)
         if value is not None:
             found[entry["name"]] = value
     return found
 
 
-def _value_from(pod: Object, container: Object, source: Object, namespace: str, lookup: Lookup) -> str | None:
+def _value_from(pod: Object, source: Object, lookup: Lookup) -> str | None:
     if (field := source.get("fieldRef")) is not None:
         return field_value(pod, field["fieldPath"])
-    if (field := source.get("resourceFieldRef")) is not None:
-        return resource_value(pod, container, field)
     for kind, resource, name in (
         ("Secret", "secrets", "secretKeyRef"),
         ("ConfigMap", "configmaps", "configMapKeyRef"),
@@ -104,7 +101,8 @@ def _value_from(pod: Object, container: Object, source: Object, namespace: str, 
                 return data[reference["key"]].decode()
             if optional:
                 return None
-            raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
+            where = f"{kind} {pod['metadata']['namespace']}/{reference['name']}"
+            raise ConfigError(f"couldn't find key {reference['key']} in {where}")
     raise ConfigError(f"invalid valueFrom: {', '.join(source) or 'empty'}")
 
 
@@ -143,19 +141,6 @@ def field_value(pod: Object, path: str) -> str:
     if path not in simple:
         raise ConfigError(f"field label not supported: {path}")
     return str(simple[path])
-
-
-def resource_value(pod: Object, container: Object, field: Object) -> str:
-    """A resourceFieldRef as text, rounded up to the divisor as a kubelet does."""
-    name = field.get("containerName")
-    if name:
-        container = next((c for c in pod["spec"]["containers"] if c["name"] == name), container)
-    kind, _, resource = field["resource"].partition(".")
-    value = ((container.get("resources") or {}).get(kind) or {}).get(resource)
-    if value is None and resource == "cpu":
-        value = os.cpu_count() or 1
-    divisor = parse_quantity(field.get("divisor") or "1") or 1
-    return str(math.ceil((parse_quantity(value or 0) or 0) / divisor))
 
 
 def argv(container: Object, values: Mapping[str, str]) -> list[str]:
@@ -198,3 +183,11 @@ def local_names(pod: Object) -> Callable[[str], str]:
         rf"(?<![\w.-])[a-z0-9][a-z0-9-]*\.{service}(\.{namespace}(\.svc(\.cluster\.local)?)?)?(?![\w-])\.?"
     )
     return lambda text: name.sub("127.0.0.1", text)
+
+
+def pull_error(image: str) -> str | None:
+    """Why the image cannot be pulled, in the words of a container runtime, or None."""
+    if UNPULLABLE not in image:
+        return None
+    resolving = f'failed to resolve reference "{image}": {image}: not found'
+    return f'failed to pull and unpack image "{image}": {resolving}'

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_local.podrunner import logs, status, volumes
-from srlm_local.podrunner.quantities import cpu_cores, machine_cores
-from srlm_local.podrunner.scheduler import gang, startable, unschedulable
+from srlm_local.podrunner.scheduler import cpu_cores, gang, machine_cores, startable, unschedulable
 from srlm_local.podrunner.worker import PodWorker
 from srlm_local.processes import kill_marked
 from srlm_local.store.clock import to_seconds

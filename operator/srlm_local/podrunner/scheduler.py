@@ -1,4 +1,4 @@
-"""Which pending pods start now. Pure.
+"""What pods take of the machine, and which pending ones start now. Pure.
 
 The machine's cores are the slots: a pod takes as many as it requests and waits until they are free, so
 several runs share the machine without starting more work than it has cores. First come, first served: a
@@ -9,10 +9,13 @@ one that waited for the cores of its peer would wait for ever.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
-from srlm_local.podrunner.quantities import cpu_cores
+from srlm_local.store.values import parse_quantity
 
 Object = dict[str, Any]
 HOLD_ANNOTATION = "local.selfrewarding.dev/unschedulable"
@@ -58,3 +61,25 @@ def unschedulable(pod: Object) -> str | None:
     if pod["spec"].get("schedulingGates"):
         return "Scheduling is blocked due to non-empty scheduling gates"
     return (pod["metadata"].get("annotations") or {}).get(HOLD_ANNOTATION)
+
+
+def machine_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_cores(pod: dict[str, Any], cores: int | None = None) -> int:
+    """Whole cores a pod takes: its CPU requests (else limits) rounded up, from 1 to all of them."""
+    cores = cores or machine_cores()
+    wanted = Decimal(0)
+    for container in pod["spec"].get("containers") or []:
+        resources = container.get("resources") or {}
+        value = (resources.get("requests") or {}).get("cpu", (resources.get("limits") or {}).get("cpu", 0))
+        wanted += parse_quantity(value) or 0
+    return min(max(math.ceil(wanted), 1), cores)
+
+
+def memory_limit(container: dict[str, Any]) -> int | None:
+    """The container's memory limit in bytes."""
+    value = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+    return None if value is None else int(parse_quantity(value) or 0)

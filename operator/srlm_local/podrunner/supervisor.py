@@ -1,9 +1,9 @@
-"""Holds one container's process tree together: python supervisor.py (only the standard library).
+"""Holds one container's process tree together: python supervisor.py FOLDER, where psutil is.
 
 Reads one line of JSON from standard input: {"argv", "env", "cwd", "log", "result", "memory"}; then commands, a line
 each: `term` signals the main process, `kill` ends everything. The end of input means that the cluster is
 gone, however it died, and ends everything too. When the main process ends, so does every descendant,
-whatever sessions they opened: a subreaper inherits orphans (Linux); elsewhere they are found by `ps`.
+whatever sessions they opened: a subreaper inherits orphans (Linux); elsewhere they are remembered.
 
 Output goes to `log`, a line each: `<seconds since the epoch> F <line>`, P for a part without its end.
 Writes {"exitCode", "signal", "startedAt", "finishedAt", "oomKilled", "error"} to `result`.
@@ -22,6 +22,9 @@ import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
+
+sys.path.append(sys.argv[1])  # without the start-up of site-packages, which a container need not wait for
+import psutil  # type: ignore[import-untyped,unused-ignore]
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -169,69 +172,53 @@ class Memory:
         if self.limit is None or self.over or time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + LOOK_SECONDS
-        self.over = sum(private_bytes(pid) for pid in tree.descendants()) > self.limit
+        self.over = sum(private_bytes(process) for process in tree.descendants()) > self.limit
         return self.over
-
-
-def private_bytes(pid: int) -> int:
-    """Resident memory of a process that it does not share."""
-    try:
-        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-    except (OSError, ValueError):
-        return 0  # ended meanwhile
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Tree:
     """The descendants of this process."""
 
     def __init__(self) -> None:
-        self._known: set[int] = set()
+        self._known: set[psutil.Process] = set()
 
     def remember(self) -> None:
         """Notes descendants where orphans would otherwise be lost."""
         if not LINUX:
-            self._known |= self.descendants()
+            self._known.update(self.descendants())
 
-    def descendants(self) -> set[int]:
-        """Living descendants, and processes known to have been descendants."""
-        parents = parents_linux() if LINUX else parents_ps()
-        found = {pid for pid in self._known if pid in parents}
-        grown = True
-        while grown:
-            more = {pid for pid, parent in parents.items() if parent == os.getpid() or parent in found} - found
-            found |= more
-            grown = bool(more)
-        return found - {os.getpid()}
+    def descendants(self) -> set[psutil.Process]:
+        """Living descendants, and those of processes known to have been descendants."""
+        found: set[psutil.Process] = set()
+        for process in (psutil.Process(), *self._known):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {process, *process.children(recursive=True)}
+        return {process for process in found if process.pid != os.getpid() and alive(process)}
 
     def kill_descendants(self) -> bool:
         """SIGKILLs all of them; True while there were any."""
         found = self.descendants()
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         return bool(found)
 
 
-def parents_linux() -> dict[int, int]:
-    """Parent by process id, for all processes but zombies."""
-    parents = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            try:
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # ended meanwhile
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    return parents
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs: a zombie only waits to be collected."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
-def parents_ps() -> dict[int, int]:
-    """Parent by process id, where there is no /proc."""
-    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
-    rows = [line.split() for line in listing.stdout.splitlines()]
-    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+def private_bytes(process: psutil.Process) -> int:
+    """Resident memory of a process that it does not share."""
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0  # ended meanwhile
+    return int(memory.rss - memory.shared)
 
 
 def oom_kills() -> int:

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from srlm_local.podrunner.environment import ConfigError, Lookup, field_value, read_data, resource_value
+from srlm_local.podrunner.environment import ConfigError, Lookup, field_value, read_data
 
 Object = dict[str, Any]
 
@@ -64,7 +64,10 @@ def _files(pod: Object, source: Object, lookup: Lookup) -> dict[str, bytes]:
     if (config := source.get("configMap")) is not None:
         return _data("configmaps", config["name"], config, lookup)
     if (downward := source.get("downwardAPI")) is not None:
-        return {item["path"]: _downward(pod, item).encode() for item in downward.get("items") or []}
+        return {
+            item["path"]: field_value(pod, item["fieldRef"]["fieldPath"]).encode()
+            for item in downward.get("items") or []
+        }
     raise ConfigError(
         "only emptyDir, secret, configMap, projected, downwardAPI, hostPath and claims are supported here"
     )
@@ -84,12 +87,6 @@ def _data(resource: str, name: str, source: Object, lookup: Lookup) -> dict[str,
             name = f"{resource.removesuffix('s')} references" if kind == "config" else "references"
             raise ConfigError(f"{name} non-existent {kind} key: {item['key']}")
     return chosen
-
-
-def _downward(pod: Object, item: Object) -> str:
-    if (field := item.get("fieldRef")) is not None:
-        return field_value(pod, field["fieldPath"])
-    return resource_value(pod, pod["spec"]["containers"][0], item["resourceFieldRef"])
 
 
 def _write(folder: Path, path: str, content: bytes) -> None:

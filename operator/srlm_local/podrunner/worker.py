@@ -19,11 +19,11 @@ from srlm_local.podrunner.environment import (
     executable,
     local_names,
     process_environment,
+    pull_error,
     variables,
 )
-from srlm_local.podrunner.images import pull_error
 from srlm_local.podrunner.logs import log_path
-from srlm_local.podrunner.quantities import memory_limit
+from srlm_local.podrunner.scheduler import memory_limit
 from srlm_local.processes import OWNER_VARIABLE
 from srlm_local.store.clock import parse_time, to_seconds
 from srlm_local.store.cluster import Cluster
