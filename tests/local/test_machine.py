@@ -20,7 +20,6 @@ import psutil
 import pytest
 from kubernetes import client, config
 
-from local import cluster_kit as kit
 from s3_world import READER, WRITER, Server, server
 from srlm_local.http.access import Authorizer
 from srlm_local.machine import MachineError
