@@ -27,11 +27,11 @@ from ruamel.yaml import YAML
 import srlm_contract
 from srlm_cli.demo_screen import Screen
 from srlm_cli.download import read_object
+from srlm_cli.local import add_store_arguments
 from srlm_cli.results import duration, results_table
 from srlm_contract.artifacts.layout import report_key
 from srlm_contract.spec.storage import Storage
 from srlm_contract.status import RunStatus
-from srlm_local.cli import add_store_arguments
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.podrunner.logs import log_path
 from srlm_local.programs import python

@@ -71,7 +71,7 @@ class Up:
         self.start(*options)
 
     def start(self, *options: str) -> None:
-        command = [sys.executable, "-m", "srlm_local.cli", "up", "--no-operator", "--folder", str(self.folder)]
+        command = [sys.executable, "-m", "srlm_cli", "local", "up", "--no-operator", "--folder", str(self.folder)]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -166,7 +166,7 @@ def test_killed_cluster_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_second_instance_on_a_folder_is_refused(tmp_path: Path) -> None:
     with up(tmp_path) as machine:
-        command = [sys.executable, "-m", "srlm_local.cli", "up", "--folder", str(tmp_path)]
+        command = [sys.executable, "-m", "srlm_cli", "local", "up", "--folder", str(tmp_path)]
         second = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
         assert second.returncode == 1
         assert f"a cluster already runs on {tmp_path} (process {machine.process.pid})" in second.stderr
@@ -174,7 +174,7 @@ def test_second_instance_on_a_folder_is_refused(tmp_path: Path) -> None:
 
 def refused(folder: Path, *options: str) -> str:
     """What `srlm local up` says when it cannot start; nothing of it may be left."""
-    command = [sys.executable, "-m", "srlm_local.cli", "up", "--no-operator", "--folder", str(folder), *options]
+    command = [sys.executable, "-m", "srlm_cli", "local", "up", "--no-operator", "--folder", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert done.returncode == 1, done.stderr
     assert marked(folder) == []

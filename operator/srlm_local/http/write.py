@@ -17,7 +17,6 @@ from srlm_local.store.deletion import DeleteOptions
 from srlm_local.store.errors import ApiError
 from srlm_local.store.request import Request
 from srlm_local.store.resources import ResourceType
-from srlm_operator.crd.yaml12 import load_documents
 
 Object = dict[str, Any]
 MAX_BODY = 3 * 1024 * 1024
