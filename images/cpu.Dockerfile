@@ -12,8 +12,8 @@ COPY images/requirements/build.txt images/requirements/cpu.txt images/requiremen
 RUN python -m venv /opt/srlm \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX}" \
     "torch==2.13.0+cpu" \
- && /opt/srlm/bin/pip install --no-cache-dir --no-deps -r images/requirements/cpu.txt \
- && python -m pip install --no-cache-dir --no-deps -r images/requirements/build.txt
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/cpu.txt \
+ && python -m pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/build.txt
 COPY images/check_env.py images/check_env.py
 RUN /opt/srlm/bin/python images/check_env.py images/requirements/cpu.txt
 COPY pyproject.toml README.md LICENSE ./

@@ -11,8 +11,8 @@ FROM ${BASE} AS build
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/inference.txt images/requirements/
 # Beside the packages of the base image, not among them: those are the versions the base was tested with.
-RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/srlm -r images/requirements/inference.txt \
- && python3 -m pip install --no-cache-dir --no-deps --target /opt/build -r images/requirements/build.txt
+RUN python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/srlm -r images/requirements/inference.txt \
+ && python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/build -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator

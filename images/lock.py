@@ -5,12 +5,14 @@
     python images/lock.py --check    # exit 1 when a list is stale
 
 Needs `uv` (any environment made by `make venv` has it). The lists are installed with --no-deps: resolving
-took most of the time of a plain install, and the same versions everywhere make a failure reproducible.
+took most of the time of a plain install, and the same versions everywhere make a failure reproducible. Each
+line ends with the hashes of the files that may be installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def build_lists(*, upgrade: bool) -> dict[str, list[str]]:
     """The pinned lines of every list, by file name. One big list comes first; the others keep its pins."""
     dev = resolve(["dev"], [LISTS / "cpu.in"], pins=None if upgrade else LISTS / "dev.txt", left_out=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
-        file.write("\n".join(line.split(";")[0] for line in dev))
+        file.write("\n".join(re.split(r" ; | --hash=", line)[0] for line in dev))
         pins = Path(file.name)
     try:
         in_vllm = names(resolve([], [LISTS / "cuda.in"], pins=pins, left_out=False, cuda=True))
@@ -85,7 +87,7 @@ def build_lists(*, upgrade: bool) -> dict[str, list[str]]:
 def resolve(
     extras: list[str], files: list[Path], *, pins: Path | None, left_out: bool, cuda: bool = False
 ) -> list[str]:
-    """Resolves extras of pyproject.toml plus requirement files to sorted `name==version ; marker` lines."""
+    """Resolves extras of pyproject.toml plus requirement files to sorted `name==version ; marker --hash=...` lines."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.txt"
         if pins is not None and pins.exists():
@@ -97,6 +99,7 @@ def resolve(
             "--quiet",
             "--no-header",
             "--no-annotate",
+            "--generate-hashes",
             "--python-version",
             "3.11",
             "--output-file",
@@ -109,15 +112,19 @@ def resolve(
         if extras:
             command += [str(ROOT / "pyproject.toml"), *(f"--extra={extra}" for extra in extras)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        lines = output.read_text(encoding="utf-8").splitlines()
-    return sorted(shorten(line) for line in lines if line and not line.startswith(("#", " ")))
+        text = output.read_text(encoding="utf-8").replace("\\\n", "")
+    return sorted(shorten(line) for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def shorten(line: str) -> str:
+    """One line: the pin, its condition without what every package has, and the hashes of all its files."""
+    pin, *hashes = line.split(" --hash=")
+    pin = pin.strip()
     for long, short in SHORTER.items():
-        if line.endswith(long):
-            return line.removesuffix(long) + short
-    return line
+        if pin.endswith(long):
+            pin = pin.removesuffix(long) + short
+            break
+    return " ".join([pin, *(f"--hash={digest.strip()}" for digest in hashes)])
 
 
 def names(lines: list[str]) -> set[str]:

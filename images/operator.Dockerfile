@@ -6,9 +6,11 @@ ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa34
 FROM ${BASE} AS build
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/operator.txt images/requirements/
+# Of the Kubernetes client nobody imports the classes of the API's groups and their asyncio twins: 64 of its 74 MB.
 RUN python -m venv /opt/srlm \
- && /opt/srlm/bin/pip install --no-cache-dir --no-deps -r images/requirements/operator.txt \
- && python -m pip install --no-cache-dir --no-deps -r images/requirements/build.txt
+ && /opt/srlm/bin/pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/operator.txt \
+ && rm -r /opt/srlm/lib/python3.*/site-packages/kubernetes/aio /opt/srlm/lib/python3.*/site-packages/kubernetes/client/api \
+ && python -m pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator

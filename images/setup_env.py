@@ -189,8 +189,7 @@ def find_uv(python: Path) -> Path | None:
     """uv in the environment, installed there if need be; None where it cannot be had."""
     uv = python.parent / "uv"
     if not uv.exists():
-        pins = (LISTS / "dev.txt").read_text(encoding="utf-8").splitlines()
-        pin = next((line for line in pins if line.startswith("uv==")), "uv")
+        pin = next((line for line in pins(LISTS / "dev.txt") if line.startswith("uv==")), "uv")
         done = subprocess.run(
             install_command(Target(python, None), ["--only-binary=:all:", pin]),
             capture_output=True,
@@ -203,9 +202,15 @@ def find_uv(python: Path) -> Path | None:
     return uv
 
 
+def pins(requirements: Path) -> list[str]:
+    """The lines of a list without their hashes, which are for the images: a mirror may have files it built itself."""
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    return [line.split(" --hash=")[0] for line in lines if line[:1] != "#"]
+
+
 def install_pinned(target: Target, requirements: Path, flavour: str) -> None:
     """Installs the list, on a machine without a GPU torch before it and vLLM only where it can work."""
-    lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    lines = pins(requirements)
     if flavour == "cuda":
         install_lines(target, lines, fatal=True)
         return

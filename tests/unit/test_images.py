@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import kubernetes
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -98,6 +102,7 @@ def test_installs_exactly_its_own_pinned_list(image: str) -> None:
     assert lists == {image, "build"}
     for install in re.findall(r"pip install [^&]*", text):
         assert "--no-deps" in install, f"resolves at build time: {install}"
+        assert ("-r images/" in install) == ("--require-hashes" in install), f"takes whatever an index has: {install}"
 
 
 def direct_requirements(extra: str) -> set[str]:
@@ -127,7 +132,6 @@ def direct_requirements(extra: str) -> set[str]:
                 "regex",
                 "pydantic",
                 "pyyaml",
-                "scipy",
                 "certifi",
                 "httpx",
                 "httpx2",
@@ -163,6 +167,44 @@ def test_copies_only_what_the_build_context_has(image: str) -> None:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
                 assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+
+
+WITHOUT_THEM = """
+import importlib, pkgutil, sys
+
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name in sys.argv[1:]:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Gone())
+import srlm_operator
+from srlm_operator.client import load_configuration
+for module in pkgutil.walk_packages(srlm_operator.__path__, "srlm_operator."):
+    if module.name.rpartition(".")[2] != "__main__":
+        importlib.import_module(module.name)
+print(load_configuration().host)
+"""
+
+
+def test_operator_image_leaves_out_only_what_nobody_imports(tmp_path: Path) -> None:
+    """The same removal by import: the operator is all there, and finds its cluster."""
+    text = "\n".join(rest for word, rest in instructions("operator") if word == "RUN")
+    removed = re.findall(r"/site-packages/(kubernetes/\S+)", text)
+    assert removed
+    places = Path(kubernetes.__file__).parents[1]
+    assert all((places / folder).is_dir() for folder in removed)
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://cluster.example"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig), encoding="utf-8")
+    environ = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WITHOUT_THEM, *(folder.replace("/", ".") for folder in removed)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("https://cluster.example", "")
 
 
 def test_operator_image_has_no_machine_learning() -> None:
@@ -206,7 +248,8 @@ def test_a_release_is_scanned_and_signed_before_it_gets_a_tag() -> None:
 def pinned(image: str) -> set[str]:
     """The package names of an image's list; every line must be an exact pin."""
     lines = (ROOT / "images" / "requirements" / f"{image}.txt").read_text(encoding="utf-8").splitlines()
-    matches = [re.match(r"([a-z0-9-]+)==\S+( ; .+)?$", line) for line in lines if not line.startswith("#")]
+    pins = [line.split(" --hash=")[0] for line in lines if not line.startswith("#")]
+    matches = [re.match(r"([a-z0-9-]+)==\S+( ; .+)?$", pin) for pin in pins]
     assert all(matches)
     return {match.group(1) for match in matches if match}
 

@@ -57,7 +57,7 @@ def requirements_of(extra: str) -> list[Requirement]:
 def pins(name: str) -> dict[str, str]:
     """Package to pinned version of one list."""
     lines = (LISTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    parsed = [Requirement(line) for line in lines if not line.startswith("#")]
+    parsed = [Requirement(line.split(" --hash=")[0]) for line in lines if not line.startswith("#")]
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in parsed}
 
 
@@ -71,6 +71,16 @@ def test_every_requirement_of_an_extra_is_pinned_to_a_version_that_fits(extra: s
             continue
         assert name in pinned, f"{name} is not in images/requirements/{extra}.txt: run make locks"
         assert requirement.specifier.contains(pinned[name]), f"{requirement} against {pinned[name]}"
+
+
+@pytest.mark.parametrize("path", sorted(set(LISTS.glob("*.txt")) - {LISTS / "left-out.txt"}), ids=lambda p: p.stem)
+def test_every_pin_says_what_its_files_hash_to(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert lines
+    for line in lines:
+        pin, *hashes = line.split(" --hash=")
+        assert hashes, f"{pin}: python images/lock.py"
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in hashes), pin
 
 
 def test_the_lists_agree_on_versions() -> None:
