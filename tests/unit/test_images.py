@@ -178,11 +178,12 @@ class Gone:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Gone())
-import srlm_operator
-from srlm_operator.client import load_configuration
-for module in pkgutil.walk_packages(srlm_operator.__path__, "srlm_operator."):
-    if module.name.rpartition(".")[2] != "__main__":
-        importlib.import_module(module.name)
+import srlm_cli, srlm_operator
+from srlm_operator.cluster.client import load_configuration
+for package in (srlm_operator, srlm_cli):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name.rpartition(".")[2] != "__main__":
+            importlib.import_module(module.name)
 print(load_configuration().host)
 """
 
