@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_operator.crd import definition as crd
+from srlm_operator.crd.cel import RULES, cel_type, compile_rule
 from srlm_operator.crd.objects import validate
 from srlm_operator.crd.schema import apply_defaults, prune
-from srlm_operator.crd.schema_check import check as check_schema
 from srlm_operator.crd.yaml12 import load_documents
 
 ROOT = Path(__file__).parents[2]
@@ -80,8 +80,17 @@ def test_names_scope_and_columns() -> None:
             assert NODES[column["jsonPath"].lstrip(".")]["type"] == column["type"]
 
 
-def test_a_real_api_server_would_accept_the_schema() -> None:
-    assert check_schema(SCHEMA) == []
+def test_every_rule_compiles() -> None:
+    """What else a real API server checks of the schema, `kubectl apply -f crds/` in CI tells."""
+    compiled = 0
+    waiting = [SCHEMA]
+    while waiting:
+        node = waiting.pop()
+        for rule in node.get(RULES) or ():
+            compile_rule(rule["rule"], cel_type(node))
+            compiled += 1
+        waiting += [v for v in node.values() if isinstance(v, dict)]
+    assert compiled > 20
 
 
 def test_it_fits_the_annotation_of_client_side_apply() -> None:

@@ -126,13 +126,6 @@ def structural_problems(schema: Schema, obj: Value, old: Value = None) -> list[F
     return found
 
 
-def find_problems(schema: Schema, value: Value) -> list[FieldError]:
-    """Violations of the OpenAPI rules alone, without CEL; paths are relative to `value`."""
-    found: list[FieldError] = []
-    _check(schema, value, None, "", found)
-    return found
-
-
 def _shown(value: Value) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
