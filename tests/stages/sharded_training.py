@@ -18,7 +18,8 @@ from typing import Any
 #: What differs from a full training in fp32 without dropout against the start model. With dropout, sharded trainings
 #: recompute activations: they must draw the same dropout again.
 WAYS: dict[str, dict[str, Any]] = {
-    "full": {},
+    "full": {"checkpoint_every": 1},
+    "resumed": {"resume_from": "full"},  # after its first step, with new processes' objects
     "dropout": {"dropout": 0.1},
     "lora": {"lora": {"rank": 4, "alpha": 64}},
     "lora-dropout": {"lora": {"rank": 4, "alpha": 64, "dropout": 0.1}, "dropout": 0.1},
@@ -56,6 +57,8 @@ def config(folder: Path, way: str, place: str) -> Any:
 
     options = dict(WAYS[way])
     here = folder / f"{way}-{place}"
+    if begun := options.pop("resume_from", None):
+        options["resume_from"] = str(folder / f"{begun}-{place}" / "checkpoints" / "checkpoint-1")
     dpo = DpoSpec(
         learning_rate=1e-4, min_learning_rate=0, batch_size=4, max_length=256, dropout=options.pop("dropout", 0)
     )

@@ -20,7 +20,7 @@ from stage_world import QUESTIONS
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 PROGRAM = Path(__file__).with_name("sharded_training.py")
-EXACT = ("full", "dropout", "lora", "lora-dropout", "reference")
+EXACT = ("full", "resumed", "dropout", "lora", "lora-dropout", "reference")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,17 @@ def test_sharded_training_is_replicated_training(outcomes: dict[tuple[str, str],
         total += one.size
     # Adam's first steps are the learning rate times the sign of a gradient: where that is 0, rounding decides.
     assert off < total / 100
+
+
+@pytest.mark.parametrize("place", ["DDP", "FSDP"])
+def test_a_resumed_training_is_the_uninterrupted_one(outcomes: dict[tuple[str, str], Outcome], place: str) -> None:
+    whole, resumed = outcomes["full", place], outcomes["resumed", place]
+    assert [row["step"] for row in whole.series] == [1, 2]
+    assert [row["step"] for row in resumed.series] == [1, 2], "the first step's figures come with the resume point"
+    for name in ("loss", "gradientNorm"):
+        assert resumed.series[-1][name] == pytest.approx(whole.series[-1][name], rel=1e-5)
+    for name, weights in whole.weights.items():
+        assert abs(resumed.weights[name] - weights).max() < 1e-6, name
 
 
 def test_bf16_training_is_close_to_fp32(outcomes: dict[tuple[str, str], Outcome]) -> None:
