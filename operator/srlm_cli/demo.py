@@ -294,9 +294,8 @@ def _tell(
         return
     (folder / "finished").touch()
     spec = run["spec"]
-    constrained = spec["judging"].get("constrain", "None") != "None"
     title = f"Self-rewarding run default/demo, {duration(took)} on this machine"
-    console.print(results_table(status, title=title, constrained=constrained))
+    console.print(results_table(status, title=title))
     if own_seed:
         console.print("[dim]The ranks of the demo's seed data were not given by annotators: see its README.[/]")
     console.print("[dim]A judge of this size is noise: the table shows that the system works, no more.[/]\n")

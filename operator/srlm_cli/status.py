@@ -90,8 +90,7 @@ def screen(run: Run, now: datetime) -> RenderableType:
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=40), f"{status.progress.percent} %")
         parts += [bar, _progress(run)]
     if any(iteration.stages for iteration in status.iterations):
-        constrained = run.spec is not None and run.spec.judging.constrain != "None"
-        parts.append(results_table(status, title="Figures", constrained=constrained))
+        parts.append(results_table(status, title="Figures"))
     parts += _report(run)
     if status.storage is not None:
         parts.append(Text(f"storage: {status.storage.uri}", style="dim"))

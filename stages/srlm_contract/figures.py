@@ -1,11 +1,93 @@
-"""Figures of an iteration from the statistics of its stages: what status, demo and report show. Pure."""
+"""Figures of an iteration from the statistics of its stages, and how status, terminal, report and gauges show them.
+
+A new figure is a statistic of the stage that measures it, a field of `status.IterationMetrics` with what it means,
+and in this file its row in `FIGURES` and its line in `iteration_figures`. Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from .progress import whole_seconds
 from .status import IterationMetrics
+
+#: What stands where there is no figure.
+NOTHING = "–"
+_DURATION = "duration"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of an iteration as people see it."""
+
+    name: str
+    """Field of IterationMetrics, where its meaning and unit stand."""
+    label: str
+    form: str
+    """Format of the number, or `duration`."""
+    count: str = ""
+    """Field with the number of observations behind it."""
+    gauge: str = ""
+    """Name of the gauge that shows it for each run."""
+    special: tuple[float, str] | None = None
+    """A value that is no number, and the word for it."""
+
+    def value(self, metrics: IterationMetrics) -> float | None:
+        found: float | None = getattr(metrics, self.name)
+        return found
+
+    def show(self, metrics: IterationMetrics) -> str:
+        """The cell of a table."""
+        value = self.value(metrics)
+        if value is None:
+            return NOTHING
+        if self.special is not None and value == self.special[0]:
+            return self.special[1]
+        text = whole_seconds(value) if self.form == _DURATION else format(value, self.form)
+        return f"{text} (n={getattr(metrics, self.count) or 0})" if self.count else text
+
+    @property
+    def help(self) -> str:
+        """What it means, without the full stop."""
+        return (IterationMetrics.model_fields[self.name].description or "").removesuffix(".")
+
+
+#: In the order of the tables. Terminal and report show all of them, where at least one model has a value.
+FIGURES = (
+    Figure("prompts", "prompts", ",d"),
+    Figure("rounds", "rounds of prompts", "d"),
+    Figure("candidates", "candidates", ",d"),
+    Figure("pairs", "pairs", ",d", gauge="srlm_run_pairs"),
+    Figure("parse_rate", "parse rate", ".1%", gauge="srlm_run_judge_parse_ratio"),
+    Figure("free_parse_rate", "parse rate, unconstrained sample", ".1%"),
+    Figure("tie_rate", "tie rate", ".1%", gauge="srlm_run_tie_ratio"),
+    Figure("mean_score", "mean score (0–5)", ".2f"),
+    Figure("mean_length", "mean length (characters)", ",.0f"),
+    Figure("length_growth", "length growth", ".2f", gauge="srlm_run_length_growth_ratio"),
+    Figure(
+        "judge_accuracy", "judge agrees with people", ".1%",
+        count="judge_accuracy_pairs", gauge="srlm_run_judge_agreement_ratio",
+    ),
+    Figure("length_only_accuracy", "… “longer wins” agrees", ".1%"),
+    Figure("shadow_agreement", "shadow scorer agrees", ".1%"),
+    Figure("win_rate", "win rate", ".1%", gauge="srlm_run_win_ratio"),
+    Figure("chosen_step", "checkpoint chosen (step)", ",d", special=(-1, "last")),
+    Figure("loss", "training loss", ".4f"),
+    Figure("reward_accuracy", "DPO reward accuracy", ".1%"),
+    Figure("reward_margin", "DPO reward margin", ".4f"),
+    Figure("tokens", "tokens", ",d"),
+    Figure("gpu_seconds", "GPU-seconds", ",.0f"),
+    Figure("seconds", "time", _DURATION),
+)  # fmt: skip
+
+
+def figure_rows(models: Sequence[IterationMetrics]) -> list[tuple[str, ...]]:
+    """Label and a cell a model for every figure that a model has."""
+    rows = [(figure.label, *(figure.show(metrics) for metrics in models)) for figure in FIGURES]
+    return [row for row in rows if any(cell != NOTHING for cell in row[1:])]
+
 
 Statistics = Mapping[str, float]
 #: Most causes of dropped rows that status holds.

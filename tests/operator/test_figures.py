@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_cli.results import rows
+from srlm_contract.figures import FIGURES, figure_rows
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.plan.figures import iteration_metrics
 
@@ -65,8 +65,27 @@ def test_dropped_rows_by_cause() -> None:
 
 
 def test_rows_of_the_table_appear_where_something_was_measured() -> None:
-    plain, rich = IterationMetrics(pairs=5), IterationMetrics(rounds=2, shadow_agreement=0.5, chosen_step=-1)
-    cells = {label: (cell(plain), cell(rich)) for label, cell in rows(constrained=False)}
-    assert cells["rounds of prompts"] == ("–", "2")
-    assert cells["shadow scorer agrees"] == ("–", "50.0%")
-    assert cells["checkpoint chosen (step)"] == ("–", "last")
+    plain = IterationMetrics(pairs=1234, loss=0.5)
+    rich = IterationMetrics(
+        rounds=2, shadow_agreement=0.5, chosen_step=-1, judge_accuracy=2 / 3, judge_accuracy_pairs=24, seconds=185.0
+    )
+    assert figure_rows([plain, rich]) == [
+        ("rounds of prompts", "–", "2"),
+        ("pairs", "1,234", "–"),
+        ("judge agrees with people", "–", "66.7% (n=24)"),
+        ("shadow scorer agrees", "–", "50.0%"),
+        ("checkpoint chosen (step)", "–", "last"),
+        ("training loss", "0.5000", "–"),
+        ("time", "–", "3m 05s"),
+    ]
+    assert figure_rows([]) == []
+
+
+def test_every_figure_is_a_number_of_status_once_with_one_label_and_says_what_it_means() -> None:
+    fields = IterationMetrics.model_fields
+    for figure in FIGURES:
+        assert figure.help, figure
+        assert figure.show(IterationMetrics(**{figure.name: 40})) != "–"
+        assert not figure.count or figure.count in fields
+    for values in ([f.name for f in FIGURES], [f.label for f in FIGURES], [f.gauge for f in FIGURES if f.gauge]):
+        assert len(set(values)) == len(values)

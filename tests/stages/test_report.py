@@ -93,7 +93,9 @@ class TestFinishedRun:
         metrics = [i.metrics for i in finished.status.iterations]
         assert shown[""] == ["M1", "M2", "M3"]
         assert shown["pairs"] == ["–", *(f"{m.pairs}" for m in metrics[1:])]
-        assert shown["judge agrees with people"] == [f"{m.judge_accuracy:.1%}" for m in metrics]
+        assert shown["judge agrees with people"] == [
+            f"{m.judge_accuracy:.1%} (n={m.judge_accuracy_pairs})" for m in metrics
+        ]
         assert shown["… “longer wins” agrees"] == [f"{m.length_only_accuracy:.1%}" for m in metrics]
         assert shown["win rate"] == ["–", *(f"{m.win_rate:.1%}" for m in metrics[1:])]
         assert shown["mean score (0–5)"] == [f"{m.mean_score:.2f}" for m in metrics]

@@ -16,9 +16,10 @@ from typing import get_args
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from srlm_contract.figures import FIGURES, Figure
 from srlm_contract.reasons import STALLED
 from srlm_contract.spec.policy import BudgetSpec
-from srlm_contract.status import IterationMetrics, ProgressStatus, RunPhase, RunStatus
+from srlm_contract.status import ProgressStatus, RunPhase, RunStatus
 from srlm_operator.cluster.index import Key
 from srlm_operator.times import parse
 from srlm_operator.values import Run
@@ -49,14 +50,13 @@ class _Known:
 _Figure = Callable[[_Known], float | None]
 
 
-def _metric(name: str) -> _Figure:
+def _youngest(figure: Figure) -> _Figure:
     """The figure of the youngest model that has it."""
 
     def find(known: _Known) -> float | None:
-        values = (getattr(iteration.metrics, name) for iteration in reversed(known.status.iterations))
+        values = (figure.value(iteration.metrics) for iteration in reversed(known.status.iterations))
         return next((value for value in values if value is not None), None)
 
-    assert name in IterationMetrics.model_fields
     return find
 
 
@@ -64,9 +64,8 @@ def _running_shards(known: _Known) -> ProgressStatus | None:
     return known.status.progress if known.status.progress.shards_total else None
 
 
-_OF_MODEL = ", of the run's youngest model that has the figure."
 #: Name, help and figure of every gauge about one run; a figure of None is left out.
-FIGURES: tuple[tuple[str, str, _Figure], ...] = (
+GAUGES: tuple[tuple[str, str, _Figure], ...] = (
     ("srlm_run_progress_ratio", "Finished share of the run's stages.", lambda k: k.status.progress.percent / 100),
     (
         "srlm_run_last_progress_timestamp_seconds",
@@ -87,18 +86,11 @@ FIGURES: tuple[tuple[str, str, _Figure], ...] = (
     ("srlm_run_gpu_seconds_limit", "spec.budget.gpuSeconds, if set.", lambda k: k.budget.gpu_seconds),
     ("srlm_run_tokens", "Tokens that the run has spent.", lambda k: k.status.tokens),
     ("srlm_run_tokens_limit", "spec.budget.tokens, if set.", lambda k: k.budget.tokens),
-    ("srlm_run_pairs", f"Preference pairs (or positives){_OF_MODEL}", _metric("pairs")),
-    ("srlm_run_tie_ratio", f"Share of prompts whose best and worst score are equal{_OF_MODEL}", _metric("tie_rate")),
-    ("srlm_run_judge_parse_ratio", f"Share of verdicts with a readable score{_OF_MODEL}", _metric("parse_rate")),
-    (
-        "srlm_run_judge_agreement_ratio", f"Share of human-ordered pairs judged alike{_OF_MODEL}",
-        _metric("judge_accuracy"),
+    *(
+        (figure.gauge, f"{figure.help}, of the run's youngest model that has the figure.", _youngest(figure))
+        for figure in FIGURES
+        if figure.gauge
     ),
-    (
-        "srlm_run_length_growth_ratio", f"Mean answer length relative to the model before{_OF_MODEL}",
-        _metric("length_growth"),
-    ),
-    ("srlm_run_win_ratio", f"Wins plus half the ties against the model before{_OF_MODEL}", _metric("win_rate")),
 )  # fmt: skip
 
 
@@ -145,7 +137,7 @@ class RunMetrics(Collector):
             "srlm_run_stalled", "1 for a run that waits for a person.", [*_LABELS, "reason"],
             (([*key, reason], 1) for key, known in listed if (reason := _stalled(known.status))),
         )  # fmt: skip
-        for name, text, figure in FIGURES:
+        for name, text, figure in GAUGES:
             values = ((key, figure(known)) for key, known in listed)
             yield _family(name, text, _LABELS, (([*key], value) for key, value in values if value is not None))
 

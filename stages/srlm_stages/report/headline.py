@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from srlm_contract.figures import NOTHING
+
 from .collect import Collected
 from .figures import Figures, ModelFigures
-from .text import NOTHING
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from srlm_contract.figures import NOTHING, figure_rows
 from srlm_contract.graph import model_name
-from srlm_contract.status import IterationMetrics
 
 from ..pairs import CAUSES
 from .collect import Collected, Stage
 from .figures import MEASURES, Estimate, Figures
 from .plots import duration
-from .text import NOTHING
 
 
 @dataclass(frozen=True)
@@ -34,41 +33,9 @@ def percent(value: float | None) -> str:
     return number(value, ".1%")
 
 
-#: Rows of the overview: as the command line shows them.
-GLANCE: tuple[tuple[str, Callable[[IterationMetrics], str]], ...] = (
-    ("prompts", lambda m: number(m.prompts, ",d")),
-    ("rounds of prompts", lambda m: number(m.rounds, "d")),
-    ("candidates", lambda m: number(m.candidates, ",d")),
-    ("pairs", lambda m: number(m.pairs, ",d")),
-    ("parse rate", lambda m: percent(m.parse_rate)),
-    ("parse rate, unconstrained sample", lambda m: percent(m.free_parse_rate)),
-    ("tie rate", lambda m: percent(m.tie_rate)),
-    ("mean score (0–5)", lambda m: number(m.mean_score, ".2f")),
-    ("mean length (characters)", lambda m: number(m.mean_length, ",.0f")),
-    ("length growth", lambda m: number(m.length_growth, ".2f")),
-    ("judge agrees with people", lambda m: percent(m.judge_accuracy)),
-    ("… human-ordered pairs", lambda m: number(m.judge_accuracy_pairs, ",d")),
-    ("… “longer wins” agrees", lambda m: percent(m.length_only_accuracy)),
-    ("second scorer agrees", lambda m: percent(m.shadow_agreement)),
-    ("win rate", lambda m: percent(m.win_rate)),
-    ("checkpoint chosen (step)", lambda m: "last" if m.chosen_step == -1 else number(m.chosen_step, ",d")),
-    ("training loss", lambda m: number(m.loss, ".4f")),
-    ("DPO reward accuracy", lambda m: percent(m.reward_accuracy)),
-    ("DPO reward margin", lambda m: number(m.reward_margin, ".4f")),
-    ("tokens", lambda m: number(m.tokens, ",d")),
-    ("GPU-seconds", lambda m: number(m.gpu_seconds, ",.0f")),
-    ("time", lambda m: NOTHING if m.seconds is None else duration(m.seconds)),
-)
-
-
 def glance_table(figures: Figures) -> Table:
     """One column a model; rows nobody measured are left out."""
-    rows = []
-    for label, cell in GLANCE:
-        cells = tuple(cell(m.metrics) for m in figures.models)
-        if any(c != NOTHING for c in cells):
-            rows.append((label, *cells))
-    return Table(("", *(m.name for m in figures.models)), tuple(rows))
+    return Table(("", *(m.name for m in figures.models)), tuple(figure_rows([m.metrics for m in figures.models])))
 
 
 def loop_table(found: Collected) -> Table:

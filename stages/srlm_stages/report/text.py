@@ -7,8 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-#: What stands where there is no figure.
-NOTHING = "–"
 #: Format characters that writing systems and emoji need.
 _NEEDED = frozenset("\u200c\u200d")
 _KEPT = frozenset("\n\t") | _NEEDED
