@@ -17,6 +17,7 @@ from srlm_cli.estimate import UNKNOWN, PlannedStage, planned_stages
 from srlm_contract.graph import model_name
 from srlm_contract.sizing import ANSWERING_FLOPS, TRAINING_FLOPS, in_gib, parameters_in_name, training_disk_bytes
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import TRAINERS
 from srlm_operator.crd.definition import KIND
 from srlm_operator.crd.validate import validate_text
 from srlm_operator.crd.yaml12 import load_documents
@@ -140,7 +141,7 @@ def _assumptions(stages: list[PlannedStage], spec: RunSpec, parameters: float | 
     if not parameters:
         return [f"GPU-hours and space: the name {spec.base_model.uri} tells no size; give it with --parameters 8B"]
     saved = 4 if spec.training.save_dtype == "Float32" else 2
-    models = sum(stage.stage in ("sft", "train") for stage in stages)
+    models = sum(stage.stage in TRAINERS for stage in stages)
     disk = training_disk_bytes(parameters, saved, checkpoints=spec.training.checkpoint_every_steps > 0)
     lines = [
         f"S3: {in_gib(saved * parameters)} a model, {in_gib(saved * parameters * models)} for {models}; disk: "

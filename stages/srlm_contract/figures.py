@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .progress import whole_seconds
+from .stages import TRAINERS
 from .status import IterationMetrics
 
 #: What stands where there is no figure.
@@ -122,7 +123,7 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
     generated, evaluated = _of(done, "generate"), _of(done, "evaluate")
     candidates = _sum(generated, "candidates")
     pairs = _of(done, "pairs")[-1:]
-    trained = [*_of(done, "sft"), *_of(done, "train")][-1:]
+    trained = _trained(done)[-1:]
     tokens = _sum([s.statistics for s in done], "tokens")
     return IterationMetrics(
         prompts=_whole(_sum(_of(done, "prompts"), "prompts")),
@@ -181,7 +182,7 @@ def dropped(stages: Sequence[Stage]) -> dict[str, int]:
                 if name.startswith("dropped"):
                     count(stage + name.removeprefix("dropped"), value)
             count(f"{stage}Ties", row.get("ties", 0))
-    for row in [*_of(stages, "sft"), *_of(stages, "train")][-1:]:
+    for row in _trained(stages)[-1:]:
         count("trainTooLong", row.get("rowsDropped", 0))
     return dict(list(found.items())[:MAX_CAUSES])
 
@@ -197,6 +198,10 @@ def length_growth(stages: Sequence[Stage], previous: Sequence[Stage]) -> float |
 
 def _of(stages: Sequence[Stage], stage: str, but: Sequence[str] = ()) -> list[Statistics]:
     return [s.statistics for s in stages if s.stage == stage and s.name not in but and s.state == "Succeeded"]
+
+
+def _trained(stages: Sequence[Stage]) -> list[Statistics]:
+    return [row for stage in TRAINERS for row in _of(stages, stage)]
 
 
 def _sum(rows: Sequence[Statistics], name: str) -> float | None:

@@ -28,13 +28,8 @@ from .params import (
     train_params,
 )
 from .rows import ROW_SCHEMA
-from .tasks import ArtifactRef, Params, Pins, SelectParams, SourceRef, StageName
-
-#: Raised by hand when a stage computes something else from the same parameters.
-REVISIONS: Mapping[StageName, int] = {
-    "data": 1, "sft": 1, "judge": 1, "select": 1, "prompts": 1, "generate": 1,
-    "pairs": 1, "train": 1, "choose": 1, "evaluate": 1,
-}  # fmt: skip
+from .stages import STAGES, StageName
+from .tasks import ArtifactRef, Params, Pins, SelectParams, SourceRef
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ def node_key(node: Node, outcomes: Mapping[str, Outcome], seed: int, revision: i
         parameters["round"] = node.round
     if node.image:
         parameters["image"] = node.image
-    return artifact_key(node.stage, revision or REVISIONS[node.stage], parameters, digests, seed)
+    return artifact_key(node.stage, revision or STAGES[node.stage].revision, parameters, digests, seed)
 
 
 def source_identity(source: SourceRef) -> str:

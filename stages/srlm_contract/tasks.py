@@ -27,11 +27,7 @@ from srlm_contract.spec.training import (
 )
 
 from .base import Contract, ShortText
-
-StageName = Literal[
-    "preflight", "data", "sft", "judge", "select", "prompts", "generate",
-    "pairs", "train", "choose", "evaluate", "report", "cleanup",
-]  # fmt: skip
+from .stages import StageName
 
 #: Longest `SRLM_TASK` in bytes; the kernel's limit for one argument string is 128 KiB.
 MAX_TASK_BYTES = 96 * 1024

@@ -100,7 +100,7 @@ def none_fits(prompts: int) -> BadInput:
     )
 
 
-def merge_generated(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Statistics of all shards. Raises BadInput InputTooLong when no prompt of any shard fits the context."""
     merged = merge_shards(parts)
     if merged.get("tooLong") and not merged.get("prompts"):

@@ -208,7 +208,7 @@ class PartialProgress:
 
 
 def _check(rows: Sequence[Judgement], tally: Tally, *, alone: bool) -> None:
-    """Raises what makes going on pointless; what other pods may do better is left to `merge_judged`."""
+    """Raises what makes going on pointless; what other pods may do better is left to `merge`."""
     if alone and rows and tally.too_long == len(rows):
         raise none_fits(len(rows))
     if tally.asked >= (1 if alone else HOPELESS) and not tally.parsed:
@@ -262,7 +262,7 @@ def _statistics(rows: Sequence[Judgement], tally: Tally, free: Tally, shadow: Ta
     return statistics
 
 
-def merge_judged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Statistics of all shards. Raises BadInput when no verdict of any shard could be read, or no prompt fits."""
     merged = merge_shards(parts)
     if merged.get("rows") and merged.get("tooLong") == merged["rows"]:

@@ -14,9 +14,9 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import get_args
+from types import FrameType, ModuleType
 
 from pydantic import ValidationError
 
@@ -27,13 +27,13 @@ from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ContractError
+from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
     EXIT_OK,
     ArtifactRef,
     SourceRef,
     StageError,
-    StageName,
     StageResult,
     StageTask,
 )
@@ -47,73 +47,17 @@ from .runtime.termination import write_result
 
 EXIT_CRASHED = 1
 EXIT_TERMINATED = 143
-#: Stages that write a model.
-MODEL_STAGES = ("sft", "train", "choose")
-#: Stages that leave resume points while they run.
-TRAINERS = ("sft", "train")
 DEFAULT_CACHE_BYTES = 64 * 2**30
 
-Run = Callable[[StageContext], "Statistics | StageResult"]
 
+def program(stage: str) -> ModuleType:
+    """The module of a stage: `run`, and `merge` where the statistics of shards do not simply add up.
 
-def stage_function(stage: str) -> Run:
-    """The `run` of a stage; imports what that stage needs and nothing else."""
-    match stage:
-        case "preflight":
-            from . import preflight
-
-            return preflight.run
-        case "data":
-            from . import data
-
-            return data.run
-        case "sft":
-            from . import sft
-
-            return sft.run
-        case "judge":
-            from . import judge
-
-            return judge.run
-        case "select":
-            from . import select
-
-            return select.run
-        case "prompts":
-            from . import prompts
-
-            return prompts.run
-        case "generate":
-            from . import generate
-
-            return generate.run
-        case "pairs":
-            from . import pairs
-
-            return pairs.run
-        case "train":
-            from . import train
-
-            return train.run
-        case "choose":
-            from . import choose
-
-            return choose.run
-        case "evaluate":
-            from . import evaluate
-
-            return evaluate.run
-        case "report":
-            from . import report
-
-            return report.run
-        case "cleanup":
-            from . import cleanup
-
-            return cleanup.run
-        case _:
-            known = ", ".join(get_args(StageName))
-            raise InvalidTask("InvalidTask", f"there is no stage {stage!r}; stages: {known}")
+    Imports what that stage needs and nothing else.
+    """
+    if stage not in STAGES:
+        raise InvalidTask("InvalidTask", f"there is no stage {stage!r}; stages: {', '.join(STAGES)}")
+    return import_module(f".{stage}", __package__)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
@@ -234,7 +178,7 @@ def execute(
         ctx.warn(f"the model cache {environ['SRLM_MODEL_CACHE']} cannot be written by user {os.getuid()}: not used")
     started = datetime.now(UTC)
     try:
-        outcome = stage_function(task.stage)(ctx)
+        outcome: Statistics | StageResult = program(task.stage).run(ctx)
     finally:
         ctx.close()
     if isinstance(outcome, StageResult):
@@ -300,21 +244,15 @@ def _commit(ctx: StageContext, outcome: Statistics, started: datetime) -> Manife
     return ctx.artifacts.commit(
         task.stage, task.key, ctx.output, inputs=inputs, parameters=parameters, rows=rows,
         statistics=with_ratios(statistics), versions=ctx.versions, started_at=started,
-        model=task.stage in MODEL_STAGES, repair=task.repair,
+        model=STAGES[task.stage].makes_model, repair=task.repair,
     ).manifest  # fmt: skip
 
 
 def _merge(task: StageTask) -> Callable[[Sequence[dict[str, object]]], dict[str, object]]:
     """How the statistics of shards become those of the whole; what no shard could do anything with is an error."""
-    if task.stage == "judge":
-        from .judge import merge_judged
-
-        return merge_judged
-    if task.stage == "generate":
-        from .generate import merge_generated
-
-        return merge_generated
-    return merge_shards
+    merge: Callable[[Sequence[dict[str, object]]], dict[str, object]]
+    merge = getattr(program(task.stage), "merge", merge_shards)
+    return merge
 
 
 def committed_result(
@@ -349,7 +287,7 @@ def _fail(
 ) -> int:
     message = redacted(message, environ)
     print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
-    known = stage if stage in get_args(StageName) else "preflight"
+    known = stage if stage in STAGES else "preflight"
     artifact = getattr(error, "artifact", None)
     failure = StageError(reason=reason, message=message[:3000], artifact=artifact)
     result = StageResult(stage=known, error=failure, storage_errors=storage_errors)  # type: ignore[arg-type]  # checked

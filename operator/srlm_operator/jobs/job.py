@@ -9,6 +9,7 @@ from typing import Any
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
+from srlm_contract.stages import TRAINERS, StageName
 from srlm_contract.tasks import (
     EXIT_BAD_INPUT,
     EXIT_INVALID_TASK,
@@ -19,7 +20,6 @@ from srlm_contract.tasks import (
     ProcessSettings,
     RunIdentity,
     SourceRef,
-    StageName,
     StageTask,
     StorageLocation,
 )
@@ -30,7 +30,7 @@ from srlm_operator.values import CreateJob, Run
 
 from .pod import pod_spec
 from .podtemplate import apply_patches
-from .resources import TRAINERS, check_gpus, processes
+from .resources import check_gpus, processes
 
 
 @dataclass(frozen=True)

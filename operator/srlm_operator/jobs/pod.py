@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import MAX_TASK_BYTES, EvaluateParams, JudgeParams, PreflightParams, StageTask
 from srlm_operator import names
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.settings import Settings
 
-from .resources import TRAINERS, image, resources
+from .resources import image, resources
 from .security import CONTAINER_SECURITY, POD_SECURITY
 
 WORK_DIR = "/srlm/work"
@@ -169,9 +170,10 @@ def _mount_templates(pod: dict[str, Any], task: StageTask, spec: RunSpec) -> Non
         spec.judging.template_ref,
         spec.storage.ca_bundle_ref,
     )
-    if chat is not None and chat.key and task.stage not in ("report", "cleanup"):
+    read = STAGES[task.stage].templates
+    if chat is not None and chat.key and "chat" in read:
         _config_map(pod, "chat-template", "SRLM_CHAT_TEMPLATE_FILE", chat.name, chat.key)
-    if rubric is not None and rubric.key and task.stage in ("preflight", "judge", "select"):
+    if rubric is not None and rubric.key and "rubric" in read:
         _config_map(pod, "rubric", "SRLM_RUBRIC_FILE", rubric.name, rubric.key)
     if bundle is not None:
         _config_map(pod, "ca-bundle", "SRLM_CA_BUNDLE_FILE", bundle.name, bundle.key)

@@ -9,13 +9,11 @@ from typing import Any
 from srlm_contract import gpus
 from srlm_contract.sizing import GIB, training_host_bytes
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.tasks import JudgeParams, Params, PromptsParams, StageName
+from srlm_contract.stages import INFERENCE, STAGES, TRAINERS, StageName
+from srlm_contract.tasks import JudgeParams, Params, PromptsParams
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.names import CONTAINER
 from srlm_operator.settings import Settings
-
-TRAINERS: frozenset[str] = frozenset({"sft", "train"})
-INFERENCE: frozenset[str] = frozenset({"judge", "prompts", "generate", "choose", "evaluate"})
 
 
 def image(stage: StageName, spec: RunSpec, settings: Settings) -> str:
@@ -23,9 +21,13 @@ def image(stage: StageName, spec: RunSpec, settings: Settings) -> str:
     named: str = getattr(spec.stages, stage).image
     if named:
         return named
-    if stage in TRAINERS:
-        return settings.image_train
-    return settings.image_inference if stage in INFERENCE else settings.image_cpu
+    match STAGES[stage].image:
+        case "train":
+            return settings.image_train
+        case "inference":
+            return settings.image_inference
+        case "cpu":
+            return settings.image_cpu
 
 
 def resources(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,8 +24,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from srlm_contract.reasons import FAILURES, STALLED, WAITING
+from srlm_contract.stages import STAGES
 from srlm_contract.status import Failure, IterationMetrics, RunStatus, StageStatus
-from srlm_contract.tasks import StageName
 from srlm_operator.cluster.index import Key
 from srlm_operator.names import LABEL_STAGE
 from srlm_operator.times import parse
@@ -34,7 +33,6 @@ from srlm_operator.values import CreateJob, DeleteJob, Plan, Run
 
 from .runs import OTHER, RunMetrics
 
-STAGES: tuple[str, ...] = get_args(StageName)
 #: Values of the label `reason` of failed attempts; anything else a stage may say is `Other`.
 REASONS = frozenset({*FAILURES, *STALLED, *WAITING})
 _MINUTES = (5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)

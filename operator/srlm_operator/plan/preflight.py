@@ -12,8 +12,9 @@ from typing import Any
 from srlm_contract.graph import Outcome
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import StageName
 from srlm_contract.status import PreflightStatus, StageStatus
-from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef, StageName
+from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef
 from srlm_operator.jobs.job import Work
 from srlm_operator.times import stamp
 

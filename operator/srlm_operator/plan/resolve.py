@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from srlm_contract.graph import REVISIONS, Node, Outcome, graph, node_key
+from srlm_contract.graph import Node, Outcome, graph, node_key
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import STAGES
 from srlm_contract.status import ModelStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins
 
@@ -110,7 +111,7 @@ def _key(node: Node, found: Mapping[str, Outcome], seed: int, record: StageStatu
         key = node_key(node, found, seed, record.revision)
         if key == record.key:
             return key, record.revision
-    revision = REVISIONS[node.stage]
+    revision = STAGES[node.stage].revision
     return node_key(node, found, seed, revision), revision
 
 

@@ -17,16 +17,13 @@ from pydantic import Field, ValidationError
 from srlm_contract.base import Contract
 from srlm_contract.errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary, Unsupported
 from srlm_contract.keys import canonical_json
+from srlm_contract.spec.storage import Retention
+from srlm_contract.stages import STAGES
 from srlm_contract.tasks import ArtifactRef, RunIdentity
 
 from . import layout, reader
 from .manifest import CheckpointManifest, Described, Manifest, ShardManifest
 from .store import ObjectInfo, Store
-
-Retention = Literal["Retain", "DeleteIntermediate", "DeleteAll"]
-
-#: What `DeleteIntermediate` keeps: models, their metrics and the report.
-RESULTS = frozenset({"sft", "train", "choose", "evaluate", "report"})
 
 
 class Refs(Contract):
@@ -66,7 +63,7 @@ def removable(store: Store, run: RunIdentity, retention: Retention) -> list[Arti
     named = _named_by_others(store, run)
     found = []
     for ref in dict.fromkeys(read_refs(store, run.namespace, run.name).runs.get(run.uid, ())):
-        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and ref.stage in RESULTS):
+        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and STAGES[ref.stage].result):
             continue
         manifest = _manifest(store, ref.stage, ref.key)
         if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:

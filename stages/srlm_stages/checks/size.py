@@ -19,12 +19,11 @@ from srlm_contract.sizing import (
 )
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.training import TrainingSpec
+from srlm_contract.stages import INFERENCE
 
 from ..errors import BadInput
 from .architecture import Architecture
 
-#: Stages that answer with the base model or what is made of it.
-INFERENCE = ("judge", "prompts", "generate", "choose", "evaluate")
 #: What a prompt may add to the longest answer.
 PROMPT_TOKENS = 1024
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Manifest
@@ -15,8 +15,9 @@ from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
 from srlm_contract.jsonl import RowT
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import MODEL_MAKERS, STAGES
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
-from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageName, StageTask
+from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageTask
 
 from ..runtime.statistics import figures
 from .lenient import read_status
@@ -140,7 +141,7 @@ class Collected:
     def model(self, iteration: int) -> Model | None:
         """The model an iteration gave, once it is there."""
         name = model_name(iteration)
-        made = [s for kind in ("sft", "train", "choose") for s in self.of(iteration, kind) if s.manifest is not None]
+        made = [s for kind in MODEL_MAKERS for s in self.of(iteration, kind) if s.manifest is not None]
         if iteration and self.spec.training.choose.enabled:
             made = [s for s in made if s.stage == "choose"]
         if made:
@@ -181,7 +182,7 @@ def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> 
         stages = [lookup.stage(node, records.get(node.id, (0, None))[1]) for node in nodes]
     known = {stage.id for stage in stages}
     for node_id, (iteration, record) in records.items():
-        if node_id not in known and record.stage in get_args(StageName):
+        if node_id not in known and record.stage in STAGES:
             stages.append(lookup.recorded(iteration, record))
     problems += [f"{s.id}: {s.damage}" for s in stages if s.damage]
     return Collected(artifacts, task.run, task, params.spec, status, pins, branch, tuple(stages), problems)

@@ -11,6 +11,7 @@ from srlm_contract.errors import ArtifactDamaged
 from srlm_contract.figures import iteration_figures
 from srlm_contract.graph import model_name
 from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
+from srlm_contract.stages import TRAINERS
 from srlm_contract.status import IterationMetrics
 
 from ..runtime.statistics import figures as numbers
@@ -137,7 +138,7 @@ def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> Model
     for stage in found.of(iteration, "judge", "judge-heldout"):
         for row in found.rows(stage, "judgements*.jsonl", Judgement):
             figures.heldout_scores.add(row.score, len(row.answer))
-    trained = [s for kind in ("sft", "train") for s in found.of(iteration, kind) if s.manifest is not None]
+    trained = [s for kind in TRAINERS for s in found.of(iteration, kind) if s.manifest is not None]
     if trained:
         statistics = trained[-1].statistics
         figures.series = [dict(step) for step in statistics.get("series") or [] if "step" in step]

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from srlm_contract.artifacts.manifest import FileEntry, Producer, Timings
 from srlm_contract.base import Contract
-from srlm_contract.graph import REVISIONS
 from srlm_contract.rows import ROW_SCHEMA
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import STAGES
 from srlm_contract.tasks import ArtifactRef, Pins, RunIdentity, SourceRef
 
 from ..runtime.statistics import figures
@@ -132,7 +132,7 @@ def lineage(found: Collected) -> Lineage:
         pins=pins,
         branch=found.branch,
         templates=Templates(chat_template=pins.chat_template, rubric=pins.rubric) if pins else Templates(),
-        stage_revisions={str(stage): revision for stage, revision in REVISIONS.items()},
+        stage_revisions={str(name): stage.revision for name, stage in STAGES.items() if stage.revision},
         software=_software(),
         models=tuple(
             LineageModel(name=m.name, node=m.stage.id if m.stage else "", artifact=m.artifact, uri=m.uri)
@@ -151,7 +151,9 @@ def _artifact(found: Collected, stage: Stage) -> LineageArtifact:
     manifest = stage.manifest
     assert manifest is not None  # only committed ones come here
     node, record = stage.node, stage.record
-    revision = record.revision if record is not None and record.key == manifest.key else REVISIONS[manifest.ref.stage]
+    revision = (
+        record.revision if record is not None and record.key == manifest.key else STAGES[manifest.ref.stage].revision
+    )
     return LineageArtifact(
         node=stage.id,
         stage=stage.stage,

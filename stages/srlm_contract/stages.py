@@ -1,0 +1,59 @@
+"""The stages of a run and what tells them apart: one row each, read by operator and stages alike.
+
+A new stage: its name and row here, its parameters in `tasks`, its place in `graph`, its pod settings in `spec.pods`,
+and `srlm_stages/<name>.py` with `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+StageName = Literal[
+    "preflight", "data", "sft", "judge", "select", "prompts", "generate",
+    "pairs", "train", "choose", "evaluate", "report", "cleanup",
+]  # fmt: skip
+
+Template = Literal["chat", "rubric"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is true of every run of a stage."""
+
+    image: Literal["cpu", "train", "inference"] = "cpu"
+    """Its image: `train` for what runs under torchrun, `inference` for what has an engine."""
+    revision: int = 0
+    """Part of the key; raised by hand when the stage computes something else from the same parameters. 0 for stages
+    outside the graph, which have no key."""
+    makes_model: bool = False
+    """Whether its artifact is a model."""
+    result: bool = False
+    """Whether its artifacts outlive the run with retention `DeleteIntermediate`."""
+    templates: tuple[Template, ...] = ("chat",)
+    """Templates of the run that it reads."""
+
+
+STAGES: Mapping[StageName, Stage] = {
+    "preflight": Stage(templates=("chat", "rubric")),
+    "data": Stage(revision=1),
+    "sft": Stage("train", revision=1, makes_model=True, result=True),
+    "judge": Stage("inference", revision=1, templates=("chat", "rubric")),
+    "select": Stage(revision=1, templates=("chat", "rubric")),
+    "prompts": Stage("inference", revision=1),
+    "generate": Stage("inference", revision=1),
+    "pairs": Stage(revision=1),
+    "train": Stage("train", revision=1, makes_model=True, result=True),
+    "choose": Stage("inference", revision=1, makes_model=True, result=True),
+    "evaluate": Stage("inference", revision=1, result=True),
+    "report": Stage(result=True, templates=()),
+    "cleanup": Stage(templates=()),
+}
+
+#: Stages that train; they leave resume points while they run.
+TRAINERS = tuple(name for name, stage in STAGES.items() if stage.image == "train")
+#: Stages that ask a model.
+INFERENCE = tuple(name for name, stage in STAGES.items() if stage.image == "inference")
+#: Stages that make a model; in an iteration the last one of these makes its model.
+MODEL_MAKERS = tuple(name for name, stage in STAGES.items() if stage.makes_model)
