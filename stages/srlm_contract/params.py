@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from srlm_contract.spec.run import RunSpec
 
@@ -11,6 +11,7 @@ from .tasks import (
     DataParams,
     EvaluateParams,
     GenerateParams,
+    JudgedRows,
     JudgeParams,
     PairsParams,
     Pins,
@@ -81,9 +82,7 @@ def sft_params(spec: RunSpec, pins: Pins) -> SftParams:
     return SftParams(sft=spec.bootstrap.sft, lora=spec.bootstrap.lora, **_trainer(spec, pins))
 
 
-def judge_params(
-    spec: RunSpec, pins: Pins, rows: Literal["candidates", "ranked-train", "ranked-heldout"]
-) -> JudgeParams:
+def judge_params(spec: RunSpec, pins: Pins, rows: JudgedRows) -> JudgeParams:
     j = spec.judging
     return JudgeParams(
         rows=rows,

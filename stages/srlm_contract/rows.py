@@ -140,6 +140,9 @@ class ValidationAnswer(Contract):
     truncated: bool = False
 
 
+Choice = Literal["A", "B"]
+
+
 class Comparison(Contract):
     """`evaluate: comparisons.jsonl`: one head-to-head comparison in both orders."""
 
@@ -147,8 +150,8 @@ class Comparison(Contract):
     prompt: str
     model: str
     opponent: str
-    first: Literal["A", "B"] | None = None
+    first: Choice | None = None
     """Verdict with the model's answer as A; None when unreadable."""
-    second: Literal["A", "B"] | None = None
+    second: Choice | None = None
     """Verdict with the model's answer as B."""
     outcome: Literal["win", "tie", "loss", "unreadable"]

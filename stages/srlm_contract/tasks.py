@@ -11,10 +11,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from srlm_contract.spec.data import EftSpec, IftSpec, SeedFormat, TemplateArguments
-from srlm_contract.spec.loop import ExternalJudgeSpec, FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
+from srlm_contract.spec.evaluation import WinRateJudge
+from srlm_contract.spec.loop import (
+    Constraint,
+    ExternalJudgeSpec,
+    FewShotSpec,
+    PreferenceStrategy,
+    PromptFiltersSpec,
+    PromptSource,
+    PromptStyle,
+    SamplingSpec,
+    Scorer,
+    ShadowScorerSpec,
+    Truncated,
+)
 from srlm_contract.spec.pods import EngineSettings
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.spec.storage import IfMatch, Storage
+from srlm_contract.spec.storage import AddressingStyle, IfMatch, Retention, Storage
 from srlm_contract.spec.training import (
     AttnImplementation,
     DeepSpeedSpec,
@@ -23,6 +36,7 @@ from srlm_contract.spec.training import (
     LoraSpec,
     Parallelism,
     Precision,
+    SaveDtype,
     SftSpec,
 )
 
@@ -108,7 +122,7 @@ class TrainerParams(Contract):
     """What every rendering of the chat template is given besides the messages."""
     precision: Precision = "BF16Mixed"
     """Left out of a key it means what the default of a run was before `Auto`."""
-    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+    save_dtype: SaveDtype = "Float32"
 
 
 class SftParams(TrainerParams):
@@ -120,7 +134,7 @@ class SftParams(TrainerParams):
 
 class TrainParams(TrainerParams):
     kind: Literal["train"] = "train"
-    strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
+    strategy: PreferenceStrategy = "PreferencePairs"
     dpo: DpoSpec = DpoSpec()
     sft: SftSpec = SftSpec()
     """Used by PositiveOnly."""
@@ -130,14 +144,17 @@ class TrainParams(TrainerParams):
     """Steps between checkpoints kept in the artifact for `choose`; 0 for none."""
 
 
+JudgedRows = Literal["candidates", "ranked-train", "ranked-heldout"]
+
+
 class JudgeParams(Contract):
     kind: Literal["judge"] = "judge"
-    rows: Literal["candidates", "ranked-train", "ranked-heldout"] = "candidates"
-    scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"
+    rows: JudgedRows = "candidates"
+    scorer: Scorer = "Sampled"
     samples: int = 3
     min_valid_samples: int = 2
     max_reasks: int = 1
-    constrain: Literal["None", "ScoreLine"] = "None"
+    constrain: Constraint = "None"
     unconstrained_sample: int = 0
     min_digit_mass: float = 0.5
     external: ExternalJudgeSpec = ExternalJudgeSpec()
@@ -159,8 +176,8 @@ class SelectParams(Contract):
 class PromptsParams(Contract):
     kind: Literal["prompts"] = "prompts"
     count: int = 1000
-    style: Literal["Chat", "Completion"] = "Chat"
-    source: Literal["Current", "Fixed", "Pool"] = "Current"
+    style: PromptStyle = "Chat"
+    source: PromptSource = "Current"
     few_shot: FewShotSpec = FewShotSpec()
     sampling: SamplingSpec = SamplingSpec()
     filters: PromptFiltersSpec = PromptFiltersSpec()
@@ -182,10 +199,10 @@ class GenerateParams(Contract):
 
 class PairsParams(Contract):
     kind: Literal["pairs"] = "pairs"
-    strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
+    strategy: PreferenceStrategy = "PreferencePairs"
     min_margin: float = 0
     length_penalty: float = 0
-    truncated: Literal["Drop", "Keep"] = "Drop"
+    truncated: Truncated = "Drop"
     min_score: float = 5
     may_be_empty: bool = False
     """Whether a further round may follow (minimum yield): then no pair at all is no error yet."""
@@ -211,7 +228,7 @@ class EvaluateParams(Contract):
     """Names of earlier models, oldest first; their answers are inputs `answers-<name>`."""
     headline: str = ""
     """The opponent whose win rate is reported first."""
-    judge: Literal["Bootstrap", "Current", "Fixed", "External"] = "Bootstrap"
+    judge: WinRateJudge = "Bootstrap"
     external: ExternalJudgeSpec = ExternalJudgeSpec()
     samples: int = 3
     perfect_score: float = 5
@@ -245,7 +262,7 @@ class ReportParams(Contract):
 
 class CleanupParams(Contract):
     kind: Literal["cleanup"] = "cleanup"
-    retention: Literal["Retain", "DeleteIntermediate", "DeleteAll"] = "Retain"
+    retention: Retention = "Retain"
 
 
 Params = Annotated[
@@ -261,7 +278,7 @@ class StorageLocation(Contract):
     uri: str
     endpoint_url: str | None = None
     region: str = "us-east-1"
-    addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
+    addressing_style: AddressingStyle = "Auto"
     conditional_puts: bool = True
     """Found out by `preflight`."""
     if_match: IfMatch = "Quoted"

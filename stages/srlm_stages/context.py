@@ -21,7 +21,8 @@ from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 from .conversation.chat import load_tokenizer, merges_system_prompt
 from .errors import BadInput, InvalidTask
 from .runtime.progress import ProgressReporter
-from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, Kind, OpenStore, fetch_source, matching
+from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, OpenStore, fetch_source, matching
+from .sources.origins import Kind
 
 ParamsT = TypeVar("ParamsT", bound=Contract)
 

@@ -7,6 +7,9 @@ from typing import Literal
 from srlm_contract.base import Contract, CountOrZero, Uri
 from srlm_contract.spec.references import rules, source_rule
 
+#: Who compares models.
+WinRateJudge = Literal["Bootstrap", "Current", "Fixed", "External"]
+
 
 class WinRateJudgeSpec(Contract):
     """The one judge of all head-to-head comparisons."""
@@ -20,7 +23,7 @@ class WinRateJudgeSpec(Contract):
         source_rule("uri", "winRate.judge.uri", "!has(self.uri) || "),
     )
 
-    source: Literal["Bootstrap", "Current", "Fixed", "External"] = "Bootstrap"
+    source: WinRateJudge = "Bootstrap"
     """M1, the model itself, a fixed model, or judging.external."""
     uri: Uri | None = None
     """The model of source Fixed."""

@@ -11,6 +11,19 @@ from srlm_contract.spec.data import TemplateRef
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.references import SecretKeyRef, rules, source_rule
 
+#: How a verdict becomes a score: the mean of sampled verdicts, or the expected score from the digits' logits.
+Scorer = Literal["Sampled", "ExpectedScore"]
+#: What keeps a verdict readable.
+Constraint = Literal["None", "ScoreLine"]
+#: Who writes new prompts.
+PromptSource = Literal["Current", "Fixed", "Pool"]
+#: How new prompts are asked for.
+PromptStyle = Literal["Chat", "Completion"]
+#: What becomes of the answers that are judged.
+PreferenceStrategy = Literal["PreferencePairs", "PositiveOnly"]
+#: What becomes of answers cut by the length limit.
+Truncated = Literal["Drop", "Keep"]
+
 
 class SamplingSpec(Contract):
     """Sampling of an engine."""
@@ -51,7 +64,7 @@ class PromptGeneratorSpec(Contract):
         source_rule("uri", "prompts.generator.uri", "!has(self.uri) || "),
     )
 
-    source: Literal["Current", "Fixed", "Pool"] = "Current"
+    source: PromptSource = "Current"
     """The model being improved, a fixed model, or a file of prompts."""
     uri: Uri | None = None
     """Model (`Fixed`) or prompt file (`Pool`): plain text with a prompt a line, JSON lines, a JSON array or Parquet."""
@@ -89,7 +102,7 @@ class PromptsSpec(Contract):
 
     count: Count = 1000
     """Accepted prompts an iteration."""
-    style: Literal["Chat", "Completion"] = "Chat"
+    style: PromptStyle = "Chat"
     """Ask by an instruction, or let the model continue a numbered list (better for very small models)."""
     generator: PromptGeneratorSpec = PromptGeneratorSpec()
     """Who writes them."""
@@ -138,7 +151,7 @@ class ExternalJudgeSpec(Contract):
 class ShadowScorerSpec(Contract):
     """A second scorer on a sample of the same rows, to compare."""
 
-    scorer: Literal["None", "Sampled", "ExpectedScore"] = "None"
+    scorer: Literal["None", Scorer] = "None"
     """The second scorer."""
     sample: CountOrZero = 100
     """Rows scored by both."""
@@ -165,7 +178,7 @@ class JudgingSpec(Contract):
         ),
     )
 
-    scorer: Literal["Sampled", "ExpectedScore"] = "Sampled"
+    scorer: Scorer = "Sampled"
     """Mean of sampled verdicts, or expected score from the digit logits (no reasoning first, unlike the
     paper)."""
     samples: Annotated[int, Field(ge=1, le=64)] = 3
@@ -174,7 +187,7 @@ class JudgingSpec(Contract):
     """An answer with fewer readable verdicts is not used."""
     max_reasks: Annotated[int, Field(ge=0, le=16)] = 1
     """Unreadable verdicts are asked again with a new seed, this often."""
-    constrain: Literal["None", "ScoreLine"] = "None"
+    constrain: Constraint = "None"
     """Grammar that forces the score line, for judges too small to keep the format."""
     unconstrained_sample: CountOrZero = 0
     """With a constraint: this many verdicts are also asked without it, to state the free parse rate."""
@@ -214,7 +227,7 @@ class MinYieldSpec(Contract):
 class PreferencesSpec(Contract):
     """From judgements to training data."""
 
-    strategy: Literal["PreferencePairs", "PositiveOnly"] = "PreferencePairs"
+    strategy: PreferenceStrategy = "PreferencePairs"
     """Best against worst (DPO), or supervised training on the best answers."""
     min_margin: Annotated[float, Field(ge=0, le=5)] = 0
     """Best minus worst score must be more than this many points; 0.25 suits ExpectedScore."""
@@ -224,7 +237,7 @@ class PreferencesSpec(Contract):
         0.1,
     )
     """Length penalty rho by iteration, as a share of the range of a prompt's scores; the last repeats; 0 is off."""
-    truncated: Literal["Drop", "Keep"] = "Drop"
+    truncated: Truncated = "Drop"
     """What becomes of answers cut by the length limit."""
     positives: PositivesSpec = PositivesSpec()
     """Settings of PositiveOnly."""

@@ -30,7 +30,8 @@ class ResourceRequirements(Contract):
     """Limits, such as `nvidia.com/gpu: 1`."""
 
 
-Dtype = Literal["Auto", "BFloat16", "Float16", "Float32"]
+DeviceDtype = Literal["BFloat16", "Float16", "Float32"]
+Dtype = Literal["Auto", DeviceDtype]
 
 
 def _engine_arguments(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,10 @@ class LoraSpec(Contract):
     """Module names; empty for all linear layers."""
 
 
-Precision = Literal["Auto", "BF16Mixed", "Float32"]
+DevicePrecision = Literal["BF16Mixed", "Float32"]
+Precision = Literal["Auto", DevicePrecision]
+#: Type of saved weights.
+SaveDtype = Literal["Float32", "BFloat16"]
 
 
 class BootstrapSpec(Contract):
@@ -189,7 +192,7 @@ class TrainingSpec(Contract):
     precision: Precision = "Auto"
     """`BF16Mixed`: fp32 master weights under bf16 autocast; `Float32`: plain fp32; `Auto`: BF16Mixed where the device
     multiplies bf16 natively, else Float32. Pure bf16 AdamW loses small updates."""
-    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+    save_dtype: SaveDtype = "Float32"
     """Type of the weights between iterations; the inference engine casts."""
     lora: LoraSpec = LoraSpec()
     """Low-rank adaptation."""

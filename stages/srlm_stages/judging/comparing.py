@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from srlm_contract.rows import Choice
 from srlm_contract.tasks import ChooseParams, EvaluateParams
 
 from ..context import StageContext
@@ -15,8 +15,6 @@ from ..conversation.chat import messages, render_chat
 from ..engines import context_length, open_engine, rounded_length
 from ..engines.choice_tokens import choice_tokens
 from .external import Ask, ExternalJudge
-
-Choice = Literal["A", "B"]
 
 #: Below this probability of saying A or B at all, the model wanted to say something else.
 MIN_CHOICE_MASS = 0.1

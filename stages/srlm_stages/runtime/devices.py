@@ -7,10 +7,9 @@ with AVX2 alone a matrix product takes 50 times as long as in fp32 (1024 x 1024:
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
 
-from srlm_contract.spec.pods import Dtype
-from srlm_contract.spec.training import Precision
+from srlm_contract.spec.pods import DeviceDtype, Dtype
+from srlm_contract.spec.training import DevicePrecision, Precision
 
 #: CUDA compute capabilities with bf16 matrix products, and with fast fp16 ones that inference engines support.
 CUDA_BF16, CUDA_FP16 = (8, 0), (7, 0)
@@ -28,14 +27,14 @@ def native_bf16() -> bool:
     return _oldest_gpu() >= CUDA_BF16
 
 
-def training_precision(asked: Precision) -> Literal["BF16Mixed", "Float32"]:
+def training_precision(asked: Precision) -> DevicePrecision:
     """What `training.precision` means on this machine."""
     if asked == "Auto":
         return "BF16Mixed" if native_bf16() else "Float32"
     return asked
 
 
-def inference_dtype(asked: Dtype) -> Literal["BFloat16", "Float16", "Float32"]:
+def inference_dtype(asked: Dtype) -> DeviceDtype:
     """What `engine.dtype` means on this machine."""
     if asked != "Auto":
         return asked

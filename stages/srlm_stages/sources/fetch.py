@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
 
 from srlm_contract.artifacts.store import Store
 from srlm_contract.tasks import SourceRef
 
 from ..errors import BadInput
-from .origins import FileOrigin, HubOrigin, Missing, Origin, open_origin
+from .origins import FileOrigin, HubOrigin, Kind, Missing, Origin, open_origin
 from .weights import weight_files
-
-Kind = Literal["model", "dataset"]
 
 #: What belongs to a model: weights as safetensors, configuration, tokenizer, templates. Never pickles.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")

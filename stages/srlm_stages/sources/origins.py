@@ -24,6 +24,10 @@ class Missing(Exception):
     """The origin does not exist; the message says what was looked for."""
 
 
+Kind = Literal["model", "dataset"]
+"""What a repository of the hub is."""
+
+
 class Origin(Protocol):
     """A place that holds files. `name`: how messages call it."""
 
@@ -132,12 +136,12 @@ class HubOrigin:
 
     name: str
     repository: str
-    kind: Literal["model", "dataset"]
+    kind: Kind
     commit: str
     files: Mapping[str, int]
 
     @classmethod
-    def open(cls, uri: str, kind: Literal["model", "dataset"]) -> HubOrigin:
+    def open(cls, uri: str, kind: Kind) -> HubOrigin:
         from huggingface_hub import HfApi
 
         repository, _, revision = uri.removeprefix("hf://").partition("@")
@@ -212,7 +216,7 @@ def hub_errors(uri: str) -> Iterator[None]:
         raise Temporary("Temporary", f"the hub cannot be reached for {uri}: {_first(error)}") from error
 
 
-def open_origin(uri: str, kind: Literal["model", "dataset"], bucket_store: Any) -> Origin:
+def open_origin(uri: str, kind: Kind, bucket_store: Any) -> Origin:
     """Open `uri`. bucket_store: (bucket) → Store. Raises Missing, NotPermitted, Temporary, BadInput."""
     if uri.startswith("file://"):
         return FileOrigin.open(uri)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from srlm_contract.base import Contract
@@ -16,6 +14,7 @@ from srlm_contract.spec.training import (
     LoraSpec,
     Parallelism,
     Precision,
+    SaveDtype,
     SftSpec,
 )
 
@@ -53,7 +52,7 @@ class WorkerConfig(Contract):
     seed: int = 0
     lora: LoraSpec = LoraSpec()
     precision: Precision = "Auto"
-    save_dtype: Literal["Float32", "BFloat16"] = "Float32"
+    save_dtype: SaveDtype = "Float32"
 
     micro_batch_size: int = 1
     parallelism: Parallelism = "FSDP"
