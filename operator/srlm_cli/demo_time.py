@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from srlm_contract.graph import NodeId
 from srlm_contract.status import RunStatus, StageStatus
 from srlm_operator.times import parse
 
@@ -20,18 +21,18 @@ LATER: Mapping[str, float] = {
 PRIOR_SECONDS = 60.0
 
 
-def usual_seconds(iterations: int) -> dict[str, float]:
+def usual_seconds(iterations: int) -> dict[NodeId, float]:
     """Seconds by node id, such as `1/judge`, for a whole run."""
-    found = {f"0/{name}": seconds for name, seconds in FIRST.items()}
+    found = {NodeId(0, name): seconds for name, seconds in FIRST.items()}
     for iteration in range(1, iterations + 1):
-        found |= {f"{iteration}/{name}": seconds for name, seconds in LATER.items()}
+        found |= {NodeId(iteration, name): seconds for name, seconds in LATER.items()}
     return found
 
 
 def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
     """Seconds until the last stage is done. A stage that takes longer than usual lengthens those to come, too."""
     usual = usual_seconds(iterations)
-    records = {f"{n}/{s.name}": s for n, iteration in enumerate(status.iterations) for s in iteration.stages}
+    records = {NodeId(n, s.name): s for n, iteration in enumerate(status.iterations) for s in iteration.stages}
     took = expected = PRIOR_SECONDS
     for node, record in records.items():
         spent = _spent(record, now)

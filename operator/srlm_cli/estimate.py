@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from srlm_contract.graph import Node, graph
+from srlm_contract.graph import Node, NodeId, graph
 from srlm_contract.sizing import answering_gpu_seconds, training_gpu_seconds
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
@@ -94,7 +94,7 @@ def _source(uri: str, file: str | None = None) -> SourceRef:
     return SourceRef(uri=place, revision=revision or UNKNOWN, file=file)
 
 
-def _work(node: Node, nodes: Mapping[str, Node]) -> Work:
+def _work(node: Node, nodes: Mapping[NodeId, Node]) -> Work:
     inputs = dict(node.artifacts)
     for name, source in node.inputs.items():
         inputs[name] = ArtifactRef(stage=nodes[source].stage, key=UNKNOWN, content_digest=UNKNOWN)

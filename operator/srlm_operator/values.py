@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from srlm_contract.graph import NodeId
 from srlm_contract.progress import Progress
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
@@ -75,8 +76,8 @@ class JobView:
     deleting: bool = False
 
     @property
-    def node_id(self) -> str:
-        return f"{self.iteration}/{self.node}"
+    def node_id(self) -> NodeId:
+        return NodeId(self.iteration, self.node)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from srlm_contract.spec.loop import ExternalJudgeSpec, ShadowScorerSpec
 from srlm_contract.spec.run import RunSpec
@@ -32,6 +33,36 @@ from .stages import STAGES, StageName
 from .tasks import ArtifactRef, Params, Pins, SelectParams, SourceRef
 
 
+class NodeId(str):
+    """Names a node of the graph: `1/judge-heldout`.
+
+    On the wire, in keys of mappings and in messages it is that string; it is made and taken apart here alone.
+    """
+
+    __slots__ = ("iteration", "name")
+    iteration: int
+    name: str
+
+    def __new__(cls, iteration: int, name: str) -> Self:
+        made = super().__new__(cls, f"{iteration}/{name}")
+        made.iteration, made.name = iteration, name
+        return made
+
+    def __getnewargs__(self) -> tuple[int, str]:  # type: ignore[override]  # copies are made as this is made
+        return self.iteration, self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The id that a stage wrote down. Raises ValueError."""
+        iteration, _, name = text.partition("/")
+        return cls(int(iteration), name)
+
+    @property
+    def stage(self) -> str:
+        """Stage of the node: names are that of the stage, some with a suffix such as `-heldout` or `-r2`."""
+        return self.name.partition("-")[0]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What is known of a committed node."""
@@ -45,7 +76,7 @@ class Outcome:
 class Handle:
     """Where a model comes from: a node of this run, another run's artifact, or outside."""
 
-    node: str | None = None
+    node: NodeId | None = None
     artifact: ArtifactRef | None = None
     source: SourceRef | None = None
 
@@ -58,8 +89,8 @@ class Node:
     name: str
     stage: StageName
     params: Params
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """Input name → node id."""
+    inputs: Mapping[str, NodeId] = field(default_factory=dict)
+    """By input name."""
     artifacts: Mapping[str, ArtifactRef] = field(default_factory=dict)
     """Input name → artifact of another run."""
     sources: Mapping[str, SourceRef] = field(default_factory=dict)
@@ -69,8 +100,12 @@ class Node:
     image: str = ""
 
     @property
-    def id(self) -> str:
-        return f"{self.iteration}/{self.name}"
+    def id(self) -> NodeId:
+        return NodeId(self.iteration, self.name)
+
+
+#: What most other nodes read.
+DATA = NodeId(0, "data")
 
 
 def model_name(iteration: int) -> str:
@@ -122,8 +157,8 @@ class _Builder:
         self.spec, self.pins, self.outcomes, self.branch = spec, pins, outcomes, branch
         self.nodes: list[Node] = []
         self.models: list[Handle] = []
-        self.prompt_nodes: list[str] = []
-        self.eft: str | None = None
+        self.prompt_nodes: list[NodeId] = []
+        self.eft: NodeId | None = None
 
     def build(self) -> tuple[Node, ...]:
         self.bootstrap()
@@ -137,12 +172,12 @@ class _Builder:
         name: str,
         stage: StageName,
         params: Params,
-        inputs: Mapping[str, str] | None = None,
+        inputs: Mapping[str, NodeId] | None = None,
         models: Mapping[str, Handle] | None = None,
         sources: Mapping[str, SourceRef] | None = None,
         shards: int = 1,
         round: int = 1,
-    ) -> str:
+    ) -> NodeId:
         models = models or {}
         node = Node(
             iteration=iteration,
@@ -173,9 +208,9 @@ class _Builder:
         self.models.append(first)
         self.evaluation(0)
 
-    def supervised(self, base: Handle) -> str:
+    def supervised(self, base: Handle) -> NodeId:
         spec, pins = self.spec, self.pins
-        data = {"data": "0/data"}
+        data = {"data": DATA}
         if spec.seed_data.eft.enabled:
             ift = self.add(0, "sft-ift", "sft", sft_params(spec, pins), data, {"model": base})
             # The model's own verdict texts are what it learns from, whoever judges and compares later.
@@ -193,8 +228,7 @@ class _Builder:
     def iterate(self, t: int) -> None:
         spec = self.spec
         model = {"model": self.models[-1]}
-        judgements: dict[str, str] = {}
-        pairs = ""
+        judgements: dict[str, NodeId] = {}
         for r in range(1, self.rounds(t) + 1):
             suffix = f"-r{r}" if r > 1 else ""
             earlier = {f"earlier-{i}": node for i, node in enumerate(self.prompt_nodes, 1)}
@@ -205,7 +239,7 @@ class _Builder:
                 outside = {"model" if source == "Fixed" else "pool": self.pins.prompt_source}
             prompts = self.add(
                 t, f"prompts{suffix}", "prompts", prompts_params(spec, self.pins),
-                {"data": "0/data", **earlier}, writer, outside, round=r,
+                {"data": DATA, **earlier}, writer, outside, round=r,
             )  # fmt: skip
             self.prompt_nodes.append(prompts)
             generate = self.add(
@@ -227,13 +261,13 @@ class _Builder:
         want = self.spec.preferences.min_yield
         r = 1
         while r < want.max_rounds:
-            done = self.outcomes.get(f"{t}/pairs" + (f"-r{r}" if r > 1 else ""))
+            done = self.outcomes.get(NodeId(t, "pairs" + (f"-r{r}" if r > 1 else "")))
             if done is None or done.statistics.get("pairs", 0) >= want.pairs:
                 break
             r += 1
         return r
 
-    def train(self, t: int, pairs: str) -> str:
+    def train(self, t: int, pairs: NodeId) -> NodeId:
         spec = self.spec
         training = spec.training
         positive = spec.preferences.strategy == "PositiveOnly"
@@ -243,13 +277,13 @@ class _Builder:
             models["reference"] = self.models[0]
         inputs = {"pairs": pairs}
         if positive and spec.preferences.positives.include_seed:
-            inputs |= {"data": "0/data"} | ({"eft": self.eft} if self.eft else {})
+            inputs |= {"data": DATA} | ({"eft": self.eft} if self.eft else {})
         trained = self.add(t, "train", "train", train_params(spec, self.pins), inputs, models)
         if not training.choose.enabled:
             return trained
         return self.add(
             t, "choose", "choose", choose_params(spec, self.pins),
-            {"data": "0/data", "train": trained}, {"judge": self.models[-1]},
+            {"data": DATA, "train": trained}, {"judge": self.models[-1]},
         )  # fmt: skip
 
     def evaluation(self, t: int) -> None:
@@ -259,16 +293,16 @@ class _Builder:
             return
         name = model_name(t)
         model = self.models[-1]
-        inputs = {"data": "0/data"}
+        inputs = {"data": DATA}
         if spec.seed_data.eft.held_out_examples:
             judge_model = {} if spec.judging.external.url else {"model": model}
             inputs["judgements"] = self.add(
                 t, "judge-heldout", "judge", judge_params(spec, self.pins, "ranked-heldout"),
-                {"data": "0/data"}, judge_model, shards=spec.judging.shards,
+                {"data": DATA}, judge_model, shards=spec.judging.shards,
             )  # fmt: skip
         win = spec.evaluation.win_rate
         opponents = tuple(model_name(i) for i in range(t)) if win.prompts else ()
-        inputs |= {f"answers-{model_name(i)}": f"{i}/evaluate" for i in range(t) if opponents}
+        inputs |= {f"answers-{model_name(i)}": NodeId(i, "evaluate") for i in range(t) if opponents}
         models = {"model": model}
         sources = {}
         if opponents and win.judge.source == "Bootstrap":

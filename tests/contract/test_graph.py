@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm_contract.graph import Node, Outcome, graph, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import ArtifactRef, EvaluateParams, JudgeParams, PairsParams, Pins, SourceRef, TrainParams
 
@@ -306,3 +309,20 @@ def test_auto_is_part_of_the_key() -> None:
     nodes = {node.id: node.params.wire(defaults=False) for node in walk(spec())[0]}
     assert nodes["0/sft"]["precision"] == "Auto"
     assert nodes["1/generate"]["engine"] == {"dtype": "Auto"}
+
+
+def test_a_node_id_is_its_string_on_the_wire_and_its_parts_in_code() -> None:
+    made = NodeId(1, "judge-heldout")
+    assert (made, made.iteration, made.name, made.stage) == ("1/judge-heldout", 1, "judge-heldout", "judge")
+    for again in (NodeId.parse("1/judge-heldout"), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert (again, again.iteration, again.name) == (made, 1, "judge-heldout")
+    assert {made: 2}["1/judge-heldout"] == 2
+    assert json.dumps({made: made}) == '{"1/judge-heldout": "1/judge-heldout"}'
+    with pytest.raises(ValueError, match="invalid literal"):
+        NodeId.parse("judge/1")
+
+
+def test_the_name_of_every_node_tells_its_stage() -> None:
+    rounds = {"preferences": {"minYield": {"pairs": 10, "maxRounds": 2}}}
+    for nodes in (walk(spec())[0], walk(spec(**rounds), n1_pairs={"pairs": 1})[0]):
+        assert [node.id.stage for node in nodes] == [node.stage for node in nodes]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from srlm_contract.graph import NodeId
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
@@ -54,8 +55,8 @@ class Work:
     """Instead of failurePolicy.stageDeadlineSeconds."""
 
     @property
-    def id(self) -> str:
-        return f"{self.iteration}/{self.name}"
+    def id(self) -> NodeId:
+        return NodeId(self.iteration, self.name)
 
 
 def render(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from srlm_contract.graph import model_name
+from srlm_contract.graph import NodeId, model_name
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
 from srlm_contract.status import PreflightStatus, StageStatus
@@ -14,9 +14,9 @@ from srlm_contract.tasks import StageResult
 from srlm_operator.settings import Settings
 from srlm_operator.values import Action, DeleteJob, Event, JobView, Observed, PodView, Run
 
-PREFLIGHT = "0/preflight"
-CLEANUP = "0/cleanup"
-REPORT = "0/report"
+PREFLIGHT = NodeId(0, "preflight")
+CLEANUP = NodeId(0, "cleanup")
+REPORT = NodeId(0, "report")
 #: Nodes outside the graph.
 PLAIN = (PREFLIGHT, CLEANUP, REPORT)
 
@@ -38,10 +38,10 @@ class Draft:
     observed: Observed
     now: datetime
     settings: Settings
-    records: dict[str, StageStatus] = field(default_factory=dict)
+    records: dict[NodeId, StageStatus] = field(default_factory=dict)
     """By node id."""
     preflight: PreflightStatus = field(default_factory=PreflightStatus)
-    results: dict[str, StageResult] = field(default_factory=dict)
+    results: dict[NodeId, StageResult] = field(default_factory=dict)
     """Answers of stages that were found committed in this plan, by node id."""
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Draft:
         self.preflight = status.preflight
         self.gpu_seconds, self.tokens = status.gpu_seconds, status.tokens
         for number, iteration in enumerate(status.iterations):
-            self.records |= {f"{number}/{stage.name}": stage for stage in iteration.stages}
+            self.records |= {NodeId(number, stage.name): stage for stage in iteration.stages}
         if status.preflight_stage is not None:
             self.records[PREFLIGHT] = status.preflight_stage
         if status.cleanup_stage is not None:
@@ -86,7 +86,7 @@ class Draft:
         found = [j for j in self._jobs.values() if not j.deleting and j.name not in self.stopped]
         return sorted(found, key=lambda job: job.attempt)
 
-    def last_attempt(self, node_id: str) -> int:
+    def last_attempt(self, node_id: NodeId) -> int:
         """Highest attempt of a node that any Job stands for, also one being deleted."""
         return max((j.attempt for j in self.observed.jobs if j.node_id == node_id), default=0)
 
@@ -115,9 +115,6 @@ class Draft:
         self.wakes.append(moment)
 
 
-def title(node_id: str) -> str:
+def title(node_id: NodeId) -> str:
     """`judge of M2`, for people."""
-    iteration, _, name = node_id.partition("/")
-    if node_id in PLAIN:
-        return name
-    return f"{name} of {model_name(int(iteration))}"
+    return node_id.name if node_id in PLAIN else f"{node_id.name} of {model_name(node_id.iteration)}"

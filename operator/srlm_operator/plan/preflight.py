@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from srlm_contract.graph import Outcome
+from srlm_contract.graph import NodeId, Outcome
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import StageName
@@ -116,19 +116,18 @@ def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
     """Records for artifacts that exist already. True when one was new."""
     grown = False
     for item in committed:
-        record = draft.records.get(item.node)
+        node_id = NodeId.parse(item.node)
+        record = draft.records.get(node_id)
         if record is not None and record.key == item.key and (record.state == "Succeeded" or record.repair):
             continue
         grown = True
-        iteration, _, name = item.node.partition("/")
-        stage = name.split("-")[0]
-        draft.records[item.node] = StageStatus(
-            name=name,
-            stage=stage,
+        draft.records[node_id] = StageStatus(
+            name=node_id.name,
+            stage=node_id.stage,
             state="Succeeded",
             key=item.key,
             reused=True,
-            attempt=record.attempt if record else draft.last_attempt(f"{iteration}/{name}"),
+            attempt=record.attempt if record else draft.last_attempt(node_id),
             content_digest=item.content_digest,
             statistics=item.statistics,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from srlm_contract.graph import NodeId
 from srlm_contract.progress import Progress
 from srlm_contract.status import ProgressStatus, StageStatus
 
@@ -28,7 +29,7 @@ class Work:
     """Whether a shard that is not done has said nothing yet."""
 
 
-def run_progress(draft: Draft, total: int, done: int, running: Sequence[str]) -> ProgressStatus:
+def run_progress(draft: Draft, total: int, done: int, running: Sequence[NodeId]) -> ProgressStatus:
     """Progress of the whole run.
 
     total, done: nodes of the graph. running: ids of the nodes with a running Job, in graph order.

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from srlm_contract.graph import Node, Outcome, graph, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import STAGES
 from srlm_contract.status import ModelStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins
 
-Records = Mapping[str, StageStatus]
+Records = Mapping[NodeId, StageStatus]
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Resolved:
     def key(self, node: Node) -> str | None:
         return (self.keys or {}).get(node.id)
 
-    def outcome(self, node_id: str) -> Outcome | None:
+    def outcome(self, node_id: NodeId) -> Outcome | None:
         return (self.outcomes or {}).get(node_id)
 
     def done(self, node: Node) -> bool:
         return node.iteration in self.closed or self.outcome(node.id) is not None
 
 
-def model_node(spec: RunSpec, iteration: int) -> str:
-    """Node that makes the model of an iteration; empty when M1 comes from outside."""
+def model_node(spec: RunSpec, iteration: int) -> NodeId | None:
+    """Node that makes the model of an iteration; None when M1 comes from outside."""
     if iteration == 0:
         outside = spec.bootstrap.strategy == "None" or bool(spec.branch_from.run)
-        return "" if outside else "0/sft"
-    return f"{iteration}/{'choose' if spec.training.choose.enabled else 'train'}"
+        return None if outside else NodeId(0, "sft")
+    return NodeId(iteration, "choose" if spec.training.choose.enabled else "train")
 
 
 def resolve(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from srlm_contract.graph import NodeId
 from srlm_contract.reasons import STALLED, WAITING
 from srlm_contract.status import Failure, StageStatus
 from srlm_operator.errors import InvalidPodTemplate
@@ -57,7 +58,7 @@ def settle_all(draft: Draft) -> None:
             draft.records[node_id] = _settle(draft, node_id, record)
 
 
-def _settle(draft: Draft, node_id: str, record: StageStatus) -> StageStatus:
+def _settle(draft: Draft, node_id: NodeId, record: StageStatus) -> StageStatus:
     job = draft.job(record.job)
     if job is None:
         return _failed(draft, node_id, record, Failed("free", "JobGone", f"Job {record.job} was deleted"))
@@ -81,7 +82,7 @@ def _settle(draft: Draft, node_id: str, record: StageStatus) -> StageStatus:
             return _failed(draft, node_id, note_shards(record, job), outcome)
 
 
-def _succeeded(draft: Draft, node_id: str, record: StageStatus, outcome: Committed) -> StageStatus:
+def _succeeded(draft: Draft, node_id: NodeId, record: StageStatus, outcome: Committed) -> StageStatus:
     result = outcome.result
     draft.tokens += int(result.statistics.get("tokens", 0))
     draft.normal("StageSucceeded", f"{title(node_id)} is done")
@@ -100,7 +101,7 @@ def _succeeded(draft: Draft, node_id: str, record: StageStatus, outcome: Committ
     )
 
 
-def _failed(draft: Draft, node_id: str, record: StageStatus, failed: Failed) -> StageStatus:
+def _failed(draft: Draft, node_id: NodeId, record: StageStatus, failed: Failed) -> StageStatus:
     if node_id == REPORT and failed.kind in ("damaged", "person"):
         # Nothing waits for a report: it repairs nothing and is not checked again, it is asked for again.
         failed = replace(failed, kind="hopeless")
@@ -146,7 +147,7 @@ def new_record(old: StageStatus | None, work: Work) -> StageStatus:
     )
 
 
-def stop(draft: Draft, node_id: str, reason: str, message: str) -> None:
+def stop(draft: Draft, node_id: NodeId, reason: str, message: str) -> None:
     """Delete the Job of a running attempt; the attempt does not count."""
     record = draft.records[node_id]
     if record.state != "Running":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from srlm_contract.graph import model_name
+from srlm_contract.graph import NodeId, model_name
 from srlm_contract.status import (
     DETAILED_ITERATIONS,
     IterationMetrics,
@@ -82,12 +82,12 @@ def fit_again(draft: Draft, status: RunStatus) -> RunStatus:
     return fit(status, _kept(draft))
 
 
-def _running(draft: Draft, node_id: str) -> bool:
+def _running(draft: Draft, node_id: NodeId) -> bool:
     record = draft.records.get(node_id)
     return record is not None and record.state == "Running"
 
 
-def _progress(draft: Draft, total: int, done: int, running: list[str]) -> ProgressStatus:
+def _progress(draft: Draft, total: int, done: int, running: list[NodeId]) -> ProgressStatus:
     if not running and _running(draft, PREFLIGHT):
         running = [PREFLIGHT]
     return run_progress(draft, total, done, running)
@@ -120,7 +120,7 @@ def _models(draft: Draft, resolved: Resolved) -> list[ModelStatus]:
 def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) -> ModelStatus | None:
     node_id = model_node(draft.spec, t)
     moment = stamp(draft.now)
-    if not node_id:
+    if node_id is None:
         return _outside(draft, known)
     outcome = resolved.outcome(node_id)
     if outcome is None:
@@ -128,7 +128,7 @@ def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) 
     if known is not None and known.key == outcome.key and known.content_digest == outcome.content_digest:
         return known
     record = draft.records.get(node_id)
-    stage = record.stage if record is not None else node_id.partition("/")[2]
+    stage = record.stage if record is not None else node_id.stage
     uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
     created = (record.finished_at if record is not None else None) or moment
     return ModelStatus(
@@ -161,15 +161,15 @@ def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
 def _iterations(
     draft: Draft,
     resolved: Resolved,
-    order: Mapping[str, int],
+    order: Mapping[NodeId, int],
     missed: Mapping[int, tuple[str, ...]],
     current: int,
 ) -> tuple[IterationStatus, ...]:
     old = draft.run.status.iterations
-    groups: dict[int, list[tuple[str, StageStatus]]] = {}
+    groups: dict[int, list[tuple[NodeId, StageStatus]]] = {}
     for node_id, record in draft.records.items():
         if node_id not in PLAIN:
-            groups.setdefault(int(node_id.partition("/")[0]), []).append((node_id, record))
+            groups.setdefault(node_id.iteration, []).append((node_id, record))
     found: list[IterationStatus] = []
     for t in range(max([*groups, len(old) - 1, -1]) + 1):
         rows = sorted(groups.get(t, []), key=lambda row: order.get(row[0], len(order)))

@@ -39,7 +39,7 @@ def walk(draft: Draft, resolved: Resolved, *, start: bool) -> Mapping[int, tuple
             continue
         train_open = open_
         stages = [draft.records[n.id] for n in nodes if n.id in draft.records and resolved.done(n)]
-        before = [r for i, r in draft.records.items() if i.startswith(f"{t - 1}/")]
+        before = [r for i, r in draft.records.items() if i.iteration == t - 1]
         metrics = iteration_metrics(stages, before)
         if t > 0 and all(resolved.done(n) for n in nodes if n.stage == "pairs"):
             missed[t] = gates.before_training(draft.spec.gates, metrics)
@@ -141,6 +141,6 @@ def _drop_strangers(draft: Draft, resolved: Resolved) -> None:
             continue
         if record.state == "Running":
             stop(draft, node_id, "Superseded", "the spec no longer has this stage")
-        cut = int(node_id.partition("/")[0]) > draft.spec.iterations
+        cut = node_id.iteration > draft.spec.iterations
         if not (cut and record.state == "Succeeded"):
             del draft.records[node_id]

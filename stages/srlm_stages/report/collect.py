@@ -11,7 +11,7 @@ from typing import Any
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
-from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, model_name, node_key
 from srlm_contract.jsonl import RowT
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.run import RunSpec
@@ -42,8 +42,8 @@ class Stage:
     """Whether another run made the artifact."""
 
     @property
-    def id(self) -> str:
-        return f"{self.iteration}/{self.name}"
+    def id(self) -> NodeId:
+        return NodeId(self.iteration, self.name)
 
     @property
     def state(self) -> str:
@@ -171,19 +171,16 @@ def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> 
     status, problems = read_status(params.status)
     pins = params.pins or status.preflight.pins
     branch = params.branch or status.preflight.branch
-    records = {
-        f"{iteration}/{stage.name}": (iteration, stage)
-        for iteration, stage in _records(status)
-    }  # fmt: skip
+    records = {NodeId(iteration, stage.name): stage for iteration, stage in _records(status)}
     lookup = _Lookup(artifacts, task.run, params.spec.seed)
     stages = []
     if pins is not None:
-        nodes = lookup.walk(params.spec, pins, branch, {node: record for node, (_, record) in records.items()})
-        stages = [lookup.stage(node, records.get(node.id, (0, None))[1]) for node in nodes]
+        nodes = lookup.walk(params.spec, pins, branch, records)
+        stages = [lookup.stage(node, records.get(node.id)) for node in nodes]
     known = {stage.id for stage in stages}
-    for node_id, (iteration, record) in records.items():
+    for node_id, record in records.items():
         if node_id not in known and record.stage in STAGES:
-            stages.append(lookup.recorded(iteration, record))
+            stages.append(lookup.recorded(node_id.iteration, record))
     problems += [f"{s.id}: {s.damage}" for s in stages if s.damage]
     return Collected(artifacts, task.run, task, params.spec, status, pins, branch, tuple(stages), problems)
 
@@ -214,7 +211,7 @@ class _Lookup:
         self._seen: dict[tuple[str, str], tuple[Manifest | None, str]] = {}
 
     def walk(
-        self, spec: RunSpec, pins: Pins, branch: ArtifactRef | None, records: Mapping[str, StageStatus]
+        self, spec: RunSpec, pins: Pins, branch: ArtifactRef | None, records: Mapping[NodeId, StageStatus]
     ) -> tuple[Node, ...]:
         """All nodes; `outcomes` holds the committed ones. The graph grows with what is found (minimum yield)."""
         while True:
