@@ -20,7 +20,7 @@ from srlm_stages.errors import StageFailure
 from srlm_stages.seed.formats import SeedDataError, SeedPrompt, read_seed_data
 
 #: Prompts that are taken at most.
-MOST_PROMPTS = 40
+MOST_PROMPTS = 38
 #: Limits of an answer in tokens, from the first that does to the last resort.
 LIMITS = (64, 96, 128, 160)
 #: Share of the prompts that shall keep two ranked answers.
