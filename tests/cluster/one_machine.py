@@ -1,4 +1,4 @@
-"""The one-machine API server with its controllers, in a thread: what `make test` uses instead of a real cluster."""
+"""The one-machine API server, its controllers and what Helm needs, in a thread: `make test` has no real cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
+from support.applying_server import ApplyingServer
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def one_machine(folder: Path) -> Iterator[Path]:
 
     async def serve() -> None:
         cluster = new_cluster()
-        server = await ApiServer(cluster).start()
+        server = await ApplyingServer(cluster).start()
         bootstrap.prepare(cluster, server.authority)
         tasks = [*bootstrap.start(cluster, server.authority), asyncio.create_task(JobController(cluster).run())]
         server.write_kubeconfig(kubeconfig)
