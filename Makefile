@@ -32,7 +32,7 @@ HEAVY_AT_ONCE = $(shell $(BIN)/python -c 'import os, psutil; memory = psutil.vir
 	print(max(1, min(4, os.cpu_count() or 1, memory // 5_000_000_000)))')
 HEAVY = -m "heavy or vllm or e2e" --ignore=tests/bench --ignore=tests/gpu -n $(HEAVY_AT_ONCE) --dist loadfile \
 	--no-loadscope-reorder -p no:cacheprovider
-VLLM_TESTS := tests/stages/test_vllm_engine.py
+VLLM_TESTS := tests/stages/engines/test_vllm_engine.py
 PARALLEL := -m "not heavy and not vllm and not e2e" --ignore=tests/bench --ignore=tests/gpu -n auto --dist worksteal -p no:cacheprovider
 
 help:  ## lists the targets
@@ -81,7 +81,7 @@ test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDP
 	@test -n "$${SRLM_TEST_S3_ENDPOINT:-}" || { echo "error: SRLM_TEST_S3_ENDPOINT, SRLM_TEST_S3_BUCKET," \
 		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must name the store to test; the tests write below srlm-tests/" \
 		"in the bucket and remove it again" >&2; exit 1; }
-	@$(BIN)/python -m pytest tests/contract/store -k named -p no:cacheprovider
+	@$(BIN)/python -m pytest tests/contract/artifacts -k named -p no:cacheprovider
 
 test-gpu: venv  ## tests of training and inference on a machine with a CUDA GPU (tests/gpu/README.md)
 	@$(BIN)/python -m pytest tests/gpu -s -p no:cacheprovider

@@ -1,4 +1,5 @@
-"""For the benchmarks: the helpers of other tests can be imported, and the table stands at the end once more."""
+"""For the benchmarks: what they share can be imported, also by the programs they start, and the table
+stands at the end once more."""
 
 from __future__ import annotations
 
@@ -7,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-for folder in (Path(__file__).parent, *(Path(__file__).parents[1] / name for name in ("operator", "local"))):
-    sys.path.insert(0, str(folder))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from pairs import HEAD, TABLE, load  # noqa: E402 - it lies in the first of these folders
+from pairs import HEAD, TABLE, load
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

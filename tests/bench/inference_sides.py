@@ -26,7 +26,7 @@ from srlm_stages import generate, judge
 from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Completion, OnProgress, Request
 from srlm_stages.engines.vllm_engine import VllmEngine
-from stage_world import QUESTIONS, World
+from support.stage_world import QUESTIONS, World
 
 PROMPTS = [f"{question} (Variant {number}.)" for number in range(2) for question in QUESTIONS]
 CANDIDATES, TOKENS = 4, 48

@@ -19,9 +19,6 @@ from zlib import crc32
 
 import psutil
 from aiohttp import web
-from builders import manifest_spec
-from stage_script import Ending, FakeStages
-from wire import RUNS, SHORT, ScriptedPods
 
 from srlm_contract.tasks import StageTask
 from srlm_local import provision
@@ -33,6 +30,9 @@ from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
 from srlm_local.store.storage import Change
 from srlm_local.store.values import copy
+from support.builders import manifest_spec
+from support.stage_script import Ending, FakeStages
+from support.wire import RUNS, SHORT, ScriptedPods
 
 Object = dict[str, Any]
 Run = tuple[str, str]

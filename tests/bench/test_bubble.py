@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_cluster import FakeCluster
 from pairs import PAIRS, TABLE, Line, Ratios, load
 from scripted_cluster import Bench, Run, bench
+
+from support.fake_cluster import FakeCluster
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from pairs import TABLE, Line, Ratios, in_turn, load
 
-from s3_world import WRITER, Server, server
+from support.s3_world import WRITER, Server, server
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 

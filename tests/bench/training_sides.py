@@ -30,7 +30,7 @@ from srlm_stages.training import arguments
 from srlm_stages.training.callbacks import Reporter
 from srlm_stages.training.config import WorkerConfig
 from srlm_stages.training.worker import build_trainer, encoded_rows
-from tiny_model import VOCABULARY, build_tokenizer
+from support.tiny_model import VOCABULARY, build_tokenizer
 
 ROWS, BATCH, MICRO = 16, 8, 4
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "looked", "at", "the", "sun", "before", "it", "went", "home")

@@ -18,8 +18,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from builders import manifest_spec
-
 from charts import chart_kit
 from cluster.admin import NAMESPACES, RIGHTS, Admin, Object
 from cluster.proxy import Proxy
@@ -28,6 +26,7 @@ from cluster.target import LABEL, remove_namespace, remove_rights
 from cluster.view import View, viewing
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.names import API_VERSION, KIND, LABEL_ITERATION, LABEL_NODE
+from support.builders import manifest_spec
 
 #: The shortest loop: no EFT, no evaluation.
 SHORT: Object = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import hypothesis.internal.observability  # noqa: F401 - its plugin would at the end, which Python 3.11 may fail at
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "operator"))
 
 from cluster.admin import Admin
 from cluster.bench import Bench, bench

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from stage_script import Ending, FakeStages
-
 from cluster.view import View
 from srlm_contract.tasks import StageTask
 from srlm_operator.cluster.client import PODS
 from srlm_operator.errors import ApiError, Conflict, NotFound
 from srlm_operator.names import CONTAINER, LABEL_NODE
+from support.stage_script import Ending, FakeStages
 
 Object = dict[str, Any]
 SCHEDULER = "scripted-pods"

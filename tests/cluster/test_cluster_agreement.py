@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cluster.bench import Bench
-from contract.test_agreement import MANIFESTS, NOT_SENT, runs
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.crd.validate import validate_text
+from support.corpus import MANIFESTS, NOT_SENT, runs
 
 pytestmark = pytest.mark.e2e
 

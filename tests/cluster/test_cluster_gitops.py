@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage_script import error
 
 from cluster.bench import SHORT, Bench
 from cluster.target import real
-from gitops_checks import argocd_health
-from kstatus import kstatus
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.names import MANAGER
+from support.gitops_checks import argocd_health
+from support.kstatus import kstatus
+from support.stage_script import error
 
 pytestmark = pytest.mark.e2e
 

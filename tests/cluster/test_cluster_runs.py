@@ -7,13 +7,13 @@ import signal
 from typing import Any
 
 import pytest
-from stage_script import Ending, error
 
 from cluster.admin import QUOTAS
 from cluster.bench import SHORT, Bench
 from cluster.target import real
 from cluster.view import viewing
 from srlm_operator import names
+from support.stage_script import Ending, error
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from builders import manifest_spec
 
 from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
 from cluster.one_machine import one_machine
@@ -14,6 +13,7 @@ from cluster.target import LABEL, Occupied, established, install, sweep
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.crd.definition import API_VERSION, CRD_NAME, KIND, custom_resource_definition
 from srlm_operator.names import FINALIZER
+from support.builders import manifest_spec
 
 pytestmark = pytest.mark.e2e
 

@@ -14,9 +14,9 @@ from cluster import next_version
 from cluster.admin import DEFINITIONS
 from cluster.bench import SHORT, Bench
 from cluster.target import definition, established
-from kstatus import kstatus
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.crd.definition import CRD_NAME
+from support.kstatus import kstatus
 
 pytestmark = pytest.mark.e2e
 IMAGES = ("INFERENCE", "TRAIN", "CPU")

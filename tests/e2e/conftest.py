@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.machine import Machine, machine
-from tiny_model import build_tiny_model
+from support.tiny_model import build_tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from kubernetes.client import ApiException
 
 from e2e.machine import GROUP, PLURAL, VERSION, Machine
 from e2e.runs import SEED, small_run
-from tiny_model import build_tiny_model
+from support.tiny_model import build_tiny_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

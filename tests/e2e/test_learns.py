@@ -21,7 +21,7 @@ import pytest
 
 from e2e.machine import Machine
 from e2e.runs import SEED, manifests, stage_records
-from judge_server import JudgeServer, judge_server, said
+from support.judge_server import JudgeServer, judge_server, said
 
 pytestmark = [
     pytest.mark.e2e,

@@ -21,9 +21,9 @@ import pytest
 
 from e2e.machine import Machine, machine
 from e2e.runs import manifests, small_run
-from judge_server import JudgeServer, judge_server, said
 from srlm_local.ports import free_port
 from srlm_operator.cluster.client import bearer
+from support.judge_server import JudgeServer, judge_server, said
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gitops_checks import GITOPS, LUA, argocd_health, flux_checks, flux_health
-from kstatus import kstatus
 from srlm_operator.plan.conditions import conditions, phase
 from srlm_operator.plan.draft import Note
+from support.gitops_checks import GITOPS, LUA, argocd_health, flux_checks, flux_health
+from support.kstatus import kstatus
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HEALTH = "resource.customizations.health.selfrewarding.dev_SelfRewardingRun"

@@ -32,7 +32,7 @@ def build(folder: Path) -> None:
 
     from srlm_contract.jsonl import write_rows
     from srlm_contract.rows import PreferencePair
-    from tiny_model import build_tiny_model, build_tokenizer
+    from support.tiny_model import build_tiny_model, build_tokenizer
 
     build_tiny_model(folder / "model")
     build_tiny_model(folder / "other", seed=1)

@@ -22,8 +22,8 @@ from srlm_contract.tasks import (
     StageResult,
     TrainParams,
 )
-from stage_world import QUESTIONS, World
-from tiny_model import build_tiny_model
+from support.stage_world import QUESTIONS, World
+from support.tiny_model import build_tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200)]
 ENGINE = EngineSpec(name="transformers")  # its type is Auto: what this GPU multiplies natively

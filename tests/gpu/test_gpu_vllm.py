@@ -12,8 +12,8 @@ from srlm_contract.spec.pods import EngineSpec
 from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Request, open_engine
 from srlm_stages.engines.choice_tokens import choice_tokens
-from stage_world import QUESTIONS
-from tiny_model import build_tiny_model
+from support.stage_world import QUESTIONS
+from support.tiny_model import build_tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

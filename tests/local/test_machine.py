@@ -20,13 +20,13 @@ import psutil
 import pytest
 from kubernetes import client, config
 
-from s3_world import READER, WRITER, Server, server
 from srlm_local.http.access import Authorizer
 from srlm_local.machine import MachineError
 from srlm_local.machine import up as in_process
 from srlm_local.processes import OWNER_VARIABLE
 from srlm_local.programs import Program, python
 from srlm_local.provision import ACCOUNT, SYSTEM_NAMESPACE
+from support.s3_world import READER, WRITER, Server, server
 
 LIMIT_SECONDS = 60
 POLICY = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}

@@ -16,9 +16,9 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from s3_world import READER, WRITER, Server, server
 from srlm_local import s3
 from srlm_local.ports import free_port, is_free
+from support.s3_world import READER, WRITER, Server, server
 
 PART = 5 * 1024 * 1024
 

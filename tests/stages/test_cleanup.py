@@ -11,7 +11,7 @@ from srlm_contract.artifacts.retention import add_refs, read_refs
 from srlm_contract.errors import Unsupported
 from srlm_contract.rows import PromptRow
 from srlm_contract.tasks import ArtifactRef, CleanupParams, RunIdentity
-from stage_world import RUN, World
+from support.stage_world import RUN, World
 
 OTHER = RunIdentity(namespace="default", name="other", uid="99999999-2222-3333-4444-555555555555")
 

@@ -25,7 +25,7 @@ from srlm_contract.rows import (
 from srlm_contract.spec.data import EftSpec, IftSpec
 from srlm_contract.tasks import DataParams, PairsParams, SelectParams, SourceRef
 from srlm_stages.errors import BadInput
-from stage_world import World
+from support.stage_world import World
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from contract.store.faulty_s3 import Fault, S3Server, error
-from judge_server import judge_server
-from s3_world import CREDENTIALS, s3_endpoint
+from contract.artifacts.faulty_s3 import Fault, S3Server, error
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
@@ -31,8 +29,10 @@ from srlm_contract.tasks import (
     StorageLocation,
 )
 from srlm_stages.run import model_cache
-from stage_world import World
-from unmapped import unmapped
+from support.judge_server import judge_server
+from support.s3_world import CREDENTIALS, s3_endpoint
+from support.stage_world import World
+from support.unmapped import unmapped
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from srlm_contract.tasks import (
 )
 from srlm_stages.errors import BadInput
 from srlm_stages.judging.rubric import BUILT_IN_RUBRICS
-from stage_world import QUESTIONS, World
-from tiny_model import build_tiny_model
+from support.stage_world import QUESTIONS, World
+from support.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.heavy
 

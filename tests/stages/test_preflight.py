@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s3_world import READER, WRITER, Server, server
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.retention import read_refs
@@ -21,7 +20,8 @@ from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.store import Probe
 from srlm_contract.tasks import PreflightParams, RunIdentity, StageResult, StageTask, StorageLocation
 from srlm_stages.run import main
-from tiny_model import build_tiny_model
+from support.s3_world import READER, WRITER, Server, server
+from support.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.heavy
 RUN = RunIdentity(namespace="default", name="look", uid="11111111-2222-3333-4444-555555555555")

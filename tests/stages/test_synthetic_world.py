@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from judge_server import judge_server, said
 from srlm_contract.rows import Candidate, Judgement, PreferencePair, PromptRow, RankedAnswer, ValidationAnswer
 from srlm_operator.plan import gates
 from srlm_stages.errors import BadInput
-from synthetic_world import DPO_STEPS, Judging, SyntheticRun, Trainer, hidden_quality, spec, verdict
+from support.judge_server import judge_server, said
+from support.synthetic_world import DPO_STEPS, Judging, SyntheticRun, Trainer, hidden_quality, spec, verdict
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 SEEDS = (0, 1, 2)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import kube_schemas
 from charts import chart_kit as kit
 from srlm_operator.crd.validate import validate_text
+from support import kube_schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted((ROOT / "tests" / "operator" / "golden").glob("*.yaml"))

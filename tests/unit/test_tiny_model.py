@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_model import VOCABULARY, build_tiny_model
+from support.tiny_model import VOCABULARY, build_tiny_model
 
 
 @pytest.mark.heavy

@@ -1,0 +1,302 @@
+"""Job manifests against committed ones; `SRLM_GOLDEN=write pytest tests/operator/jobs` writes them anew."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from srlm_contract.spec.run import RunSpec
+from srlm_contract.status import RunStatus
+from srlm_contract.tasks import (
+    MAX_TASK_BYTES,
+    GenerateParams,
+    JudgeParams,
+    Pins,
+    PreflightParams,
+    SftParams,
+    SourceRef,
+    StageTask,
+    TrainParams,
+)
+from srlm_operator.errors import InvalidPodTemplate
+from srlm_operator.jobs.job import Work, render
+from srlm_operator.plan.draft import Draft
+from srlm_operator.plan.report_task import report_params
+from srlm_operator.values import CreateJob, Observed
+from support.builders import START, run, settings
+from support.builders import spec as spec_of
+from support.works import MODEL, generate, make
+
+GOLDEN = Path(__file__).with_name("golden")
+FULL: dict[str, Any] = {
+    "baseModel": {
+        "uri": "hf://org/base",
+        "tokenSecretRef": {"name": "hf-token"},
+        "chatTemplateRef": {"name": "templates", "key": "chat"},
+    },
+    "storage": {
+        "uri": "s3://bucket/prefix",
+        "credentialsSecretRef": {"name": "s3"},
+        "caBundleRef": {"name": "corp-ca", "key": "ca.crt"},
+    },
+    "judging": {
+        "templateRef": {"name": "templates", "key": "rubric"},
+        "external": {
+            "url": "https://judge.example/v1",
+            "model": "judge-70b",
+            "apiKeySecretRef": {"name": "judge", "key": "api-key"},
+        },
+    },
+    "training": {"nodes": 2, "processesPerNode": 4},
+    "scheduling": {"queueName": "gpu-queue", "priorityClassName": "research"},
+    "serviceAccountName": "training",
+    "podTemplate": {
+        "metadata": {"labels": {"team": "alignment"}},
+        "spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]},
+    },
+    "stages": {
+        "train": {
+            "image": "registry.example/train:2",
+            "resources": {"limits": {"nvidia.com/gpu": 4, "memory": "200Gi"}},
+            "podTemplate": {
+                "spec": {
+                    "containers": [{"name": "stage", "env": [{"name": "NCCL_DEBUG", "value": "WARN"}]}],
+                    "volumes": [{"name": "work", "emptyDir": {"sizeLimit": "500Gi"}}],
+                }
+            },
+        }
+    },
+}
+
+
+def preflight(spec: RunSpec) -> Work:
+    return Work(0, "preflight", "preflight", "c" * 24, PreflightParams(spec=spec))
+
+
+def train() -> Work:
+    return Work(1, "train", "train", "d" * 24, TrainParams(), inputs={"model": MODEL})
+
+
+def judge(spec: RunSpec) -> Work:
+    params = JudgeParams(external=spec.judging.external)
+    return Work(1, "judge", "judge", "e" * 24, params, inputs={"candidates": MODEL})
+
+
+def report(spec: RunSpec) -> CreateJob:
+    draft = Draft(run(spec_=spec), spec, Observed(), START, settings())
+    return make(Work(0, "report", "report", "f" * 24, report_params(draft, RunStatus(phase="Succeeded"))), spec)
+
+
+def pinned(parameters: int) -> Work:
+    source = SourceRef(uri="hf://owner/model", revision="abc")
+    return replace(train(), pins=Pins(base_model=source, seed_data=source, parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    ("training", "memory"),
+    [
+        ({}, "68Gi"),  # sharded: one process reads, 8 bytes a parameter
+        ({"parallelism": "DDP", "processesPerNode": 8}, "248Gi"),  # each of 8 loads 4 bytes a parameter
+        ({"parallelism": "DDP", "processesPerNode": 1}, "68Gi"),
+    ],
+)
+def test_pods_that_train_ask_for_memory_that_fits_the_model(training: dict[str, Any], memory: str) -> None:
+    spec = spec_of(training=training) if training else spec_of()
+    made = make(pinned(8_030_261_248), spec)
+    container = made.manifest["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"]["memory"] == memory
+    assert "memory" not in container["resources"]["limits"]
+
+
+def test_memory_that_the_spec_names_stays_and_an_unknown_model_asks_for_none() -> None:
+    own = make(pinned(8_030_261_248), spec_of(**FULL)).manifest["spec"]["template"]["spec"]["containers"][0]
+    assert own["resources"] == {"limits": {"nvidia.com/gpu": 4, "memory": "200Gi"}}
+    unknown = make(pinned(0)).manifest["spec"]["template"]["spec"]["containers"][0]
+    assert "memory" not in unknown["resources"]["requests"]
+
+
+CASES = {
+    "preflight": lambda: make(preflight(spec_of())),
+    "generate-sharded": lambda: make(generate()),
+    "generate-missing-shards": lambda: make(generate(), missing=(1, 3), attempt=2),
+    "train-default": lambda: make(train()),
+    "train-two-nodes-everything": lambda: make(train(), spec_of(**FULL)),
+    "generate-ephemeral-volume": lambda: render(
+        run(), spec_of(), generate(), 1, (), settings(work_claim_size="500Gi", work_claim_class="fast")
+    ),
+    "generate-model-cache": lambda: render(
+        run(), spec_of(), generate(), 1, (), settings(cache_claim="models", cache_gib=500)
+    ),
+    "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
+    "report": lambda: report(spec_of(**FULL)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifest_is_the_committed_one(name: str) -> None:
+    made = CASES[name]()
+    documents = [made.manifest] + ([made.service] if made.service else [])
+    yaml = YAML()
+    out = io.StringIO()
+    yaml.dump_all([json.loads(json.dumps(d)) for d in documents], out)
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("SRLM_GOLDEN") == "write":
+        path.write_text(out.getvalue())
+    assert out.getvalue() == path.read_text()
+
+
+def test_no_two_namespaces_share_a_nodes_directory() -> None:
+    made = render(run(), spec_of(), generate(), 1, (), settings(cache_host_path="/var/cache/"))
+    pod = made.manifest["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "model-cache"]
+    assert volume["hostPath"]["path"] == "/var/cache/team"
+    assert "fsGroup" not in pod["securityContext"]  # of no use for a directory of the node
+
+
+def test_the_cluster_may_choose_the_group() -> None:
+    made = render(run(), spec_of(), generate(), 1, (), settings(work_claim_size="1Gi", fs_group=0))
+    assert "fsGroup" not in made.manifest["spec"]["template"]["spec"]["securityContext"]
+
+
+def task_of(job: CreateJob) -> StageTask:
+    env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    return StageTask.model_validate_json(next(e["value"] for e in env if e["name"] == "SRLM_TASK"))
+
+
+def test_task_survives_its_journey() -> None:
+    task = task_of(make(generate(), missing=(1, 3), attempt=2))
+    assert (task.shards, task.shard_indexes, task.attempt, task.inputs["model"]) == (4, (1, 3), 2, MODEL)
+    assert isinstance(task.params, GenerateParams)
+
+
+@pytest.mark.parametrize("run_name", ["x" * 63, "a.b.c", "demo-", "n" * 23 + ".y"])
+def test_names_fit_indexed_jobs(run_name: str) -> None:
+    from srlm_operator.names import job_name
+
+    name = job_name(run_name, "uid", 50, "judge-heldout", "k" * 24, 999)
+    assert len(name) <= 45
+    assert "." not in name
+    assert not name.startswith("-")
+
+
+def test_settings_digest_ignores_the_task_and_sees_the_pods() -> None:
+    def digest(job: CreateJob) -> str:
+        return str(job.manifest["metadata"]["annotations"]["selfrewarding.dev/pod-settings"])
+
+    same = digest(make(generate()))
+    assert digest(make(generate(), attempt=7)) == same
+    assert digest(make(generate(), missing=(1, 2))) == same
+    image = {"stages": {"generate": {"image": "other:1"}}}
+    labels = {"podTemplate": {"metadata": {"labels": {"team": "x"}}}}
+    queue = {"scheduling": {"queueName": "q"}}
+    changed = [digest(make(generate(), spec_of(**change))) for change in (image, labels, queue)]
+    assert len({same, *changed}) == 4
+
+
+def test_a_task_too_long_for_one_argument_is_refused() -> None:
+    inputs = {f"earlier-{i}": MODEL for i in range(MAX_TASK_BYTES // 100)}
+    work = Work(1, "prompts", "prompts", "f" * 24, GenerateParams(), inputs=inputs)
+    with pytest.raises(InvalidPodTemplate, match="bytes"):
+        make(work)
+
+
+def test_default_gpus() -> None:
+    def gpus(job: CreateJob) -> Any:
+        limits = job.manifest["spec"]["template"]["spec"]["containers"][0]["resources"].get("limits", {})
+        return limits.get("nvidia.com/gpu")
+
+    assert gpus(make(train())) == "8"
+    assert gpus(make(generate())) == "1"
+    assert gpus(make(preflight(spec_of()))) is None
+    wide = spec_of(stages={"generate": {"engine": {"args": {"tensor_parallel_size": 4}}}})
+    assert gpus(make(generate(), wide)) == "4"
+    assert gpus(make(judge(spec_of(**FULL)), spec_of(**FULL))) is None
+    local = render(run(), spec_of(), generate(), 1, (), settings(local=True))
+    assert gpus(local) is None
+
+
+def test_secrets_are_references_and_only_where_needed() -> None:
+    spec = spec_of(**FULL)
+
+    def names(job: CreateJob) -> set[str]:
+        env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        return {e["name"] for e in env if "secretKeyRef" in e.get("valueFrom", {})}
+
+    s3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert names(make(preflight(spec), spec)) == {*s3, "HF_TOKEN"}
+    assert names(make(train(), spec)) == s3
+    assert names(make(judge(spec), spec)) == {*s3, "SRLM_JUDGE_API_KEY"}
+    first = Work(0, "sft", "sft", "9" * 24, TrainParams(), sources={"model": SourceRef(uri="hf://org/base")})
+    assert names(make(first, spec)) == {*s3, "HF_TOKEN"}
+
+
+def processes_of(stage: str, **changes: Any) -> tuple[int, Any]:
+    """Processes a pod of a trainer is told to run, and its limits."""
+    job = render(run(spec_=spec_of(**changes)), spec_of(**changes), trainer(stage), 1, (), settings(**SETTINGS))
+    container = job.manifest["spec"]["template"]["spec"]["containers"][0]
+    text = next(item["value"] for item in container["env"] if item["name"] == "SRLM_TASK")
+    return StageTask.model_validate_json(text).process.processes_per_node, container["resources"].get("limits")
+
+
+SETTINGS: dict[str, Any] = {"gpu_resource": "vendor.example/card"}
+
+
+def trainer(stage: str) -> Work:
+    params = TrainParams() if stage == "train" else SftParams()
+    return Work(0, stage, stage, "a" * 24, params)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stage", ["sft", "train"])
+@pytest.mark.parametrize(
+    ("limits", "asked", "expected"),
+    [
+        (None, None, 8),
+        (None, 2, 2),
+        ({"nvidia.com/gpu": 4}, None, 4),
+        ({"amd.com/gpu": "2"}, None, 2),
+        ({"vendor.example/card": 3}, None, 3),
+        ({"nvidia.com/gpu": 4}, 2, 2),
+        ({"cpu": 16}, None, 8),
+        ({"cpu": 16, "nvidia.com/gpu": 0}, 16, 16),
+    ],
+)
+def test_a_process_for_each_gpu(stage: str, limits: Any, asked: int | None, expected: int) -> None:
+    changes: dict[str, Any] = {"training": {"processesPerNode": asked} if asked else {}}
+    if limits is not None:
+        changes["stages"] = {stage: {"resources": {"limits": limits}}}
+    found, held = processes_of(stage, **changes)
+    assert found == expected
+    assert held == (limits or {"vendor.example/card": str(expected)})
+
+
+@pytest.mark.parametrize(
+    ("work", "changes", "says"),
+    [
+        ("train", {"stages": {"train": {"resources": {"limits": {"vendor.example/card": 4}}}}}, "PerNode is 8"),
+        (
+            "sft",
+            {"podTemplate": {"spec": {"containers": [
+                {"name": "stage", "resources": {"limits": {"nvidia.com/gpu": 4, "vendor.example/card": None}}}]}}},
+            "processesPerNode is 8",
+        ),
+    ],
+)  # fmt: skip
+def test_more_processes_than_gpus_are_refused_however_they_come_about(work: str, changes: Any, says: str) -> None:
+    wanted = spec_of(training={"processesPerNode": 8}, **changes)
+    with pytest.raises(InvalidPodTemplate, match=rf"{says}.*{work}.*4 GPUs"):
+        render(run(spec_=wanted), wanted, trainer(work), 1, (), settings(**SETTINGS))
+
+
+def test_more_ranks_than_gpus_are_refused() -> None:
+    engine = {"args": {"tensor_parallel_size": 4}}
+    wanted = spec_of(stages={"generate": {"engine": engine, "resources": {"limits": {"vendor.example/card": 2}}}})
+    work = Work(1, "generate", "generate", "a" * 24, GenerateParams())
+    with pytest.raises(InvalidPodTemplate, match=r"tensor_parallel_size is 4.*2 GPUs"):
+        render(run(spec_=wanted), wanted, work, 1, (), settings(**SETTINGS))
