@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from srlm_contract.artifacts.store import Store
-from srlm_contract.errors import ContractError, NotPermitted
+from srlm_contract.errors import NotPermitted, StageFailure
 from srlm_contract.spec.storage import Storage
 from srlm_operator.cluster.client import Client, Resource
 from srlm_operator.errors import ApiError, ConfigurationError, NotFound
@@ -39,14 +39,14 @@ async def fetch(client: Client, namespace: str, storage: Storage, key: str) -> b
             return await asyncio.to_thread(read_object, storage, key, ca_bundle=bundle)
         except NotPermitted as problem:
             refused = f"with your own AWS credentials: {problem}"
-        except ContractError as problem:
+        except StageFailure as problem:
             raise _explained(problem, storage) from None
     if storage.credentials_secret_ref is None and refused:
         raise ConfigurationError(f"not permitted {refused}; the run names no Secret to use instead")
     credentials = await _secret(client, namespace, storage, refused)
     try:
         return await asyncio.to_thread(read_object, storage, key, credentials, ca_bundle=bundle)
-    except ContractError as problem:
+    except StageFailure as problem:
         raise _explained(problem, storage) from None
 
 
@@ -56,7 +56,7 @@ def read_object(
     """The object `key` below `storage.uri`.
 
     credentials: keys as in the run's Secret; None for those of the environment. ca_bundle: PEM text.
-    Raises ContractError, and ConfigurationError where boto3 is missing.
+    Raises StageFailure, and ConfigurationError where boto3 is missing.
     """
     try:
         from srlm_contract.artifacts.s3 import S3Store
@@ -123,7 +123,7 @@ async def _read(client: Client, resource: Resource, namespace: str, name: str, o
         raise ConfigurationError(f"{kind} {namespace}/{name} cannot be read ({problem}); {otherwise}") from None
 
 
-def _explained(problem: ContractError, storage: Storage) -> ConfigurationError:
+def _explained(problem: StageFailure, storage: Storage) -> ConfigurationError:
     text = str(problem)
     if problem.reason == "StorageUnavailable" and storage.endpoint_url:
         text += f". Is {storage.endpoint_url} meant for inside the cluster? Forward its port and pass --endpoint-url"

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from srlm_contract.errors import ContractError
+from srlm_contract.errors import StageFailure
 from srlm_local import pause, provision, s3
 from srlm_local.http.server import ApiServer
 from srlm_local.jobcontroller.controller import JobController
@@ -199,7 +199,7 @@ async def _start_store(folder: Path, settings: Settings, stack: AsyncExitStack) 
         await asyncio.to_thread(s3.wait_until_writable, server.store, lambda: program.ended is None)
     except StoreError as error:
         raise MachineError(str(error)) from error
-    except ContractError as error:
+    except StageFailure as error:
         raise MachineError(f"the store of --s3-endpoint {settings.s3_endpoint}: {error}") from error
     return server.store
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srlm_contract.errors import ContractError
+from srlm_contract.errors import StageFailure
 from srlm_local.ports import free_port, is_free
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def named(endpoint_url: str, bucket: str) -> ObjectStore:
 
 
 def write_once(store: S3Store) -> None:
-    """Writes an object and removes it again. Raises ContractError where that cannot be done."""
+    """Writes an object and removes it again. Raises StageFailure where that cannot be done."""
     key = f"probes/{uuid.uuid4().hex}"
     store.put(key, b"written")
     store.delete([key])
@@ -117,7 +117,7 @@ def wait_until_writable(store: ObjectStore, running: Callable[[], bool], seconds
     while running() and time.monotonic() < end:
         try:
             write_once(client)
-        except ContractError as error:
+        except StageFailure as error:
             problem = f": {error}"
             time.sleep(LOOK_SECONDS)
         else:

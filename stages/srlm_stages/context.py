@@ -15,11 +15,11 @@ from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.artifacts.layout import shard_file
 from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract
+from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.keys import row_seed, sha256, shard_of
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
 from .conversation.chat import load_tokenizer, merges_system_prompt
-from .errors import BadInput, InvalidTask
 from .runtime.progress import ProgressReporter
 from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, OpenStore, fetch_source, matching
 from .sources.origins import Kind

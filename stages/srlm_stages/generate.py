@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.tasks import GenerateParams
@@ -13,7 +14,6 @@ from .context import StageContext
 from .conversation.chat import chat_prompt, messages
 from .engines import Request, context_length, open_engine, rounded_length
 from .engines.answers import answer_of
-from .errors import BadInput
 from .runtime.rows import read_all, write_rows
 from .runtime.statistics import Statistics, merge_shards
 

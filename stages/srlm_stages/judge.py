@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.rows import Candidate, Judgement, RankedAnswer
 from srlm_contract.tasks import JudgeParams
 
 from .context import StageContext
 from .conversation.chat import encode_chat, messages
 from .engines import Engine, OnProgress, context_length, open_engine, rounded_length
-from .errors import BadInput, InvalidTask
 from .judging.external import ExternalJudge
 from .judging.rubric import rubric_of
 from .judging.score_words import SCORE_LEAD

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from srlm_contract.errors import BadInput
 from srlm_contract.rows import Judgement
 from srlm_contract.tasks import PairsParams
 
 from .context import StageContext
-from .errors import BadInput
 from .judging.preference import positives, preference_pairs
 from .runtime.rows import read_all, write_rows
 from .runtime.statistics import Statistics

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.store import Store
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import Pins, PreflightParams, SourceRef, StageResult
@@ -20,7 +21,6 @@ from .checks.conversation import check_conversations
 from .checks.model import CheckedModel, check_model, missing_model, model_files
 from .checks.size import check_sizes
 from .context import StageContext
-from .errors import BadInput
 from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from .seed.files import whole_rows
 from .seed.formats import SeedDataError, read_seed_data

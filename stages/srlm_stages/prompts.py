@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import PromptsParams
@@ -16,7 +17,6 @@ from .context import StageContext
 from .conversation.chat import Prompt, chat_prompt, encode_text, messages
 from .engines import OnProgress, Request, context_length, open_engine, rounded_length
 from .engines.answers import answer_of
-from .errors import BadInput
 from .prompting.filters import PromptFilter, cleaned
 from .prompting.pool import read_pool
 from .runtime.rows import read_all, read_rows, write_rows

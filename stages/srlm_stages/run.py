@@ -26,7 +26,7 @@ from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.store import Store
-from srlm_contract.errors import ContractError
+from srlm_contract.errors import InvalidTask, StageFailure, Terminated
 from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
@@ -39,7 +39,6 @@ from srlm_contract.tasks import (
 )
 
 from .context import StageContext
-from .errors import InvalidTask, StageFailure, Terminated
 from .runtime.progress import ProgressReporter
 from .runtime.redaction import redacted
 from .runtime.statistics import Statistics, figures, merge_shards, with_ratios
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
         if len(arguments) != 1:
             raise InvalidTask("InvalidTask", "usage: python -m srlm_stages STAGE, with the task in SRLM_TASK")
         result = run_task(read_task(stage, environ), environ, errors)
-    except (StageFailure, ContractError) as failure:
+    except StageFailure as failure:
         return fail(failure.exit_code, failure.reason, str(failure), failure)
     except Terminated:
         return fail(EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)")

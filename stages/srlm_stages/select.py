@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import EftExample, Judgement
 from srlm_contract.tasks import SelectParams
 
 from .context import StageContext
-from .errors import BadInput
 from .judging.agreement import KeptVerdict, rebalance, select_agreeing
 from .judging.rubric import Rubric, rubric_of
 from .runtime.rows import read_all, write_rows

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import (
     EftExample,
@@ -24,7 +25,6 @@ from srlm_contract.rows import (
 )
 from srlm_contract.spec.data import EftSpec, IftSpec
 from srlm_contract.tasks import DataParams, PairsParams, SelectParams, SourceRef
-from srlm_stages.errors import BadInput
 from support.stage_world import World
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.spec.loop import FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
@@ -19,7 +20,6 @@ from srlm_contract.tasks import (
     PromptsParams,
     SourceRef,
 )
-from srlm_stages.errors import BadInput
 from srlm_stages.judging.rubric import BUILT_IN_RUBRICS
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.rows import Candidate, Judgement, PreferencePair, PromptRow, RankedAnswer, ValidationAnswer
 from srlm_operator.plan import gates
-from srlm_stages.errors import BadInput
 from support.judge_server import judge_server, said
 from support.synthetic_world import DPO_STEPS, Judging, SyntheticRun, Trainer, hidden_quality, spec, verdict
 

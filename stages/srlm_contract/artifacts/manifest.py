@@ -88,7 +88,9 @@ class Producer(Contract):
         """From SRLM_JOB_NAME, SRLM_POD_NAME, SRLM_POD_UID and SRLM_IMAGE. Raises InvalidTask."""
         uid = environ.get("SRLM_POD_UID", "")
         if not uid:
-            raise InvalidTask("SRLM_POD_UID is not set; the operator sets it from the pod's metadata.uid")
+            raise InvalidTask(
+                "InvalidTask", "SRLM_POD_UID is not set; the operator sets it from the pod's metadata.uid"
+            )
         return cls(
             run=run,
             job=environ.get("SRLM_JOB_NAME", ""),

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from srlm_contract.base import Contract
-from srlm_contract.errors import ArtifactDamaged, NotFound, PreconditionFailed, Temporary, Unsupported
+from srlm_contract.errors import ArtifactDamaged, NotFound, PreconditionFailed, StoreUnavailable, Unsupported
 from srlm_contract.keys import canonical_json
 from srlm_contract.spec.storage import Retention
 from srlm_contract.stages import STAGES
@@ -34,7 +34,7 @@ class Refs(Contract):
 
 
 def read_refs(store: Store, namespace: str, name: str) -> Refs:
-    """Empty when the run recorded none. Raises Temporary when they cannot be read."""
+    """Empty when the run recorded none. Raises StoreUnavailable when they cannot be read."""
     try:
         data = store.get(layout.refs_key(namespace, name)).data
     except NotFound:
@@ -56,7 +56,7 @@ def drop_refs(store: Store, run: RunIdentity) -> None:
 def removable(store: Store, run: RunIdentity, retention: Retention) -> list[ArtifactRef]:
     """Artifacts that clean-up of `run` removes, as committed now; damaged ones are left alone.
 
-    Raises Temporary when another run's references cannot be read: then nothing may go.
+    Raises StoreUnavailable when another run's references cannot be read: then nothing may go.
     """
     if retention == "Retain":
         return []
@@ -206,13 +206,13 @@ def _change(
             return
         except (PreconditionFailed, NotFound):
             continue
-    raise Temporary(f"cannot write {store.uri(object_key)}: other stages keep changing it; try again")
+    raise StoreUnavailable(f"cannot write {store.uri(object_key)}: other stages keep changing it; try again")
 
 
 def _parse(data: bytes, uri: str) -> Refs:
     try:
         return Refs.model_validate_json(data)
     except ValidationError as error:
-        raise Temporary(
+        raise StoreUnavailable(
             f"{uri} cannot be read, so nothing can be removed safely; restore it, or delete it if the run is gone"
         ) from error

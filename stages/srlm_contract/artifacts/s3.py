@@ -22,7 +22,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from srlm_contract.errors import InvalidTask, NotFound, NotPermitted, PreconditionFailed, Unsupported
+from srlm_contract.errors import InvalidTask, NotFound, PreconditionFailed, StoreNotPermitted, Unsupported
 from srlm_contract.spec.storage import AddressingStyle, IfMatch
 
 from .s3_conditions import Condition, same_etag
@@ -90,7 +90,7 @@ class S3Store:
         transfer = transfer or TransferSettings()
         bucket, prefix = split_uri(uri)
         if ca_bundle and not Path(ca_bundle).is_file():
-            raise InvalidTask(f"the CA bundle {ca_bundle} does not exist; correct storage.caBundleRef")
+            raise InvalidTask("InvalidTask", f"the CA bundle {ca_bundle} does not exist; correct storage.caBundleRef")
         config = Config(
             region_name=region,
             s3={"addressing_style": addressing_style.lower()},
@@ -108,9 +108,11 @@ class S3Store:
                 "s3", endpoint_url=endpoint_url, config=config, verify=str(ca_bundle) if ca_bundle else None
             )
         except ValueError as error:
-            raise InvalidTask(f"storage.endpointUrl {endpoint_url!r} is not a URL: {error}") from error
+            raise InvalidTask("InvalidTask", f"storage.endpointUrl {endpoint_url!r} is not a URL: {error}") from error
         except BotoCoreError as error:
-            raise InvalidTask(f"storage {uri}: {error}; correct region, endpoint or credentials") from error
+            raise InvalidTask(
+                "InvalidTask", f"storage {uri}: {error}; correct region, endpoint or credentials"
+            ) from error
         return cls(client, bucket, prefix, conditional=conditional, if_match=if_match, transfer=transfer, errors=errors)
 
     def uri(self, key: str) -> str:
@@ -284,7 +286,7 @@ class S3Store:
                 for page in pages:
                     # Not every store heeds the prefix, and the uploads of others must stay.
                     yield from (found for found in page.get("Uploads", ()) if found["Key"].startswith(below))
-        except (Unsupported, Rejected, NotFound, NotPermitted) as error:
+        except (Unsupported, Rejected, NotFound, StoreNotPermitted) as error:
             raise Unsupported(
                 "the store does not list unfinished uploads (ListMultipartUploads), so parts that a killed pod leaves "
                 f"stay; let the bucket's lifecycle rules abort incomplete multipart uploads ({error})"
@@ -313,7 +315,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise InvalidTask(f"{uri!r} is not an S3 location; write s3://bucket or s3://bucket/prefix")
+        raise InvalidTask("InvalidTask", f"{uri!r} is not an S3 location; write s3://bucket or s3://bucket/prefix")
     return bucket, prefix.strip("/")
 
 

@@ -13,10 +13,10 @@ from srlm_contract.errors import (
     BucketNotFound,
     InvalidTask,
     NotFound,
-    NotPermitted,
     PreconditionFailed,
     StoreError,
-    Temporary,
+    StoreNotPermitted,
+    StoreUnavailable,
     Unsupported,
 )
 
@@ -41,11 +41,11 @@ _CHANGED_ON_THE_WAY = {
 _SAY_WHY = {"PutObject", "CreateMultipartUpload", "ListObjectsV2"}
 
 
-class SendAgain(Temporary):
+class SendAgain(StoreUnavailable):
     """The store took nothing and the same request may go through: two writes met, or bytes were damaged."""
 
 
-class Rejected(Temporary):
+class Rejected(StoreUnavailable):
     """The store calls the request bad (400) and has its own word for why."""
 
 
@@ -110,22 +110,22 @@ def _from_answer(error: boto.ClientError, uri: str, action: str) -> StoreError:
     if code in _CHANGED_ON_THE_WAY:
         return SendAgain(f"{cannot}: the bytes were damaged on the way; check the network ({says})")
     if code in _CREDENTIALS:
-        return NotPermitted(
+        return StoreNotPermitted(
             f"{cannot}: the credentials are refused; correct storage.credentialsSecretRef "
             f"or the service account's identity ({says})"
         )
     if code == "RequestTimeTooSkewed":
-        return Temporary(f"{cannot}: the clock of this node is wrong; set it right ({says})")
+        return StoreUnavailable(f"{cannot}: the clock of this node is wrong; set it right ({says})")
     if code in NOT_IMPLEMENTED or status in {405, 501}:
         return Unsupported(f"{cannot}: {says}")
     if code in _RIGHTS or status in {401, 403}:
-        return NotPermitted(
+        return StoreNotPermitted(
             f"{cannot}: the right is missing; stages need s3:GetObject, s3:PutObject, s3:DeleteObject, "
             f"s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads there ({says})"
         )
     if code in _FULL or status == 507:
-        return Temporary(f"{cannot}: the store is full; free space there ({says})")
-    return Rejected(f"{cannot}: {says}") if status == 400 else Temporary(f"{cannot}: {says}")
+        return StoreUnavailable(f"{cannot}: the store is full; free space there ({says})")
+    return Rejected(f"{cannot}: {says}") if status == 400 else StoreUnavailable(f"{cannot}: {says}")
 
 
 def _from_client(error: Exception, uri: str, action: str) -> StoreError | InvalidTask:
@@ -133,7 +133,7 @@ def _from_client(error: Exception, uri: str, action: str) -> StoreError | Invali
     cannot = f"cannot {action} {uri}"
     match error:
         case boto.SSLError():
-            return NotPermitted(
+            return StoreNotPermitted(
                 f"{cannot}: the certificate of the store is not trusted; give its authority in "
                 f"storage.caBundleRef, or correct storage.endpointUrl ({error})"
             )
@@ -145,14 +145,14 @@ def _from_client(error: Exception, uri: str, action: str) -> StoreError | Invali
             | boto.InvalidConfigError()
             | boto.ProfileNotFound()
         ):
-            return NotPermitted(
+            return StoreNotPermitted(
                 f"{cannot}: there are no usable credentials; set storage.credentialsSecretRef "
                 f"or give the service account an identity ({error})"
             )
         case boto.ParamValidationError():
-            return InvalidTask(f"{cannot}: storage.uri or a key is not valid for S3 ({error})")
+            return InvalidTask("InvalidTask", f"{cannot}: storage.uri or a key is not valid for S3 ({error})")
         case _:
-            return Temporary(
+            return StoreUnavailable(
                 f"{cannot}: the store does not answer as it should; "
                 f"check storage.endpointUrl, the network and the store ({error})"
             )

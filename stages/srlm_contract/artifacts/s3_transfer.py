@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Generic, Self, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from srlm_contract.errors import PreconditionFailed, StoreError, Temporary
+from srlm_contract.errors import PreconditionFailed, StoreError, StoreUnavailable
 
 from .s3_count import RequestErrors
 from .s3_errors import Rejected, SendAgain, translated
@@ -148,7 +148,7 @@ def read_range(target: S3Object, etag: str, start: int, view: memoryview, settin
         if done == len(view):
             return
         settings.pause(attempt)
-    raise Temporary(f"cannot read {target.uri}: the answer kept ending early, at byte {start + done}")
+    raise StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early, at byte {start + done}")
 
 
 def _read_some(target: S3Object, etag: str, start: int, view: memoryview) -> int:
@@ -159,7 +159,7 @@ def _read_some(target: S3Object, etag: str, start: int, view: memoryview) -> int
     done = 0
     try:
         if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
-            raise Temporary(f"cannot read {target.uri}: asked for {span}, got {answer.get('ContentRange')}")
+            raise StoreUnavailable(f"cannot read {target.uri}: asked for {span}, got {answer.get('ContentRange')}")
         while done < len(view) and (count := body.readinto(view[done : done + PIECE_BYTES])):
             done += count
     except (BotoCoreError, HTTPError, OSError):
@@ -186,11 +186,11 @@ def read_whole(target: S3Object, settings: TransferSettings) -> tuple[bytes, dic
         finally:
             body.close()
         settings.pause(attempt)
-    raise Temporary(f"cannot read {target.uri}: the answer kept ending early")
+    raise StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early")
 
 
 def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDigest:
-    """Writes the object to `path`. Raises NotFound, and Temporary when it changed meanwhile."""
+    """Writes the object to `path`. Raises NotFound, and StoreUnavailable when it changed meanwhile."""
     head = head_of(target)
     with translated(target.uri, "read"):
         size, etag = int(head["ContentLength"]), str(head["ETag"])
@@ -211,7 +211,7 @@ def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDi
                     view = memoryview(buffer)[: min(part, size - start)]
                     pipeline.submit(buffer, partial(fetch, start, view))
         except PreconditionFailed as error:
-            raise Temporary(f"cannot read {target.uri}: it changed while it was read; try again") from error
+            raise StoreUnavailable(f"cannot read {target.uri}: it changed while it was read; try again") from error
     return FileDigest(size, digest.hexdigest())
 
 

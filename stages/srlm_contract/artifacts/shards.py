@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from srlm_contract.errors import ArtifactDamaged, NotFound, Temporary
+from srlm_contract.errors import ArtifactDamaged, NotFound, StoreUnavailable
 from srlm_contract.tasks import ArtifactRef, SourceRef
 
 from . import layout, reader, writer
@@ -132,7 +132,7 @@ class Shards(Commits):
             _, won = writer.publish(self.store, object_key, top.to_bytes(), etag)
             if won:
                 return top
-        raise Temporary(f"cannot write {self.manifest_uri(stage, key)}: other shards keep changing it")
+        raise StoreUnavailable(f"cannot write {self.manifest_uri(stage, key)}: other shards keep changing it")
 
     def _has_shards(self, stage: str, key: str, shards: int) -> bool:
         prefix = f"{layout.artifact_prefix(stage, key)}shards/"

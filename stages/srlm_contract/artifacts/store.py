@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from srlm_contract.errors import NotFound, NotPermitted, PreconditionFailed, Unsupported
+from srlm_contract.errors import NotFound, PreconditionFailed, StoreNotPermitted, Unsupported
 from srlm_contract.spec.storage import IfMatch
 
 
@@ -128,7 +128,7 @@ def run_probe(store: Store, conditional_put: ConditionalPut) -> Probe:
     store.put(key, b"first")
     try:
         if store.get(key).data != b"first" or [info.key for info in store.list_objects(key)] != [key]:
-            raise NotPermitted(
+            raise StoreNotPermitted(
                 f"{store.uri(key)}: an object is not read or listed as it was just written; "
                 "storage.uri must name a store with strong read-after-write consistency"
             )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from srlm_contract.errors import InvalidArtifact, NotFound, PreconditionFailed, Temporary
+from srlm_contract.errors import InvalidArtifact, NotFound, PreconditionFailed, StoreUnavailable
 
 from . import layout
 from .manifest import FileEntry, is_safe_path
@@ -90,4 +90,4 @@ def publish(store: Store, object_key: str, data: bytes, replaces: str | None = N
                 continue
             # A put whose answer got lost is sent again and then loses against itself.
             return winner, winner.data == data
-    raise Temporary(f"cannot write {store.uri(object_key)}: it is written and deleted again and again")
+    raise StoreUnavailable(f"cannot write {store.uri(object_key)}: it is written and deleted again and again")

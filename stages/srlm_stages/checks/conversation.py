@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from srlm_contract.errors import BadInput
 from srlm_contract.spec.run import RunSpec
 
 from ..conversation.chat import encode_chat, merges_system_prompt, messages
-from ..errors import BadInput
 from ..judging.rubric import Rubric
 from ..judging.scoring import MIN_VERDICT_TOKENS
 from ..training.sft_data import encode_answer

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
+from srlm_contract.errors import BadInput
+
 from ..sources.fetch import MODEL_FILES, TOKENIZER_FILES, matching
 from ..sources.origins import Missing, Origin
 from ..sources.weights import read_headers, unusable, weight_files

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from srlm_contract.errors import BadInput
 from srlm_contract.gpus import processes
 from srlm_contract.sizing import (
     ModelSize,
@@ -21,7 +22,6 @@ from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.training import TrainingSpec
 from srlm_contract.stages import INFERENCE
 
-from ..errors import BadInput
 from .architecture import Architecture
 
 #: What a prompt may add to the longest answer.

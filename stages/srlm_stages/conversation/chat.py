@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..errors import BadInput
+from srlm_contract.errors import BadInput
+
 from .special_tokens import SpecialTokens, unused_mark
 from .thoughts import Thought, opened_in, thoughts_in
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from srlm_stages.errors import StageFailure
+from srlm_contract.errors import StageFailure
 from srlm_stages.seed.formats import SeedDataError, SeedPrompt, read_seed_data
 
 #: Prompts that are taken at most.

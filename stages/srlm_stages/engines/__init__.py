@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from srlm_contract.errors import BadInput
 from srlm_contract.spec.pods import EngineSettings
-from srlm_stages.errors import BadInput
 from srlm_stages.runtime.devices import choice, inference_dtype
 
 OnProgress = Callable[[int, int], None]

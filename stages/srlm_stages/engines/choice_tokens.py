@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from srlm_contract.errors import BadInput
 from srlm_stages.conversation.chat import Rendered, encode_rendered, encode_text
-from srlm_stages.errors import BadInput
 
 
 def choice_tokens(

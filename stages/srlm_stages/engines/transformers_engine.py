@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.errors import BadInput
 from srlm_contract.spec.pods import EngineSettings
-from srlm_stages.errors import BadInput
 from srlm_stages.sources.text_models import register_text_models
 
 from . import Completion, OnProgress, Request

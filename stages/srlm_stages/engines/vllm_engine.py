@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.errors import StageFailure
 from srlm_contract.spec.pods import EngineSettings
-from srlm_stages.errors import StageFailure
 
 from . import Completion, OnProgress, Request, model_config, sees_images
 from .vllm_failures import explained, recorded

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from srlm_stages.errors import BadInput, StageFailure
+from srlm_contract.errors import BadInput, StageFailure
 
 #: `ValueError: ...` at the end of a traceback, after the prefix of a log line.
 _RAISED = re.compile(

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+from srlm_contract.errors import BadInput, NotPermitted, Temporary
 from srlm_contract.spec.loop import ExternalJudgeSpec, SamplingSpec
 
 from ..engines import Completion, OnProgress
 from ..engines.answers import foreign_text
-from ..errors import BadInput, NotPermitted, Temporary
 
 CONCURRENCY = 16
 #: What servers say when a prompt does not fit the context (OpenAI, vLLM, llama.cpp, TGI).

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from srlm_contract.errors import BadInput
+
 from ..context import StageContext
-from ..errors import BadInput
 from .score_words import SCORE_LEAD, score_lead
 
 DEFAULT_RUBRIC = "additive-v1"

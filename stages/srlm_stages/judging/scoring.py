@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from statistics import fmean, pvariance
 from typing import Any, Protocol
 
+from srlm_contract.errors import BadInput
 from srlm_contract.rows import Verdict
 
 from ..conversation.chat import chat_prompt, messages, render_chat
 from ..engines import Completion, Engine, OnProgress, Request, ScoreLine
 from ..engines.answers import verdict_of
 from ..engines.choice_tokens import choice_tokens
-from ..errors import BadInput
 from .external import Ask, ExternalJudge
 from .score_words import SCORE_LEAD, label_of
 from .verdict import parse_score

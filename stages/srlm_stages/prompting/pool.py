@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
+from srlm_contract.errors import BadInput
+
 from ..seed.files import PARQUET, SeedDataError, read_rows, read_text
 from ..seed.rows import SCHEMAS, WrongFormat, asked, format_of
 from ..seed.values import Dropped, content_text

@@ -9,9 +9,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from srlm_contract.base import Contract
+from srlm_contract.errors import BadInput
 from srlm_contract.jsonl import write_rows as _write_rows
-
-from ..errors import BadInput
 
 RowT = TypeVar("RowT", bound=Contract)
 

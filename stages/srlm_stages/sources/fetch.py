@@ -11,9 +11,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from srlm_contract.artifacts.store import Store
+from srlm_contract.errors import BadInput
 from srlm_contract.tasks import SourceRef
 
-from ..errors import BadInput
 from .origins import FileOrigin, HubOrigin, Kind, Missing, Origin, open_origin
 from .weights import weight_files
 

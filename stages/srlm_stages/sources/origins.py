@@ -15,9 +15,8 @@ from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from srlm_contract.artifacts.store import Store
+from srlm_contract.errors import BadInput, NotPermitted, Temporary
 from srlm_contract.keys import canonical_json, sha256
-
-from ..errors import BadInput, NotPermitted, Temporary
 
 
 class Missing(Exception):

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import BadInput
+from srlm_contract.errors import BadInput
+
 from .origins import Origin
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -9,7 +9,8 @@ import torch
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
-from ..errors import InvalidTask
+from srlm_contract.errors import InvalidTask
+
 from ..runtime.devices import training_precision
 from . import sharding
 from .config import WorkerConfig

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from srlm_contract.base import Contract
+from srlm_contract.errors import BadInput
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
-from ..errors import BadInput
 from ..runtime.rows import write_rows
 from ..runtime.statistics import Statistics
 from .checkpoints import KEPT, Uploader, step_of

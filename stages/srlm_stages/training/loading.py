@@ -9,7 +9,8 @@ import torch
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..errors import BadInput, InvalidTask
+from srlm_contract.errors import BadInput, InvalidTask
+
 from ..sources.text_models import freeze_unread_parts, register_text_models
 
 #: Ends of names that only quantised checkpoints have (bitsandbytes, GPTQ, AWQ, compressed-tensors, fp8).

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from ..errors import BadInput
+from srlm_contract.errors import BadInput
 
 #: The largest reward margin of the start model against itself that is no error; a step is worth about 1e-3.
 START_MARGIN = 1e-4

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from srlm_contract.errors import BadInput
+
 from ..conversation.chat import (
     Rendered,
     encode_inside,
@@ -16,7 +18,6 @@ from ..conversation.chat import (
     traits_of,
 )
 from ..conversation.thoughts import Thought, without_thoughts
-from ..errors import BadInput
 from .config import SupervisedRow
 
 IGNORED = -100

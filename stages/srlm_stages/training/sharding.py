@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..errors import InvalidTask
+from srlm_contract.errors import InvalidTask
+
 from .config import WorkerConfig
 
 

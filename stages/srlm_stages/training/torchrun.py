@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from srlm_contract.errors import BadInput, InvalidTask, NotPermitted, StageFailure, Temporary
 from srlm_contract.tasks import ProcessSettings
 
-from ..errors import BadInput, InvalidTask, NotPermitted, StageFailure, Temporary
 from ..runtime.redaction import SECRET_VARIABLES
 from .config import WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE

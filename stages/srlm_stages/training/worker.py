@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput, StageFailure, Temporary
+from srlm_contract.errors import BadInput, StageFailure, Temporary
+
 from ..runtime.devices import choice, training_precision
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.spec.run import RunSpec
 from srlm_stages.checks.conversation import ANSWER, QUESTION, check_conversations
 from srlm_stages.conversation.chat import encode_chat, messages
-from srlm_stages.errors import BadInput
 from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, judge_prompt
 from support.tiny_model import build_tokenizer
 

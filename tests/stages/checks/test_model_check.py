@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_stages.checks.model import CheckedModel, check_model
-from srlm_stages.errors import BadInput
 from srlm_stages.sources.origins import FileOrigin
 from support.tiny_model import CONTEXT, VOCABULARY, build_tiny_model, build_tokenizer
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.sizing import EXAMPLES, ModelSize
 from srlm_contract.spec.run import RunSpec
 from srlm_stages.checks.architecture import Architecture
 from srlm_stages.checks.size import check_sizes, training_shape
-from srlm_stages.errors import BadInput
 
 
 def architecture(name: str) -> Architecture:

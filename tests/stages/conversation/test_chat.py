@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srlm_contract.errors import BadInput
 from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.conversation.chat import (
     encode_chat,
@@ -20,7 +21,6 @@ from srlm_stages.conversation.chat import (
     render_chat,
 )
 from srlm_stages.engines.choice_tokens import choice_tokens
-from srlm_stages.errors import BadInput
 from srlm_stages.judging.comparing import CHOICE_LEAD, Pairing
 from srlm_stages.judging.rubric import judge_prompt
 from srlm_stages.training.sft_data import encode_answer

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id, shard_of
 from srlm_contract.rows import Candidate, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.spec.loop import SamplingSpec
 from srlm_contract.tasks import EvaluateParams, GenerateParams, JudgeParams, SourceRef
 from srlm_stages import generate, judge
 from srlm_stages.engines import Completion, Request
-from srlm_stages.errors import BadInput
 from srlm_stages.judging import answering, comparing
 from support.stage_world import QUESTIONS, World
 from support.tiny_tokenizers import CHATML, SPECIAL, build

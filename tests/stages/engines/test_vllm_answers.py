@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from srlm_contract.errors import StageFailure
 from srlm_stages.engines.vllm_engine import answered
-from srlm_stages.errors import StageFailure
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_stages.engines import context_length, model_config
 from srlm_stages.engines.vllm_engine import cache_bytes, text_arguments
 from srlm_stages.engines.vllm_failures import explained, recorded
-from srlm_stages.errors import BadInput
 
 PREFIX = "\x1b[0;36m(EngineCore pid=812)\x1b[0;0m ERROR 11-27 01:10:52 [core.py:1510] "
 AFTERWARDS = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput, InvalidTask, NotPermitted, Temporary
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement
 from srlm_contract.spec.loop import ExternalJudgeSpec, SamplingSpec
 from srlm_contract.tasks import ArtifactRef, JudgeParams
-from srlm_stages.errors import BadInput, InvalidTask, NotPermitted, Temporary
 from srlm_stages.judging.external import Ask, ExternalJudge
 from support.judge_server import judge_server, said
 from support.stage_world import QUESTIONS, World

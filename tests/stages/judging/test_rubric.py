@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srlm_contract.errors import BadInput
 from srlm_stages.engines import Completion
-from srlm_stages.errors import BadInput
 from srlm_stages.judging.comparing import Pairing, choice, read_choice
 from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt
 from srlm_stages.judging.score_words import label_of, score_lead

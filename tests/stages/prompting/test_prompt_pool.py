@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from srlm_stages.errors import BadInput
+from srlm_contract.errors import BadInput
 from srlm_stages.prompting.pool import read_pool
 
 

@@ -232,7 +232,7 @@ def test_the_ready_trees_file_of_a_repository_is_picked() -> None:
     [([], "it has: nothing; set seedData.file"), (["a.ready.trees.jsonl.gz", "b.ready.trees.jsonl.gz"], "2 files")],
 )
 def test_a_repository_without_one_fitting_file(names: list[str], says: str) -> None:
-    from srlm_stages.errors import BadInput
+    from srlm_contract.errors import BadInput
 
     with pytest.raises(BadInput, match=says):
         pick_seed_file(names, "OasstTrees", "hf://x/y")

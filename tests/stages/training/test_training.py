@@ -20,10 +20,10 @@ import pytest
 
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
-from srlm_stages.errors import BadInput, InvalidTask
 from support.s3_world import WRITER, Server, server
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model
@@ -317,7 +317,7 @@ def test_two_nodes_train_together_and_node_0_commits(
 
 def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its peer waits for a machine, say: temporary, with what to do, and no crash of the training."""
-    from srlm_stages.errors import Temporary
+    from srlm_contract.errors import Temporary
     from srlm_stages.training import torchrun
     from srlm_stages.training.config import WorkerConfig
 
@@ -339,7 +339,7 @@ def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pyt
 def test_nodes_that_found_different_resume_points_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import utils
 
-    from srlm_stages.errors import Temporary
+    from srlm_contract.errors import Temporary
     from srlm_stages.training.config import WorkerConfig
     from srlm_stages.training.worker import same_resume_point
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.spec.training import DeepSpeedSpec, DpoSpec, FsdpSpec, SftSpec
-from srlm_stages.errors import BadInput, InvalidTask
 from srlm_stages.training.config import WorkerConfig
 from support.tiny_model import build_tiny_model
 

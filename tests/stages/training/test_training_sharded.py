@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.errors import BadInput
 from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import PreferencePair
-from srlm_stages.errors import BadInput
 from support.stage_world import QUESTIONS
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
