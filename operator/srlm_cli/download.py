@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import NotPermitted, StageFailure
 from srlm_contract.spec.storage import Storage
 from srlm_operator.cluster.client import Client, Resource
@@ -70,16 +69,7 @@ def read_object(
         if ca_bundle is not None:
             file = Path(folder) / "ca.pem"
             file.write_text(ca_bundle, encoding="utf-8")
-        store: Store = S3Store.from_location(
-            storage.uri,
-            endpoint_url=storage.endpoint_url,
-            region=storage.region,
-            addressing_style=storage.addressing_style,
-            ca_bundle=file,
-            attempts=_ATTEMPTS,
-            credentials=credentials,
-        )
-        return store.get(key).data
+        return S3Store.open(storage, ca_bundle=file, attempts=_ATTEMPTS, credentials=credentials).get(key).data
 
 
 def has_own_credentials() -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srlm_contract.errors import StageFailure
+from srlm_contract.spec.storage import Place
 from srlm_local.ports import free_port, is_free
 
 if TYPE_CHECKING:
@@ -64,26 +65,20 @@ class ObjectStore:
 
     def spec(self, secret: str) -> dict[str, Any]:
         """`spec.storage` of runs, with the keys in the Secret of this name."""
-        return {
-            "uri": f"s3://{self.bucket}",
-            "endpointUrl": self.endpoint_url,
-            "region": self.region,
-            "addressingStyle": "Path",
-            "credentialsSecretRef": {"name": secret},
-        }
+        return {**self.place.wire(), "credentialsSecretRef": {"name": secret}}
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(
+            uri=f"s3://{self.bucket}", endpoint_url=self.endpoint_url, region=self.region, addressing_style="Path"
+        )
 
     def open(self, attempts: int = 1) -> S3Store:
         """A client that tries each request so many times."""
         from srlm_contract.artifacts.s3 import S3Store
 
-        return S3Store.from_location(
-            f"s3://{self.bucket}",
-            endpoint_url=self.endpoint_url,
-            region=self.region,
-            addressing_style="Path",
-            attempts=attempts,
-            credentials=self.credentials,
-        )
+        return S3Store.open(self.place, attempts=attempts, credentials=self.credentials)
 
 
 def named(endpoint_url: str, bucket: str) -> ObjectStore:

@@ -27,7 +27,7 @@ from srlm_contract.spec.loop import (
 )
 from srlm_contract.spec.pods import EngineSettings
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.spec.storage import AddressingStyle, IfMatch, Retention, Storage
+from srlm_contract.spec.storage import IfMatch, Place, Retention, Storage
 from srlm_contract.spec.training import (
     AttnImplementation,
     DeepSpeedSpec,
@@ -272,13 +272,9 @@ Params = Annotated[
 ]  # fmt: skip
 
 
-class StorageLocation(Contract):
+class StorageLocation(Place):
     """Where artifacts live; credentials come from the environment."""
 
-    uri: str
-    endpoint_url: str | None = None
-    region: str = "us-east-1"
-    addressing_style: AddressingStyle = "Auto"
     conditional_puts: bool = True
     """Found out by `preflight`."""
     if_match: IfMatch = "Quoted"
@@ -288,10 +284,7 @@ class StorageLocation(Contract):
     def of(cls, storage: Storage, pins: Pins | None) -> Self:
         """pins: what `preflight` found out; None before it has."""
         return cls(
-            uri=storage.uri,
-            endpoint_url=storage.endpoint_url,
-            region=storage.region,
-            addressing_style=storage.addressing_style,
+            **{name: getattr(storage, name) for name in Place.model_fields},
             conditional_puts=pins is None or pins.conditional_puts,
             if_match="Quoted" if pins is None else pins.if_match,
         )

@@ -21,8 +21,8 @@ from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
 from .conversation.chat import load_tokenizer, merges_system_prompt
 from .runtime.progress import ProgressReporter
-from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, OpenStore, fetch_source, matching
-from .sources.origins import Kind
+from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, fetch_source, matching
+from .sources.origins import Kind, OpenStore
 
 ParamsT = TypeVar("ParamsT", bound=Contract)
 
@@ -59,7 +59,7 @@ class StageContext:
         self.details: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._open_store, self._cache = open_store, cache
+        self.open_store, self._cache = open_store, cache
         self._fetched: dict[str, Path] = {}
         self._open = ExitStack()
 
@@ -155,14 +155,14 @@ class StageContext:
             if self._cache is not None and files is MODEL_FILES and not source.uri.startswith("file://"):
                 self._fetched[key] = self._cached_source(self._cache, source, kind, files)
             else:
-                self._fetched[key] = fetch_source(source, kind, into, self._open_store, files)
+                self._fetched[key] = fetch_source(source, kind, into, self.open_store, files)
         return self._fetched[key]
 
     def _cached_source(self, cache: ModelCache, source: SourceRef, kind: Kind, files: Sequence[str]) -> Path:
         """An outside model in the node's cache, under the digest of its place and revision."""
 
         def fill(folder: Path) -> None:
-            found = fetch_source(source, kind, self.work / "fill", self._open_store, files)
+            found = fetch_source(source, kind, self.work / "fill", self.open_store, files)
             for path in matching((p.name for p in found.iterdir() if p.is_file()), files):
                 shutil.move(found / path, folder / path)
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from srlm_contract.artifacts.retention import add_refs
-from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import BadInput
 from srlm_contract.keys import sha256
 from srlm_contract.spec.run import RunSpec
@@ -141,7 +140,7 @@ def check_use(ctx: StageContext, spec: RunSpec, model: CheckedModel, rubric: str
 def pin_model(ctx: StageContext, uri: str, field: str, template: str | None) -> tuple[SourceRef, CheckedModel]:
     """Check a causal language model and pin its revision."""
     try:
-        origin = open_origin(uri, "model", lambda bucket: bucket_store(ctx, bucket))
+        origin = open_origin(uri, "model", ctx.open_store)
         folder = ctx.work / "models" / field
         folder.mkdir(parents=True, exist_ok=True)
         model = check_model(origin, folder, template, ctx.params(PreflightParams).spec.base_model.chat_template_kwargs)
@@ -154,7 +153,7 @@ def pin_seed_data(ctx: StageContext, spec: RunSpec) -> SourceRef:
     """Find the seed file, read it (its beginning when it is large) and pin it."""
     data = spec.seed_data
     try:
-        origin = open_origin(data.uri, "dataset", lambda bucket: bucket_store(ctx, bucket))
+        origin = open_origin(data.uri, "dataset", ctx.open_store)
         path = data.file or (
             next(iter(origin.files))
             if len(origin.files) == 1
@@ -174,7 +173,7 @@ def pin_seed_data(ctx: StageContext, spec: RunSpec) -> SourceRef:
 def pin_file(ctx: StageContext, uri: str, field: str) -> SourceRef:
     """A prompt file."""
     try:
-        origin = open_origin(uri, "dataset", lambda bucket: bucket_store(ctx, bucket))
+        origin = open_origin(uri, "dataset", ctx.open_store)
     except Missing as error:
         raise BadInput("InvalidSeedData", f"{field}: {error}") from error
     if not sum(origin.files.values()):
@@ -205,20 +204,6 @@ def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str
         )
     except SeedDataError as error:
         raise BadInput("InvalidSeedData", str(error)) from error
-
-
-def bucket_store(ctx: StageContext, bucket: str) -> Store:
-    """A bucket of sources: same endpoint and credentials as the run's storage."""
-    from srlm_contract.artifacts.s3 import S3Store
-
-    storage = ctx.task.storage
-    return S3Store.from_location(
-        f"s3://{bucket}",
-        endpoint_url=storage.endpoint_url,
-        region=storage.region,
-        addressing_style=storage.addressing_style,
-        ca_bundle=ctx.environ.get("SRLM_CA_BUNDLE_FILE") or None,
-    )
 
 
 def _mounted(environ: Mapping[str, str], variable: str, field: str) -> str:

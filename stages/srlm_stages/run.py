@@ -127,15 +127,12 @@ def open_store(
     def opened(uri: str) -> Store:
         from srlm_contract.artifacts.s3 import S3Store
 
-        storage = task.storage
-        return S3Store.from_location(
+        return S3Store.open(
+            task.storage,
             uri,
-            endpoint_url=storage.endpoint_url,
-            region=storage.region,
-            addressing_style=storage.addressing_style,
             ca_bundle=environ.get("SRLM_CA_BUNDLE_FILE") or None,
-            conditional=None if task.stage == "preflight" else storage.conditional_puts,
-            if_match=storage.if_match,
+            conditional=task.storage.conditional_puts,
+            if_match=task.storage.if_match,
             errors=errors,
         )
 

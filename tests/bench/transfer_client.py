@@ -19,10 +19,11 @@ from pathlib import Path
 import boto3
 
 from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.spec.storage import Place
 
 
 def ours(url: str, folder: Path) -> dict[str, Callable[[], object]]:
-    store = S3Store.from_location("s3://made/ours", endpoint_url=url)
+    store = S3Store.open(Place(uri="s3://made/ours", endpoint_url=url))
     return {
         "up": lambda: store.upload_file(folder / "source", "file"),
         "down": lambda: store.download_file("file", folder / "got-ours"),

@@ -19,6 +19,7 @@ from srlm_contract.keys import row_id
 from srlm_contract.progress import parse_progress
 from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.spec.loop import ExternalJudgeSpec
+from srlm_contract.spec.storage import Place
 from srlm_contract.tasks import (
     ArtifactRef,
     JudgeParams,
@@ -43,7 +44,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def world(endpoint: str, tmp_path: Path) -> World:
-    return World(tmp_path, S3Store.from_location(f"s3://world/{tmp_path.name}", endpoint_url=endpoint))
+    return World(tmp_path, S3Store.open(Place(uri=f"s3://world/{tmp_path.name}", endpoint_url=endpoint)))
 
 
 def pool_task(world: World, endpoint: str, tmp_path: Path, **storage: Any) -> StageTask:
@@ -183,7 +184,7 @@ def test_failed_requests_are_told_whether_the_stage_succeeds_or_not(
     server = S3Server.start()
     try:
         boto3.client("s3", endpoint_url=server.url, region_name="us-east-1").create_bucket(Bucket="world")
-        world = World(tmp_path, S3Store.from_location(f"s3://world/{tmp_path.name}", endpoint_url=server.url))
+        world = World(tmp_path, S3Store.open(Place(uri=f"s3://world/{tmp_path.name}", endpoint_url=server.url)))
         task = pool_task(world, server.url, tmp_path)
         server.app.faults = [Fault("PUT", f"/prompts/{task.key}/", fault, times=times)]
         ended, result = Pod("prompts", task, tmp_path).end()

@@ -18,6 +18,7 @@ from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.retention import read_refs
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.store import Probe
+from srlm_contract.spec.storage import Place
 from srlm_contract.tasks import PreflightParams, RunIdentity, StageResult, StageTask, StorageLocation
 from srlm_stages.run import main
 from support.s3_world import READER, WRITER, Server, server
@@ -61,7 +62,7 @@ class Machine:
         self.spec: dict[str, Any] = {}
 
     def store(self) -> S3Store:
-        return S3Store.from_location(self.storage, endpoint_url=self.url)
+        return S3Store.open(Place(uri=self.storage, endpoint_url=self.url))
 
     def run(self, known: dict[str, str] | None = None) -> tuple[int, StageResult]:
         spec = {

@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from srlm_contract.errors import InvalidTask, NotFound, PreconditionFailed, StoreNotPermitted, Unsupported
-from srlm_contract.spec.storage import AddressingStyle, IfMatch
+from srlm_contract.spec.storage import IfMatch, Place
 
 from .s3_conditions import Condition, same_etag
 from .s3_count import RequestErrors
@@ -65,13 +65,11 @@ class S3Store:
         refuse_redirects(client)
 
     @classmethod
-    def from_location(
+    def open(
         cls,
-        uri: str,
+        place: Place,
+        uri: str | None = None,
         *,
-        endpoint_url: str | None = None,
-        region: str | None = "us-east-1",
-        addressing_style: AddressingStyle = "Auto",
         ca_bundle: Path | str | None = None,
         conditional: bool | None = None,
         if_match: IfMatch | None = None,
@@ -80,7 +78,7 @@ class S3Store:
         errors: RequestErrors | None = None,
         credentials: Mapping[str, str] | None = None,
     ) -> Self:
-        """Open `s3://bucket/prefix`.
+        """The store at a place; with `uri`, another bucket and prefix behind the same endpoint.
 
         credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN; None for those of the
         environment or the workload's identity.
@@ -88,12 +86,13 @@ class S3Store:
         Raises InvalidTask when the location is not valid.
         """
         transfer = transfer or TransferSettings()
+        uri = uri or place.uri
         bucket, prefix = split_uri(uri)
         if ca_bundle and not Path(ca_bundle).is_file():
             raise InvalidTask("InvalidTask", f"the CA bundle {ca_bundle} does not exist; correct storage.caBundleRef")
         config = Config(
-            region_name=region,
-            s3={"addressing_style": addressing_style.lower()},
+            region_name=place.region,
+            s3={"addressing_style": place.addressing_style.lower()},
             # Some stores refuse the newer checksum trailers; Content-MD5 does the same and is known to all.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -105,10 +104,12 @@ class S3Store:
         )
         try:
             client = _session(credentials).client(
-                "s3", endpoint_url=endpoint_url, config=config, verify=str(ca_bundle) if ca_bundle else None
+                "s3", endpoint_url=place.endpoint_url, config=config, verify=str(ca_bundle) if ca_bundle else None
             )
         except ValueError as error:
-            raise InvalidTask("InvalidTask", f"storage.endpointUrl {endpoint_url!r} is not a URL: {error}") from error
+            raise InvalidTask(
+                "InvalidTask", f"storage.endpointUrl {place.endpoint_url!r} is not a URL: {error}"
+            ) from error
         except BotoCoreError as error:
             raise InvalidTask(
                 "InvalidTask", f"storage {uri}: {error}; correct region, endpoint or credentials"

@@ -56,8 +56,8 @@ class StorageSpec(Contract):
     everything that only this run uses."""
 
 
-class Storage(Contract):
-    """A location with nothing left out."""
+class Place(Contract):
+    """A place in a store, as a client opens it: what is added here reaches `artifacts.s3`, stages and command line."""
 
     uri: Uri
     """`s3://bucket/prefix`."""
@@ -67,6 +67,11 @@ class Storage(Contract):
     """Region of the bucket."""
     addressing_style: AddressingStyle = "Auto"
     """How the bucket is named in requests."""
+
+
+class Storage(Place):
+    """A location with nothing left out."""
+
     credentials_secret_ref: SecretRef | None = None
     """Secret with the credentials, in the run's namespace."""
     ca_bundle_ref: ConfigMapKeyRef | None = None

@@ -6,22 +6,19 @@ against that pin, so that a file that changes under a run is an error and not a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import BadInput
 from srlm_contract.tasks import SourceRef
 
-from .origins import FileOrigin, HubOrigin, Kind, Missing, Origin, open_origin
+from .origins import FileOrigin, HubOrigin, Kind, Missing, OpenStore, Origin, open_origin
 from .weights import weight_files
 
 #: What belongs to a model: weights as safetensors, configuration, tokenizer, templates. Never pickles.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
-
-OpenStore = Callable[[str], Store]
 
 
 def fetch_source(source: SourceRef, kind: Kind, into: Path, open_store: OpenStore, files: Sequence[str]) -> Path:
@@ -33,7 +30,7 @@ def fetch_source(source: SourceRef, kind: Kind, into: Path, open_store: OpenStor
     hub = source.uri.startswith("hf://") and source.revision
     uri = f"{source.uri}@{source.revision}" if hub else source.uri
     try:
-        origin = open_origin(uri, kind, lambda bucket: open_store(f"s3://{bucket}"))
+        origin = open_origin(uri, kind, open_store)
         if source.file and source.file not in origin.files:
             raise Missing(f"{source.uri} has no file {source.file}")
         _check_pin(source, origin, pinned_files(source, origin, kind), reason_of(kind))

@@ -7,11 +7,11 @@ Used by `preflight`, which pins what every later stage reads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from srlm_contract.artifacts.store import Store
@@ -23,6 +23,8 @@ class Missing(Exception):
     """The origin does not exist; the message says what was looked for."""
 
 
+OpenStore = Callable[[str], Store]
+"""Opens `s3://bucket` with the endpoint and the credentials of the run's storage."""
 Kind = Literal["model", "dataset"]
 """What a repository of the hub is."""
 
@@ -87,6 +89,8 @@ class S3Origin:
 
     name: str
     store: Store
+    """The bucket."""
+    prefix: str
     files: Mapping[str, int]
     etags: Mapping[str, str]
 
@@ -96,13 +100,13 @@ class S3Origin:
         one = store.head(key) if key and not key.endswith("/") else None
         if one is not None:
             name = key.rpartition("/")[2]
-            return cls(uri, _Below(store, key.removesuffix(name)), {name: one.size}, {name: one.etag})
+            return cls(uri, store, key.removesuffix(name), {name: one.size}, {name: one.etag})
         prefix = key.rstrip("/") + "/"
         found = {i.key.removeprefix(prefix): i for i in store.list_objects(prefix) if not i.key.endswith("/")}
         if not found:
             raise Missing(f"{uri} does not exist: no object of that name and none below it")
         sizes = {name: info.size for name, info in found.items()}
-        return cls(uri, _Below(store, prefix), sizes, {name: info.etag for name, info in found.items()})
+        return cls(uri, store, prefix, sizes, {name: info.etag for name, info in found.items()})
 
     def revision(self, paths: list[str]) -> str:
         """Digest over (path, size, ETag): content is not read for it."""
@@ -111,22 +115,11 @@ class S3Origin:
     def fetch(self, path: str, folder: Path) -> Path:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.store.download_file(path, target)
+        self.store.download_file(self.prefix + path, target)
         return target
 
     def head(self, path: str, length: int) -> bytes:
-        return self.store.get_range(path, 0, length)
-
-
-class _Below:
-    """A store seen from a prefix: only what origins need."""
-
-    def __init__(self, store: Store, prefix: str) -> None:
-        self._store, self._prefix = store, prefix
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        return lambda key, *args: method(self._prefix + key, *args)
+        return self.store.get_range(self.prefix + path, 0, length)
 
 
 @dataclass
@@ -215,13 +208,13 @@ def hub_errors(uri: str) -> Iterator[None]:
         raise Temporary("Temporary", f"the hub cannot be reached for {uri}: {_first(error)}") from error
 
 
-def open_origin(uri: str, kind: Kind, bucket_store: Any) -> Origin:
-    """Open `uri`. bucket_store: (bucket) → Store. Raises Missing, NotPermitted, Temporary, BadInput."""
+def open_origin(uri: str, kind: Kind, open_store: OpenStore) -> Origin:
+    """Open `uri`. Raises Missing, NotPermitted, Temporary, BadInput."""
     if uri.startswith("file://"):
         return FileOrigin.open(uri)
     if uri.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        return S3Origin.open(uri, bucket_store(bucket), key)
+        return S3Origin.open(uri, open_store(f"s3://{bucket}"), key)
     if uri.startswith("hf://"):
         return HubOrigin.open(uri, kind)
     raise BadInput("InvalidTask", f"{uri} is neither hf://, s3:// nor file://")

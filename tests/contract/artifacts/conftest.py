@@ -17,6 +17,7 @@ from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.artifacts.store import MemoryStore, Probe, Store
+from srlm_contract.spec.storage import Place
 from srlm_contract.tasks import RunIdentity
 from srlm_local.s3 import Account
 from support.s3_world import server as server_on
@@ -46,7 +47,7 @@ def server() -> Iterator[S3Server]:
 @cache
 def client(endpoint_url: str, attempts: int) -> Any:
     """One client for many stores: making one costs more than most tests."""
-    return S3Store.from_location("s3://any", endpoint_url=endpoint_url, transfer=FAST, attempts=attempts).client
+    return S3Store.open(Place(uri="s3://any", endpoint_url=endpoint_url), transfer=FAST, attempts=attempts).client
 
 
 @pytest.fixture
@@ -115,10 +116,12 @@ def named_store(prefix: str, **known: Any) -> S3Store:
 
 @cache
 def named_client() -> Any:
-    return S3Store.from_location(
-        "s3://any",
-        endpoint_url=GIVEN["SRLM_TEST_S3_ENDPOINT"],
-        region=GIVEN.get("AWS_REGION") or GIVEN.get("AWS_DEFAULT_REGION") or "us-east-1",
+    return S3Store.open(
+        Place(
+            uri="s3://any",
+            endpoint_url=GIVEN["SRLM_TEST_S3_ENDPOINT"],
+            region=GIVEN.get("AWS_REGION") or GIVEN.get("AWS_DEFAULT_REGION") or "us-east-1",
+        ),
         transfer=FAST,
         credentials=GIVEN,
     ).client

@@ -6,11 +6,12 @@ import pytest
 
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import BucketNotFound, NotPermitted
+from srlm_contract.spec.storage import Place
 
 
 def open_as(url: str) -> S3Store:
     """With the credentials of this moment."""
-    return S3Store.from_location("s3://real/accounts", endpoint_url=url)
+    return S3Store.open(Place(uri="s3://real/accounts", endpoint_url=url))
 
 
 def test_wrong_secret(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +39,7 @@ def test_read_only(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wrong_bucket(seaweed: str) -> None:
     with pytest.raises(BucketNotFound, match="s3://another") as caught:
-        S3Store.from_location("s3://another", endpoint_url=seaweed).probe()
+        S3Store.open(Place(uri="s3://another", endpoint_url=seaweed)).probe()
     assert (caught.value.exit_code, caught.value.reason) == (77, "StorageNotFound")
 
 

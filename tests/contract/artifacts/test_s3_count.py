@@ -14,6 +14,7 @@ from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.errors import NotFound, NotPermitted, PreconditionFailed, Temporary
+from srlm_contract.spec.storage import Place
 
 MIB = 2**20
 
@@ -28,7 +29,9 @@ def store(server: S3Server, s3: FaultyS3, errors: RequestErrors) -> S3Store:
     """A client of its own: a listener stays with its client."""
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
     fast = TransferSettings(part_bytes=5 * MIB, workers=2, backoff_seconds=0)
-    found = S3Store.from_location(f"s3://{bucket}/x", endpoint_url=server.url, transfer=fast, attempts=3, errors=errors)
+    found = S3Store.open(
+        Place(uri=f"s3://{bucket}/x", endpoint_url=server.url), transfer=fast, attempts=3, errors=errors
+    )
     found.client.create_bucket(Bucket=bucket)
     return found
 
@@ -88,7 +91,7 @@ def test_connections_that_fail_count(errors: RequestErrors) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    store = S3Store.from_location("s3://bucket", endpoint_url=address, attempts=2, errors=errors)
+    store = S3Store.open(Place(uri="s3://bucket", endpoint_url=address), attempts=2, errors=errors)
     with pytest.raises(Temporary):
         store.get("key")
     assert errors.count == 2

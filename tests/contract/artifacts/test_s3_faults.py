@@ -25,6 +25,7 @@ from srlm_contract.errors import (
     StoreError,
     Temporary,
 )
+from srlm_contract.spec.storage import Place
 
 OpenS3 = Callable[..., S3Store]
 MIB = 2**20
@@ -87,7 +88,7 @@ def test_exit_codes(open_s3: OpenS3, s3: FaultyS3) -> None:
 
 
 def test_bucket_that_does_not_exist(server: S3Server) -> None:
-    store = S3Store.from_location("s3://never-created/prefix", endpoint_url=server.url)
+    store = S3Store.open(Place(uri="s3://never-created/prefix", endpoint_url=server.url))
     with pytest.raises(BucketNotFound, match="s3://never-created/prefix"):
         store.probe()
     with pytest.raises(BucketNotFound):
@@ -171,7 +172,7 @@ def test_unreachable_endpoint() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    store = S3Store.from_location("s3://bucket", endpoint_url=f"http://127.0.0.1:{port}", attempts=1)
+    store = S3Store.open(Place(uri="s3://bucket", endpoint_url=f"http://127.0.0.1:{port}"), attempts=1)
     with pytest.raises(Temporary, match=r"check storage.endpointUrl"):
         store.put("key", b"")
 
@@ -189,22 +190,22 @@ def test_no_credentials(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(NotPermitted, match=r"no usable credentials"):
-        S3Store.from_location("s3://bucket", endpoint_url=server.url).put("key", b"")
+        S3Store.open(Place(uri="s3://bucket", endpoint_url=server.url)).put("key", b"")
 
 
-@pytest.mark.parametrize("uri", ["", "bucket/prefix", "s3:/bucket", "s3://", "http://bucket", "s3:///prefix"])
+@pytest.mark.parametrize("uri", ["bucket/prefix", "s3:/bucket", "s3://", "http://bucket", "s3:///prefix"])
 def test_locations_that_are_none(uri: str) -> None:
     with pytest.raises(InvalidTask, match="s3://bucket"):
-        S3Store.from_location(uri)
+        S3Store.open(Place(uri=uri))
 
 
 def test_endpoint_that_is_no_url() -> None:
     with pytest.raises(InvalidTask, match=r"storage\.endpointUrl"):
-        S3Store.from_location("s3://bucket", endpoint_url="minio:9000")
+        S3Store.open(Place(uri="s3://bucket", endpoint_url="minio:9000"))
 
 
 def test_location_without_prefix(server: S3Server) -> None:
-    store = S3Store.from_location("s3://plain/", endpoint_url=server.url, addressing_style="Path")
+    store = S3Store.open(Place(uri="s3://plain/", endpoint_url=server.url, addressing_style="Path"))
     store.client.create_bucket(Bucket="plain")
     store.put("key", b"1")
     assert store.uri("key") == "s3://plain/key"

@@ -12,6 +12,7 @@ SIZE = 256 * 2**20
 PROGRAM = """
 import resource, sys
 from pathlib import Path
+from srlm_contract.spec.storage import Place
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_transfer import TransferSettings
 
@@ -20,7 +21,7 @@ def peak():
 
 url, folder = sys.argv[1], Path(sys.argv[2])
 settings = TransferSettings(part_bytes=5 * 2**20, workers=4)
-store = S3Store.from_location("s3://real/memory", endpoint_url=url, transfer=settings)
+store = S3Store.open(Place(uri="s3://real/memory", endpoint_url=url), transfer=settings)
 store.put("warm", b"up")
 before = peak()
 sent = store.upload_file(folder / "sparse", "sparse")

@@ -19,6 +19,7 @@ from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import Temporary
 from srlm_contract.keys import artifact_key
 from srlm_contract.rows import Judgement
+from srlm_contract.spec.storage import Place
 from srlm_contract.status import Condition, Failure, IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ReportParams, StageResult, StorageLocation
 from srlm_stages.report import examples as report_examples
@@ -40,14 +41,14 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def finished(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     """M1 to M3 with a report; tests only read it."""
     root = tmp_path_factory.mktemp("finished")
-    made = make_run(World(root, S3Store.from_location("s3://world/finished", endpoint_url=endpoint)), spec())
+    made = make_run(World(root, S3Store.open(Place(uri="s3://world/finished", endpoint_url=endpoint))), spec())
     made.report()
     return made
 
 
 @pytest.fixture
 def world(endpoint: str, tmp_path: Path) -> World:
-    return World(tmp_path, S3Store.from_location(f"s3://world/{tmp_path.name}", endpoint_url=endpoint))
+    return World(tmp_path, S3Store.open(Place(uri=f"s3://world/{tmp_path.name}", endpoint_url=endpoint)))
 
 
 class Text(HTMLParser):
@@ -418,7 +419,7 @@ class TestDamage:
 
     def test_a_store_that_is_away_is_no_empty_report(self, world: World, tmp_path: Path) -> None:
         made = make_run(world, spec(iterations=1), until="0/select")
-        gone = S3Store.from_location("s3://world/finished", endpoint_url="http://127.0.0.1:9", attempts=1)
+        gone = S3Store.open(Place(uri="s3://world/finished", endpoint_url="http://127.0.0.1:9"), attempts=1)
         with pytest.raises(Temporary):
             MadeRun(World(tmp_path / "gone", gone), made.spec, made.status).report()
 
@@ -426,7 +427,7 @@ class TestDamage:
 @pytest.fixture(scope="module")
 def evil(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     made = evil_run(
-        World(tmp_path_factory.mktemp("evil"), S3Store.from_location("s3://world/evil", endpoint_url=endpoint))
+        World(tmp_path_factory.mktemp("evil"), S3Store.open(Place(uri="s3://world/evil", endpoint_url=endpoint)))
     )
     made.report()
     return made

@@ -22,6 +22,7 @@ from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
+from srlm_contract.spec.storage import Place
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
 from support.s3_world import WRITER, Server, server
@@ -211,7 +212,7 @@ def shared(
     for name, value in WRITER.environ.items():
         monkeypatch.setenv(name, value)
     url = s3.url
-    world = World(tmp_path / "world", S3Store.from_location("s3://made/runs", endpoint_url=url))
+    world = World(tmp_path / "world", S3Store.open(Place(uri="s3://made/runs", endpoint_url=url)))
 
     def there(task: StageTask) -> StageTask:
         storage = task.storage.model_copy(update={"uri": "s3://made/runs", "endpoint_url": url})
