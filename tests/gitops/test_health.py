@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from srlm_operator.plan.conditions import conditions, phase
-from srlm_operator.plan.draft import Note
+from srlm_operator.plan.decisions import Note
 from support.gitops_checks import GITOPS, LUA, argocd_health, flux_checks, flux_health
 from support.kstatus import kstatus
 

@@ -12,7 +12,7 @@ from typing import Literal
 from srlm_contract.status import Condition, RunPhase
 from srlm_operator.times import stamp
 
-from .draft import Note
+from .decisions import Note
 
 #: The most telling reason first; what is not listed comes before `Progressing`.
 _LAST = ("Retrying", "Progressing")

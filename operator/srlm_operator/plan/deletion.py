@@ -11,8 +11,9 @@ from srlm_operator.names import FINALIZER, job_name
 from srlm_operator.values import Event, Observed, Plan, Run, SetFinalizer
 
 from .conditions import conditions
-from .draft import CLEANUP, Draft, Note
+from .decisions import Note, delete
 from .stage import adopt_jobs, drive, new_record, settle_all
+from .world import CLEANUP, World, recorded
 
 
 def release(*events: Event) -> Plan:
@@ -20,64 +21,59 @@ def release(*events: Event) -> Plan:
     return Plan(actions=(SetFinalizer(False),), events=events)
 
 
-def plan_deletion(draft: Draft) -> Plan:
+def plan_deletion(world: World) -> Plan:
     """Plan for a run that is being deleted. Without our finalizer the API's garbage collection does all."""
-    run = draft.run
+    run, retention = world.run, world.storage.retention
     if FINALIZER not in run.finalizers:
         return Plan()
-    if draft.storage.retention == "Retain":
+    if retention == "Retain":
         return release()
-    if any(r.terminating for r in draft.observed.refusals.values()):
+    if any(r.terminating for r in world.observed.refusals.values()):
         return release(Event("Warning", "CleanupSkipped", "The namespace is being deleted; artifacts stay"))
-    deadline = (run.deleted_at or draft.now) + timedelta(seconds=draft.settings.cleanup_deadline_seconds)
-    adopt_jobs(draft)
-    settle_all(draft)
-    record = draft.records.get(CLEANUP)
+    deadline = (run.deleted_at or world.now) + timedelta(seconds=world.settings.cleanup_deadline_seconds)
+    settled = settle_all(world, adopt_jobs(world, recorded(run.status)))
+    record, decided = settled.records.get(CLEANUP), settled.decided
     if record is not None and record.state == "Succeeded":
         return release()
-    if draft.now >= deadline:
+    if world.now >= deadline:
         why = record.last_failure.message if record is not None and record.last_failure else "it did not finish in time"
-        return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {draft.storage.uri}: {why}"))
-    for job in draft.jobs():
+        return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {world.storage.uri}: {why}"))
+    for job in world.jobs():
         if job.node_id != CLEANUP:
-            draft.delete(job)
-    pins = draft.preflight.pins
+            decided += delete(job)
     work = Work(
         iteration=0,
         name="cleanup",
         stage="cleanup",
         key="cleanup",
-        params=CleanupParams(retention=draft.storage.retention),
-        pins=pins,
-        deadline_seconds=max(1, int((deadline - draft.now).total_seconds())),
+        params=CleanupParams(retention=retention),
+        pins=run.status.preflight.pins,
+        deadline_seconds=max(1, int((deadline - world.now).total_seconds())),
     )
-    if record is None:
-        draft.records[CLEANUP] = new_record(None, work)
-    if _no_credentials(run, draft.observed, draft.records[CLEANUP]):
+    record = record or new_record(None, work)
+    if _no_credentials(run, world.observed, record):
         return release(Event("Warning", "CleanupFailed", "The run's Secret is gone; artifacts stay"))
-    drive(draft, work, start=True)
-    draft.wake(deadline)
+    step = drive(world, work, record, start=True).after(decided)
     found = run.status.model_copy(
         update={
             "observed_generation": run.generation,
-            "cleanup_stage": draft.records[CLEANUP],
+            "cleanup_stage": step.record,
             "conditions": conditions(
-                waits=[Note("Deleting", f"Artifacts are being removed ({draft.storage.retention})")],
-                stalls=draft.stalls,
+                waits=[Note("Deleting", f"Artifacts are being removed ({retention})")],
+                stalls=step.decided.stalls,
                 ready=False,
                 suspended=False,
                 generation=run.generation,
                 previous=run.status.conditions,
-                now=draft.now,
+                now=world.now,
             ),
         }
     )
-    after = min((moment - draft.now).total_seconds() for moment in draft.wakes)
     return Plan(
-        actions=tuple(draft.actions),
+        actions=step.decided.actions,
         status=found,
-        events=tuple(e for e in draft.events if e.type == "Warning"),
-        requeue_after=max(0.0, after),
+        events=tuple(e for e in step.decided.events if e.type == "Warning"),
+        requeue_after=max(0.0, (min((deadline, *step.decided.wakes)) - world.now).total_seconds()),
     )
 
 

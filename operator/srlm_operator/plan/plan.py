@@ -14,25 +14,26 @@ Order
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from srlm_contract.status import RunPhase, RunStatus
 from srlm_operator.names import FINALIZER
 from srlm_operator.settings import Settings
-from srlm_operator.values import Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
+from srlm_operator.values import DeleteJob, Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
 
 from .attempts import gpu_seconds
 from .conditions import conditions
+from .decisions import NOTHING, Decisions, Draft, Note, act, delete, normal, stall, wake
 from .deletion import plan_deletion, release
-from .draft import PREFLIGHT, REPORT, Draft, Note
 from .preflight import resolve_branch, run_preflight, take_result
 from .report import plan_report
 from .resolve import Resolved, resolve
 from .stage import adopt_jobs, settle_all, stop
 from .status import build
-from .walk import walk
+from .walk import Missed, walk
+from .world import PREFLIGHT, REPORT, World, recorded
 
 NO_STORAGE = (
     "spec.storage.uri is not set and the operator has no default storage: set spec.storage.uri"
@@ -46,28 +47,33 @@ def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Pla
         return _newer(run, now, settings) if run.spec_newer else _stalled(run, now, Note("InvalidSpec", run.spec_error))
     if run.spec.storage.uri is None:
         return _stalled(run, now, Note("StorageNotSet", NO_STORAGE))
-    draft = Draft(run, run.spec, observed, now, settings)
+    world = World(run, run.spec, observed, now, settings)
     if run.deleted_at is not None:
-        return plan_deletion(draft)
-    _finalizer(draft)
-    adopt_jobs(draft)
-    settle_all(draft)
-    branched = resolve_branch(draft)
-    fresh = take_result(draft)
-    resolved = _resolve(draft, trust_closed=not fresh)
-    missed: Mapping[int, tuple[str, ...]] = {}
+        return plan_deletion(world)
+    settled = settle_all(world, adopt_jobs(world, recorded(run.status)))
+    branch = resolve_branch(world, run.status.preflight)
+    preflight = run.status.preflight if isinstance(branch, Note) else branch
+    if settled.unseen:
+        # Asked from the beginning, preflight tells of every artifact that is committed.
+        preflight = preflight.model_copy(update={"done": False, "checked_at": None})
+    decided = _finalizer(world) + settled.decided
+    if isinstance(branch, Note):
+        decided += stall(branch.reason, branch.message)
+    draft = Draft(settled.records, preflight, decided)
+    answered = take_result(world, draft, settled.results.get(PREFLIGHT))
+    draft = answered or draft
+    resolved = _resolve(world, draft, trust_closed=answered is None)
+    missed: Missed = {}
     if run.spec.suspend:
-        _suspend(draft)
-    elif branched:
-        checked = run_preflight(draft, resolved.outcomes or {})
-        spent = _budget_spent(draft)
-        if resolved.nodes:
-            missed = walk(draft, resolved, start=checked and not spent)
-        if checked:
-            _stop_strays(draft)
+        draft = _suspended(world, draft)
+    elif isinstance(branch, Note):
+        draft = draft.add(wake(now + timedelta(seconds=settings.slow_recheck_seconds)))
     else:
-        draft.wake(now + timedelta(seconds=settings.slow_recheck_seconds))
-    return _finish(draft, plan_report(draft, resolved, build(draft, resolved, missed)))
+        draft, missed = _driven(world, draft, resolved)
+    status = build(world, draft, resolved, missed)
+    draft = draft.add(_new_models(run.status, status))
+    status, reported = plan_report(world, draft, resolved, status, written=REPORT in settled.results)
+    return _finish(world, draft.decided + reported, status)
 
 
 def _stalled(run: Run, now: datetime, note: Note) -> Plan:
@@ -114,78 +120,94 @@ def _undecided(
     return Plan(status=status, events=_news(run.status, status))
 
 
-def _finalizer(draft: Draft) -> None:
+def _finalizer(world: World) -> Decisions:
     """Only a retention that deletes something may hold up deletion."""
-    wanted = draft.storage.retention != "Retain"
-    if wanted != (FINALIZER in draft.run.finalizers):
-        draft.actions.append(SetFinalizer(wanted))
+    wanted = world.storage.retention != "Retain"
+    return act(SetFinalizer(wanted)) if wanted != (FINALIZER in world.run.finalizers) else NOTHING
 
 
-def _resolve(draft: Draft, *, trust_closed: bool) -> Resolved:
+def _resolve(world: World, draft: Draft, *, trust_closed: bool) -> Resolved:
     if draft.preflight.pins is None:
-        return Resolved(keys={}, revisions={}, outcomes={})
-    models = {model.name: model for model in draft.run.status.models}
-    return resolve(draft.spec, draft.preflight.pins, draft.preflight.branch, draft.records, models, trust_closed)
+        return Resolved()
+    models = {model.name: model for model in world.run.status.models}
+    return resolve(world.spec, draft.preflight.pins, draft.preflight.branch, draft.records, models, trust_closed)
 
 
-def _suspend(draft: Draft) -> None:
-    for node_id in list(draft.records):
-        stop(draft, node_id, "Suspended", "spec.suspend is set")
-    for job in draft.jobs():
-        if job.state in ("Active", "Suspended"):
-            draft.delete(job)
+def _suspended(world: World, draft: Draft) -> Draft:
+    for node_id, record in draft.records.items():
+        draft = draft.put(node_id, stop(world, node_id, record, "Suspended", "spec.suspend is set"))
+    return draft.add(_strays(world, draft))
 
 
-def _stop_strays(draft: Draft) -> None:
+def _driven(world: World, draft: Draft, resolved: Resolved) -> tuple[Draft, Missed]:
+    """Preflight and the stages brought one step on, and the gates that were missed."""
+    missed: Missed = {}
+    asked = run_preflight(world, draft, resolved.outcomes)
+    draft = asked or draft
+    draft, spent = _within_budget(world, draft)
+    if resolved.nodes and draft.preflight.pins is not None:
+        start = asked is None and not spent
+        walked = walk(world, draft.records, draft.preflight.pins, resolved, start=start)
+        draft = replace(draft, records=walked.records).add(walked.decided)
+        missed = walked.missed
+    if asked is None:
+        draft = draft.add(_strays(world, draft))
+    return draft, missed
+
+
+def _strays(world: World, draft: Draft) -> Decisions:
     """Active Jobs that no record stands for: of an older key, or left by a crash."""
     wanted = {record.job for record in draft.records.values() if record.state == "Running"}
-    for job in draft.jobs():
-        if job.state in ("Active", "Suspended") and job.name not in wanted:
-            draft.delete(job)
+    wanted |= {action.name for action in draft.decided.actions if isinstance(action, DeleteJob)}
+    strays = [j for j in world.jobs() if j.state in ("Active", "Suspended") and j.name not in wanted]
+    return sum((delete(job) for job in strays), NOTHING)
 
 
-def _budget_spent(draft: Draft) -> bool:
+def _within_budget(world: World, draft: Draft) -> tuple[Draft, bool]:
     """Whether the budget is used up, running pods included; then they are stopped too."""
-    budget = draft.spec.budget
-    running = [draft.pods(r.job) for r in draft.records.values() if r.state == "Running"]
-    used = draft.gpu_seconds + sum(gpu_seconds(pods, draft.now) for pods in running)
+    budget, before = world.spec.budget, world.run.status
+    running = [world.pods(r.job) for r in draft.records.values() if r.state == "Running"]
+    used = before.gpu_seconds + draft.decided.gpu_seconds + sum(gpu_seconds(pods, world.now) for pods in running)
+    tokens = before.tokens + draft.decided.tokens
     over: list[str] = []
     if budget.gpu_seconds is not None and used >= budget.gpu_seconds:
         over.append(f"{used:,.0f} GPU-seconds used, budget.gpuSeconds is {budget.gpu_seconds:,.0f}")
-    if budget.tokens is not None and draft.tokens >= budget.tokens:
-        over.append(f"{draft.tokens:,} tokens used, budget.tokens is {budget.tokens:,.0f}")
+    if budget.tokens is not None and tokens >= budget.tokens:
+        over.append(f"{tokens:,} tokens used, budget.tokens is {budget.tokens:,.0f}")
     if over:
-        draft.stall("BudgetExceeded", "; ".join(over))
-        for node_id in list(draft.records):
+        draft = draft.add(stall("BudgetExceeded", "; ".join(over)))
+        for node_id, record in draft.records.items():
             if node_id not in (PREFLIGHT, REPORT):
-                stop(draft, node_id, "BudgetExceeded", over[0])
-        return True
+                draft = draft.put(node_id, stop(world, node_id, record, "BudgetExceeded", over[0]))
+        return draft, True
     gpus = sum(p.gpus for pods in running for p in pods if p.started_at and not p.finished_at)
     if budget.gpu_seconds is not None and gpus:
-        draft.wake(draft.now + timedelta(seconds=max(1.0, (budget.gpu_seconds - used) / gpus)))
-    return False
+        left = max(1.0, (budget.gpu_seconds - used) / gpus)
+        draft = draft.add(wake(world.now + timedelta(seconds=left)))
+    return draft, False
 
 
-def _finish(draft: Draft, status: RunStatus) -> Plan:
-    run = draft.run
-    running = {record.job for record in draft.records.values() if record.state == "Running"}
-    ttl = draft.spec.ttl_seconds_after_finished
-    ttls = [
-        PatchJobTTL(job.name, ttl)
-        for job in draft.jobs()
-        if job.state in ("Complete", "Failed") and not job.has_ttl and job.name not in running
-    ]
-    after = [max(0.0, (moment - draft.now).total_seconds()) for moment in draft.wakes]
+def _new_models(before: RunStatus, after: RunStatus) -> Decisions:
+    known = {model.name: model.key for model in before.models}
+    new = [model for model in after.models if known.get(model.name) != model.key]
+    return sum((normal("ModelReady", f"{model.name} is at {model.uri}") for model in new), NOTHING)
+
+
+def _finish(world: World, decided: Decisions, status: RunStatus) -> Plan:
+    ttl = world.spec.ttl_seconds_after_finished
+    # Their outcome is in `status`: no attempt that has ended is unsettled.
+    ended = [job for job in world.jobs() if job.state in ("Complete", "Failed") and not job.has_ttl]
+    after = [max(0.0, (moment - world.now).total_seconds()) for moment in decided.wakes]
     return Plan(
-        actions=tuple(draft.actions),
+        actions=decided.actions,
         status=status,
-        ttls=tuple(ttls),
-        events=(*_merged(draft.events), *_news(run.status, status)),
+        ttls=tuple(PatchJobTTL(job.name, ttl) for job in ended),
+        events=(*_merged(decided.events), *_news(world.run.status, status)),
         requeue_after=min(after) if after else None,
     )
 
 
-def _merged(events: list[Event]) -> tuple[Event, ...]:
+def _merged(events: Sequence[Event]) -> tuple[Event, ...]:
     """One event for what went well: each event is a write."""
     normal = [event for event in events if event.type == "Normal"]
     if len(normal) > 1:

@@ -7,6 +7,7 @@ portions of one termination message each; while there are more it runs again wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from srlm_contract.graph import NodeId, Outcome
@@ -14,12 +15,13 @@ from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import StageName
 from srlm_contract.status import PreflightStatus, StageStatus
-from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef
+from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef, StageResult
 from srlm_operator.jobs.job import Work
 from srlm_operator.times import stamp
 
-from .draft import PREFLIGHT, Draft
+from .decisions import NOTHING, Draft, Note, delete, normal, warn
 from .stage import drive, new_record
+from .world import PREFLIGHT, Records, World
 
 #: Parts of the spec that neither change what is computed nor what preflight looks at.
 _IGNORED = (
@@ -68,72 +70,66 @@ def _sizes(spec: RunSpec) -> Mapping[str, Any]:
     return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": spread}
 
 
-def resolve_branch(draft: Draft) -> bool:
-    """Pin the model of branchFrom. False while it cannot be found."""
-    source = draft.spec.branch_from
+def resolve_branch(world: World, preflight: PreflightStatus) -> PreflightStatus | Note:
+    """With the model of branchFrom pinned; or why it cannot be found."""
+    source = world.spec.branch_from
     if not source.run:
-        draft.preflight = draft.preflight.model_copy(update={"branch_from": "", "branch": None})
-        return True
+        return preflight.model_copy(update={"branch_from": "", "branch": None})
     wanted = f"{source.run}/{source.model}"
-    if draft.preflight.branch is not None and draft.preflight.branch_from == wanted:
-        return True
-    found = draft.observed.branch
+    if preflight.branch is not None and preflight.branch_from == wanted:
+        return preflight
+    found = world.observed.branch
     if found is None:
-        draft.stall("BranchNotFound", draft.observed.branch_error or f"branchFrom: {wanted} does not exist")
-        return False
+        return Note("BranchNotFound", world.observed.branch_error or f"branchFrom: {wanted} does not exist")
     stage: StageName = found.stage  # type: ignore[assignment]  # written by this operator
     branch = ArtifactRef(stage=stage, key=found.key, content_digest=found.content_digest)
-    draft.preflight = draft.preflight.model_copy(update={"branch_from": wanted, "branch": branch})
-    return True
+    return preflight.model_copy(update={"branch_from": wanted, "branch": branch})
 
 
-def take_result(draft: Draft) -> bool:
-    """Take over the answer of a preflight that has just ended. True when there was one."""
-    result = draft.results.get(PREFLIGHT)
+def take_result(world: World, draft: Draft, result: StageResult | None) -> Draft | None:
+    """The draft with the answer of a preflight that has just ended; None when there is none to take over."""
     if result is None or result.pins is None:
-        return False
+        return None
     before = draft.preflight
-    key = preflight_key(draft.spec, before.branch)
+    key = preflight_key(world.spec, before.branch)
     # An answer to an older spec is dropped; status may have missed that the question was asked at all.
     if before.key != key and draft.records[PREFLIGHT].key != _job_key(key, {}):
-        return False
-    grown = _merge(draft, result.committed)
-    draft.preflight = PreflightStatus(
+        return None
+    new = _committed(world, draft.records, result.committed)
+    after = PreflightStatus(
         key=key,
-        done=not (result.more and grown),
-        checked_at=stamp(draft.now),
+        done=not (result.more and new),
+        checked_at=stamp(world.now),
         pins=result.pins,
         warnings=tuple(w[:1024] for w in result.warnings[:16]),
         branch_from=before.branch_from,
         branch=before.branch,
     )
-    for warning in result.warnings if before.warnings != draft.preflight.warnings else ():
-        draft.warn("PreflightWarning", warning)
-    return True
+    decided = normal("ArtifactsReused", f"{len(result.committed)} committed artifacts found") if new else NOTHING
+    for warning in result.warnings if before.warnings != after.warnings else ():
+        decided += warn("PreflightWarning", warning)
+    return Draft({**draft.records, **new}, after, draft.decided + decided)
 
 
-def _merge(draft: Draft, committed: tuple[Committed, ...]) -> bool:
-    """Records for artifacts that exist already. True when one was new."""
-    grown = False
+def _committed(world: World, records: Records, committed: tuple[Committed, ...]) -> Records:
+    """Records for artifacts that exist already, where there is none yet."""
+    new: dict[NodeId, StageStatus] = {}
     for item in committed:
         node_id = NodeId.parse(item.node)
-        record = draft.records.get(node_id)
+        record = records.get(node_id)
         if record is not None and record.key == item.key and (record.state == "Succeeded" or record.repair):
             continue
-        grown = True
-        draft.records[node_id] = StageStatus(
+        new[node_id] = StageStatus(
             name=node_id.name,
             stage=node_id.stage,
             state="Succeeded",
             key=item.key,
             reused=True,
-            attempt=record.attempt if record else draft.last_attempt(node_id),
+            attempt=record.attempt if record else world.last_attempt(node_id),
             content_digest=item.content_digest,
             statistics=item.statistics,
         )
-    if grown:
-        draft.normal("ArtifactsReused", f"{len(committed)} committed artifacts found")
-    return grown
+    return new
 
 
 def pinned(spec: RunSpec, pins: Pins | None) -> RunSpec:
@@ -168,37 +164,34 @@ def _job_key(key: str, known: Mapping[str, str]) -> str:
     return sha256(canonical_json([key, known]))[7:31]
 
 
-def run_preflight(draft: Draft, known: Mapping[str, Outcome]) -> bool:
-    """Bring preflight one step on. True when it is done for the present spec.
+def run_preflight(world: World, draft: Draft, known: Mapping[str, Outcome]) -> Draft | None:
+    """The draft with preflight brought one step on; None when it is done for the present spec.
 
     known: committed nodes of the present spec, from which a search in portions goes on.
     """
-    key = preflight_key(draft.spec, draft.preflight.branch)
-    if draft.preflight.key == key and draft.preflight.done and draft.preflight.pins is not None:
-        return True
+    before = draft.preflight
+    key = preflight_key(world.spec, before.branch)
+    if before.key == key and before.done and before.pins is not None:
+        return None
     # An answer has come for this key, and it was only a portion.
-    going_on = draft.preflight.key == key and draft.preflight.checked_at is not None
+    going_on = before.key == key and before.checked_at is not None
     digests = {node: outcome.content_digest for node, outcome in sorted(known.items())} if going_on else {}
-    checked_at = draft.preflight.checked_at if going_on else None
-    draft.preflight = draft.preflight.model_copy(update={"key": key, "done": False, "checked_at": checked_at})
-    pins = draft.preflight.pins
+    asking = {"key": key, "done": False, "checked_at": before.checked_at if going_on else None}
     work = Work(
         iteration=0,
         name="preflight",
         stage="preflight",
         key=_job_key(key, digests),
-        params=PreflightParams(spec=pinned(draft.spec, pins), branch=draft.preflight.branch, known=digests),
-        pins=pins,
+        params=PreflightParams(spec=pinned(world.spec, before.pins), branch=before.branch, known=digests),
+        pins=before.pins,
     )
-    record = draft.records.get(PREFLIGHT)
+    record, decided = draft.records.get(PREFLIGHT), NOTHING
     if record is None or record.key != work.key:
-        if record is not None and record.state == "Running":
-            job = draft.job(record.job)
-            if job is not None:
-                draft.delete(job)
-        draft.records[PREFLIGHT] = new_record(record, work)
+        job = world.job(record.job) if record is not None and record.state == "Running" else None
+        decided = delete(job) if job is not None else NOTHING
+        record = new_record(record, work)
     elif record.state == "Succeeded":
         # Its answer is gone (status was edited or lost in part): ask again.
-        draft.records[PREFLIGHT] = new_record(record, work)
-    drive(draft, work, start=True)
-    return False
+        record = new_record(record, work)
+    step = drive(world, work, record, start=True).after(decided)
+    return replace(draft, preflight=before.model_copy(update=asking)).put(PREFLIGHT, step)

@@ -10,7 +10,7 @@ from srlm_contract.progress import Progress
 from srlm_contract.status import ProgressStatus, StageStatus
 
 from .attempts import missing_shards
-from .draft import Draft, title
+from .world import Records, World, title
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Work:
     """Whether a shard that is not done has said nothing yet."""
 
 
-def run_progress(draft: Draft, total: int, done: int, running: Sequence[NodeId]) -> ProgressStatus:
+def run_progress(world: World, records: Records, total: int, done: int, running: Sequence[NodeId]) -> ProgressStatus:
     """Progress of the whole run.
 
     total, done: nodes of the graph. running: ids of the nodes with a running Job, in graph order.
@@ -38,26 +38,26 @@ def run_progress(draft: Draft, total: int, done: int, running: Sequence[NodeId])
         percent = round(100 * done / total) if total else 0
         return ProgressStatus(percent=percent)
     node_id = running[0]
-    record = draft.records[node_id]
-    work = _look(draft, record)
+    record = records[node_id]
+    work = _look(world, record)
     rows = work.done / work.total if work.total else 0.0
     share = min(1.0, max(rows, work.finished / record.shards))
     return ProgressStatus(
         percent=min(99, round(100 * (done + share) / max(total, 1))),
         shards_done=work.finished,
         shards_total=record.shards,
-        message=f"{title(node_id)}: {describe(work) or _before_the_first_line(draft, record)}",
+        message=f"{title(node_id)}: {describe(work) or _before_the_first_line(world, record)}",
         eta_seconds=_eta(work),
     )
 
 
-def _look(draft: Draft, record: StageStatus) -> Work:
+def _look(world: World, record: StageStatus) -> Work:
     """The lines of all pods of the stage's Job, and what earlier attempts have done."""
-    said = _lines(draft, record)
+    said = _lines(world, record)
     if record.shards == 1:
         lines = tuple(said.values())
         return Work(sum(r.done for r in lines), sum(r.total for r in lines), lines=lines, silent=not lines)
-    finished = _finished(draft, record)
+    finished = _finished(world, record)
     told = [line.total for line in said.values() if line.total]
     typical = round(sum(told) / len(told)) if told else 0
     totals = {shard: said[shard].total if shard in said else typical for shard in range(record.shards)}
@@ -73,20 +73,20 @@ def _look(draft: Draft, record: StageStatus) -> Work:
     )
 
 
-def _lines(draft: Draft, record: StageStatus) -> dict[int, Progress]:
+def _lines(world: World, record: StageStatus) -> dict[int, Progress]:
     """The last line of each shard, by its number."""
-    job = draft.job(record.job)
+    job = world.job(record.job)
     # A training has one shard, and of its nodes the first one speaks.
     covered = (job.shard_indexes if job is not None else ()) or tuple(range(record.shards))
-    known = draft.observed.progress
+    known = world.observed.progress
     # A pod that replaces another one of the same index began later.
-    pods = sorted(draft.pods(record.job), key=lambda pod: (pod.index, pod.started_at or draft.now))
+    pods = sorted(world.pods(record.job), key=lambda pod: (pod.index, pod.started_at or world.now))
     return {covered[pod.index]: known[pod.name] for pod in pods if pod.name in known and pod.index < len(covered)}
 
 
-def _finished(draft: Draft, record: StageStatus) -> set[int]:
+def _finished(world: World, record: StageStatus) -> set[int]:
     """Shards that are committed, by this attempt or an earlier one."""
-    job = draft.job(record.job)
+    job = world.job(record.job)
     every = range(record.shards)
     finished = set(every) - set(missing_shards(record) or every)
     if job is not None:
@@ -121,8 +121,8 @@ def describe(work: Work) -> str:
     return ", ".join(parts) or f"0 {unit}"
 
 
-def _before_the_first_line(draft: Draft, record: StageStatus) -> str:
-    if any(pod.phase == "Running" for pod in draft.pods(record.job)):
+def _before_the_first_line(world: World, record: StageStatus) -> str:
+    if any(pod.phase == "Running" for pod in world.pods(record.job)):
         return "its program starts and reads its inputs"
     return "waits for its pod to start"
 

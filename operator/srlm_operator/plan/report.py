@@ -15,11 +15,12 @@ from srlm_operator.jobs.job import Work
 from srlm_operator.names import REPORT_ANNOTATION
 from srlm_operator.times import stamp
 
-from .draft import REPORT, Draft
+from .decisions import NOTHING, Decisions, Draft, Step, normal
 from .report_task import report_deadline, report_params
 from .resolve import Resolved
 from .stage import drive, stop
-from .status import fit_again
+from .status import fit
+from .world import REPORT, World
 
 ENDED = ("Succeeded", "Failed", "Held")
 #: Reasons for which a report could not be written or its Job not be made.
@@ -27,88 +28,92 @@ _HOPELESS = ("StorageNotFound", "StorageNotPermitted", "SecretNotFound", "Invali
 _MAX_TOKEN, _MAX_MESSAGE = 128, 1000
 
 
-def plan_report(draft: Draft, resolved: Resolved, status: RunStatus) -> RunStatus:
-    """`status` with the report brought one step on."""
-    found = _written(draft, status.report)
-    if not draft.spec.suspend:
-        found = _ordered(draft, found, end_of(draft, resolved, status))
-        found = _driven(draft, found, status)
-    record = draft.records.get(REPORT)
-    if found == status.report and record == status.report_stage:
-        return status
-    return fit_again(draft, status.model_copy(update={"report": found, "report_stage": record}))
+def plan_report(
+    world: World, draft: Draft, resolved: Resolved, status: RunStatus, *, written: bool
+) -> tuple[RunStatus, Decisions]:
+    """`status` with the report brought one step on. `written`: whether a report Job has just ended well."""
+    report, record, decided = status.report, status.report_stage, NOTHING
+    if written:
+        uri = report_uri(world)
+        report = report.model_copy(update={"uri": uri, "made_at": stamp(world.now), "message": ""})
+        decided = normal("ReportReady", f"the report is at {uri}")
+    if not world.spec.suspend:
+        ordered = _ordered(world, report, end_of(world, draft, resolved, status))
+        if ordered is not None:
+            report = ordered
+            record, stopped = _renewed(world, record, report)
+            decided += stopped
+        going = _driven(world, draft, record, status)
+        if going is not None:
+            record = going.record
+            decided += going.decided
+        hindrances = going.decided.hindrances if going is not None else ()
+        message = f"{hindrances[0].reason}: {hindrances[0].message}" if hindrances else _failure(record)
+        report = report.model_copy(update={"message": message[:_MAX_MESSAGE]})
+    if report == status.report and record == status.report_stage:
+        return status, decided
+    return fit(status.model_copy(update={"report": report, "report_stage": record}), world.spec), decided
 
 
-def _written(draft: Draft, report: ReportStatus) -> ReportStatus:
-    """Take over the answer of a report Job that has just ended."""
-    if REPORT not in draft.results:
-        return report
-    uri = report_uri(draft)
-    draft.normal("ReportReady", f"the report is at {uri}")
-    return report.model_copy(update={"uri": uri, "made_at": stamp(draft.now), "message": ""})
+def report_uri(world: World) -> str:
+    return f"{world.storage.uri.rstrip('/')}/{report_key(world.run.namespace, world.run.name)}"
 
 
-def report_uri(draft: Draft) -> str:
-    return f"{draft.storage.uri.rstrip('/')}/{report_key(draft.run.namespace, draft.run.name)}"
-
-
-def end_of(draft: Draft, resolved: Resolved, status: RunStatus) -> str:
+def end_of(world: World, draft: Draft, resolved: Resolved, status: RunStatus) -> str:
     """What the run has come to, as a digest; empty while it goes on, or where a report could not be written.
 
     Slow re-checks of what a person must mend come to the same end again.
     """
-    reasons = sorted({note.reason for note in draft.stalls})
+    reasons = sorted({note.reason for note in draft.decided.stalls})
     if status.phase not in ENDED or not resolved.outcomes or any(reason in _HOPELESS for reason in reasons):
         return ""
     # Of older iterations status forgets all stages but these.
     lasting = {n.id for n in resolved.nodes if n.stage == "evaluate" or n.iteration == status.iteration}
-    outcomes = [[i, o.key, o.content_digest] for i, o in sorted((resolved.outcomes or {}).items()) if i in lasting]
-    wanted = status.models[: draft.spec.iterations + 1]  # those of iterations that were cut off stay in status
+    outcomes = [[i, o.key, o.content_digest] for i, o in sorted(resolved.outcomes.items()) if i in lasting]
+    wanted = status.models[: world.spec.iterations + 1]  # those of iterations that were cut off stay in status
     models = [[model.name, model.key, model.content_digest] for model in wanted]
     return sha256(canonical_json([status.phase, reasons, models, outcomes]))[7:31]
 
 
-def _ordered(draft: Draft, report: ReportStatus, end: str) -> ReportStatus:
-    """Order a report of a new end, or for a new token; a running one is out of date then."""
-    token = draft.run.annotations.get(REPORT_ANNOTATION, "")[:_MAX_TOKEN]
+def _ordered(world: World, report: ReportStatus, end: str) -> ReportStatus | None:
+    """A report is due for a new end, or for a new token; else None."""
+    token = world.run.annotations.get(REPORT_ANNOTATION, "")[:_MAX_TOKEN]
     if token in ("", report.token) and end in ("", report.end):
-        return report
-    report = report.model_copy(update={"token": token or report.token, "end": end or report.end, "message": ""})
-    record = draft.records.get(REPORT)
+        return None
+    return report.model_copy(update={"token": token or report.token, "end": end or report.end, "message": ""})
+
+
+def _renewed(world: World, record: StageStatus | None, report: ReportStatus) -> tuple[StageStatus, Decisions]:
+    """A record for the report that is due; a running one is out of date then."""
     key = sha256(canonical_json([report.token, report.end]))[7:31]
-    if record is None or record.key != key:
-        if record is not None:
-            stop(draft, REPORT, "Superseded", "the run has come further, or a newer report was asked for")
-        attempt = record.attempt if record is not None else 0  # no Job name is used twice
-        draft.records[REPORT] = StageStatus(name="report", stage="report", state="Pending", key=key, attempt=attempt)
-    return report
+    if record is not None and record.key == key:
+        return record, NOTHING
+    attempt, decided = 0, NOTHING
+    if record is not None:
+        attempt = record.attempt  # no Job name is used twice
+        why = "the run has come further, or a newer report was asked for"
+        decided = stop(world, REPORT, record, "Superseded", why).decided
+    return StageStatus(name="report", stage="report", state="Pending", key=key, attempt=attempt), decided
 
 
-def _driven(draft: Draft, report: ReportStatus, status: RunStatus) -> ReportStatus:
-    """Bring the Job of an ordered report one step on."""
-    record = draft.records.get(REPORT)
-    if record is None or record.state == "Succeeded" or (record.state == "Failed" and not draft.new_generation):
-        return report.model_copy(update={"message": _failure(draft)})
-    pins = draft.preflight.pins
+def _driven(world: World, draft: Draft, record: StageStatus | None, status: RunStatus) -> Step | None:
+    """The Job of a report that is due brought one step on; None when none is."""
+    if record is None or record.state == "Succeeded" or (record.state == "Failed" and not world.new_generation):
+        return None
     work = Work(
         iteration=0,
         name="report",
         stage="report",
         key=record.key,
-        params=report_params(draft, status),
-        pins=pins,
-        deadline_seconds=report_deadline(draft.spec),
+        params=report_params(world.spec, draft.preflight, status),
+        pins=draft.preflight.pins,
+        deadline_seconds=report_deadline(world.spec),
     )
-    waits, stalls = len(draft.waits), len(draft.stalls)
-    drive(draft, work, start=True)
-    notes = [*draft.stalls[stalls:], *(note for note in draft.waits[waits:] if note.reason != "Progressing")]
-    message = f"{notes[0].reason}: {notes[0].message}" if notes else _failure(draft)
-    return report.model_copy(update={"message": message[:_MAX_MESSAGE]})
+    return drive(world, work, record, start=True)
 
 
-def _failure(draft: Draft) -> str:
+def _failure(record: StageStatus | None) -> str:
     """Why there is no report, once it is given up."""
-    record = draft.records.get(REPORT)
     if record is None or record.state != "Failed" or record.last_failure is None:
         return ""
-    return f"{record.last_failure.reason}: {record.last_failure.message}"[:_MAX_MESSAGE]
+    return f"{record.last_failure.reason}: {record.last_failure.message}"

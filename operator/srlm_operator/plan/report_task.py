@@ -8,10 +8,8 @@ from functools import partial
 from typing import Any
 
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.status import RunStatus
+from srlm_contract.status import PreflightStatus, RunStatus
 from srlm_contract.tasks import MAX_TASK_BYTES, ReportParams
-
-from .draft import Draft
 
 #: Room in `SRLM_TASK` for everything beside spec and status: identity, storage, pins, branch.
 _SPARE_BYTES = 12 * 1024
@@ -22,15 +20,15 @@ _DEADLINE_SECONDS = 1800
 Json = dict[str, Any]
 
 
-def report_params(draft: Draft, status: RunStatus) -> ReportParams:
+def report_params(full: RunSpec, preflight: PreflightStatus, status: RunStatus) -> ReportParams:
     """Parameters of a report about `status`, within the length that a task may have."""
-    spec = without_pod_templates(draft.spec)
+    spec = without_pod_templates(full)
     room = MAX_TASK_BYTES - _SPARE_BYTES - _size(spec.wire(defaults=False))
     return ReportParams(
         spec=spec,
         status=shortened(status, room),
-        pins=draft.preflight.pins,
-        branch=draft.preflight.branch,
+        pins=preflight.pins,
+        branch=preflight.branch,
     )
 
 

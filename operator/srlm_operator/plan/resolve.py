@@ -8,7 +8,7 @@ as a whole. A preflight with a new key opens all iterations again, because it re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
 from srlm_contract.spec.run import RunSpec
@@ -16,7 +16,7 @@ from srlm_contract.stages import STAGES
 from srlm_contract.status import ModelStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins
 
-Records = Mapping[NodeId, StageStatus]
+from .world import Records
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Resolved:
     """The graph of a run with keys and outcomes."""
 
     nodes: tuple[Node, ...] = ()
-    keys: Mapping[str, str] | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of the nodes whose inputs are committed."""
-    revisions: Mapping[str, int] | None = None
-    outcomes: Mapping[str, Outcome] | None = None
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     """Committed nodes."""
     closed: frozenset[int] = frozenset()
 
     def key(self, node: Node) -> str | None:
-        return (self.keys or {}).get(node.id)
+        return self.keys.get(node.id)
 
     def outcome(self, node_id: NodeId) -> Outcome | None:
-        return (self.outcomes or {}).get(node_id)
+        return self.outcomes.get(node_id)
 
     def done(self, node: Node) -> bool:
         return node.iteration in self.closed or self.outcome(node.id) is not None

@@ -7,12 +7,14 @@ crash between two writes, arrives at the same record.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from srlm_contract.graph import NodeId
 from srlm_contract.reasons import STALLED, WAITING
 from srlm_contract.status import Failure, StageStatus
+from srlm_contract.tasks import EXIT_BAD_INPUT, StageResult
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs.job import Work, render
 from srlm_operator.names import ANNOTATION_SETTINGS
@@ -21,117 +23,147 @@ from srlm_operator.values import CreateJob, JobView
 
 from . import outcomes
 from .attempts import account, gpu_seconds, missing_shards, note_shards
-from .draft import CLEANUP, REPORT, Draft, title
+from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, wait, wake, warn
 from .outcomes import Committed, Failed
 from .waiting import look_at_pods
+from .world import CLEANUP, REPORT, Records, World, title
 
 
-def adopt_jobs(draft: Draft) -> None:
-    """Records for Jobs that status does not know yet: the operator died between creating and writing."""
-    for job in draft.jobs():
+def adopt_jobs(world: World, records: Records) -> Records:
+    """Records, also for Jobs that status does not know yet: the operator died between creating and writing."""
+    adopted = dict(records)
+    for job in world.jobs():
         if job.has_ttl:
             continue  # its outcome has been in status, and may have been shortened away since
-        record = draft.records.get(job.node_id)
+        record = adopted.get(job.node_id)
         if record is not None and job.attempt <= record.attempt:
             continue
         record = record or StageStatus(name=job.node, stage=job.stage, state="Pending")
         if record.key != job.key:
             record = StageStatus(name=job.node, stage=job.stage, state="Pending", shards=job.shards)
-        draft.records[job.node_id] = record.model_copy(
+        adopted[job.node_id] = record.model_copy(
             update={
                 "state": "Running",
                 "key": job.key,
                 "attempt": job.attempt,
                 "job": job.name,
                 "shards": job.shards,
-                "started_at": record.started_at or stamp(job.created_at or draft.now),
-                "attempt_started_at": stamp(job.created_at or draft.now),
+                "started_at": record.started_at or stamp(job.created_at or world.now),
+                "attempt_started_at": stamp(job.created_at or world.now),
                 "next_attempt_at": None,
             }
         )
+    return adopted
 
 
-def settle_all(draft: Draft) -> None:
+@dataclass(frozen=True)
+class Settled:
+    """What became of the attempts that have ended."""
+
+    records: Records
+    decided: Decisions
+    results: Mapping[NodeId, StageResult]
+    """Answers of stages that were found committed."""
+    unseen: bool
+    """Whether an answer was lost: its artifact may be there all the same."""
+
+
+def settle_all(world: World, records: Records) -> Settled:
     """Write down what became of every attempt that has ended."""
-    for node_id, record in list(draft.records.items()):
-        if record.state == "Running":
-            draft.records[node_id] = _settle(draft, node_id, record)
+    settled = dict(records)
+    decided, results, unseen = NOTHING, dict[NodeId, StageResult](), False
+    for node_id, record in records.items():
+        if record.state != "Running":
+            continue
+        job = world.job(record.job)
+        outcome = _outcome(world, record, job)
+        if outcome is None:
+            continue
+        if job is not None:
+            record, spent = _with_usage(world, record, job)
+            decided += Decisions(gpu_seconds=spent)
+        if isinstance(outcome, Committed):
+            results[node_id] = outcome.result
+            step = _succeeded(world, node_id, record, outcome.result)
+        else:
+            failed, producer = _as_counted(node_id, outcome, settled)
+            if producer is not None and settled[producer].state == "Succeeded":
+                settled[producer] = _to_repair(settled[producer])
+                decided += warn("ArtifactDamaged", f"{title(producer)} is made again: {failed.message}")
+            unseen = unseen or failed.kind == "unseen"
+            step = _failed(world, node_id, note_shards(record, job) if job is not None else record, failed)
+        settled[node_id] = step.record
+        decided += step.decided
+    return Settled(settled, decided, results, unseen)
 
 
-def _settle(draft: Draft, node_id: NodeId, record: StageStatus) -> StageStatus:
-    job = draft.job(record.job)
+def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committed | Failed | None:
+    """What became of a running attempt; None while it goes on."""
     if job is None:
-        return _failed(draft, node_id, record, Failed("free", "JobGone", f"Job {record.job} was deleted"))
-    if job.state not in ("Complete", "Failed"):
-        return record
-    pods = draft.pods(job.name)
-    spent = gpu_seconds(pods, job.finished_at or draft.now)
-    draft.gpu_seconds += spent
-    failed_requests = record.storage_errors + outcomes.storage_errors(pods)
-    record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent, "storage_errors": failed_requests})
-    if job.state == "Complete":
-        plain = record.stage in ("cleanup", "report")
-        outcome = outcomes.committed(job, pods, needs_answer=not plain)
-    else:
-        outcome = outcomes.failure(job, pods, record.stage)
-    match outcome:
-        case Committed(result):
-            draft.results[node_id] = result
-            return _succeeded(draft, node_id, record, outcome)
-        case Failed():
-            return _failed(draft, node_id, note_shards(record, job), outcome)
+        return Failed("free", "JobGone", f"Job {record.job} was deleted")
+    match job.state:
+        case "Complete":
+            plain = record.stage in ("cleanup", "report")
+            return outcomes.committed(job, world.pods(job.name), needs_answer=not plain)
+        case "Failed":
+            return outcomes.failure(job, world.pods(job.name), record.stage)
+        case _:
+            return None
 
 
-def _succeeded(draft: Draft, node_id: NodeId, record: StageStatus, outcome: Committed) -> StageStatus:
-    result = outcome.result
-    draft.tokens += int(result.statistics.get("tokens", 0))
-    draft.normal("StageSucceeded", f"{title(node_id)} is done")
-    return record.model_copy(
+def _with_usage(world: World, record: StageStatus, job: JobView) -> tuple[StageStatus, float]:
+    """The record of an attempt that has ended, and the GPU-seconds that the attempt has used."""
+    pods = world.pods(job.name)
+    spent = gpu_seconds(pods, job.finished_at or world.now)
+    errors = outcomes.storage_errors(pods)
+    used = {"gpu_seconds": record.gpu_seconds + spent, "storage_errors": record.storage_errors + errors}
+    return record.model_copy(update=used), spent
+
+
+def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: StageResult) -> Step:
+    done = record.model_copy(
         update={
             "state": "Succeeded",
             "content_digest": result.content_digest,
             "statistics": result.statistics,
             "reused": result.reused,
             "repair": False,
-            "finished_at": stamp(draft.now),
+            "finished_at": stamp(world.now),
             "finished_shards": "",
             "next_attempt_at": None,
             "temporary_since": None,
         }
     )
+    tokens = Decisions(tokens=int(result.statistics.get("tokens", 0)))
+    return Step(done, tokens + normal("StageSucceeded", f"{title(node_id)} is done"))
 
 
-def _failed(draft: Draft, node_id: NodeId, record: StageStatus, failed: Failed) -> StageStatus:
+def _failed(world: World, node_id: NodeId, record: StageStatus, failed: Failed) -> Step:
+    after = account(record, failed, world.spec.failure_policy, world.now, world.settings)
+    what = f"{title(node_id)}, attempt {record.attempt}: {failed.message}"
+    decided = warn(failed.reason, what[:1000])
+    if after.state == "Failed" and failed.kind not in ("person", "hopeless"):
+        decided += warn("AttemptsExhausted", f"{title(node_id)} failed {after.counted_failures} times")
+    return Step(after, decided)
+
+
+def _as_counted(node_id: NodeId, failed: Failed, records: Records) -> tuple[Failed, NodeId | None]:
+    """The failure as it counts for this node, and the node that has to make a damaged artifact again."""
     if node_id == REPORT and failed.kind in ("damaged", "person"):
         # Nothing waits for a report: it repairs nothing and is not checked again, it is asked for again.
-        failed = replace(failed, kind="hopeless")
-    if failed.kind == "damaged":
-        failed = _order_repair(draft, failed)
-    if failed.kind == "unseen":
-        # Asked from the beginning, preflight tells of every artifact that is committed.
-        draft.preflight = draft.preflight.model_copy(update={"done": False, "checked_at": None})
-    after = account(record, failed, draft.spec.failure_policy, draft.now, draft.settings)
-    what = f"{title(node_id)}, attempt {record.attempt}: {failed.message}"
-    draft.warn(failed.reason, what[:1000])
-    if after.state == "Failed" and failed.kind not in ("person", "hopeless"):
-        draft.warn("AttemptsExhausted", f"{title(node_id)} failed {after.counted_failures} times")
-    return after
-
-
-def _order_repair(draft: Draft, failed: Failed) -> Failed:
-    """The producer of a damaged artifact runs again; without one in this run only a person can help."""
+        return replace(failed, kind="hopeless"), None
     artifact = failed.artifact
-    assert artifact is not None
-    for node_id, record in draft.records.items():
-        if record.stage != artifact.stage or record.key != artifact.key:
-            continue
-        if record.state == "Succeeded":
-            draft.records[node_id] = record.model_copy(
-                update={"state": "Pending", "repair": True, "content_digest": "", "counted_failures": 0}
-            )
-            draft.warn("ArtifactDamaged", f"{title(node_id)} is made again: {failed.message}")
-        return failed
-    return Failed("person", "ArtifactDamaged", f"{failed.message} (no stage of this run makes it)", 65)
+    if failed.kind != "damaged" or artifact is None:
+        return failed, None
+    for producer, record in records.items():
+        if record.stage == artifact.stage and record.key == artifact.key:
+            return failed, producer
+    text = f"{failed.message} (no stage of this run makes it)"
+    return Failed("person", "ArtifactDamaged", text, EXIT_BAD_INPUT), None
+
+
+def _to_repair(record: StageStatus) -> StageStatus:
+    return record.model_copy(update={"state": "Pending", "repair": True, "content_digest": "", "counted_failures": 0})
 
 
 def new_record(old: StageStatus | None, work: Work) -> StageStatus:
@@ -147,55 +179,42 @@ def new_record(old: StageStatus | None, work: Work) -> StageStatus:
     )
 
 
-def stop(draft: Draft, node_id: NodeId, reason: str, message: str) -> None:
+def stop(world: World, node_id: NodeId, record: StageStatus, reason: str, message: str) -> Step:
     """Delete the Job of a running attempt; the attempt does not count."""
-    record = draft.records[node_id]
     if record.state != "Running":
-        return
-    job = draft.job(record.job)
+        return Step(record)
+    decided = NOTHING
+    job = world.job(record.job)
     if job is not None:
-        spent = gpu_seconds(draft.pods(job.name), draft.now)
-        draft.gpu_seconds += spent
+        spent = gpu_seconds(world.pods(job.name), world.now)
         record = note_shards(record, job)
         record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent})
-        draft.delete(job)
-        draft.normal(reason, f"{title(node_id)} stopped: {message}")
-    draft.records[node_id] = record.model_copy(
-        update={
-            "state": "Pending",
-            "next_attempt_at": None,
-            "last_failure": Failure(reason=reason, message=message, at=stamp(draft.now)),
-        }
-    )
+        decided = delete(job) + normal(reason, f"{title(node_id)} stopped: {message}")
+        decided += Decisions(gpu_seconds=spent)
+    failure = Failure(reason=reason, message=message, at=stamp(world.now))
+    update = {"state": "Pending", "next_attempt_at": None, "last_failure": failure}
+    return Step(record.model_copy(update=update), decided)
 
 
-def drive(draft: Draft, work: Work, *, start: bool) -> None:
+def drive(world: World, work: Work, record: StageStatus, *, start: bool) -> Step:
     """Bring the node of `work` one step on. `start`: whether a Job may be created."""
-    record = draft.records[work.id]
-    if draft.new_generation:
-        record = draft.records[work.id] = _forgive(record)
-    if record.state == "Running":
-        job = draft.job(record.job)
-        if job is not None and _wedged(draft, job):
-            stop(draft, work.id, "Disrupted", "a stopped pod was never replaced: its Job can make no pods any more")
-        elif job is not None and not _outdated(draft, work, record, job):
-            _watch(draft, record, job, work)
-            return
-        else:
-            stop(draft, work.id, "Superseded", "the settings of its pods changed before they were running")
-        record = draft.records[work.id]
+    step = Step(_forgive(record) if world.new_generation else record)
+    if step.record.state == "Running":
+        step = _go_on(world, work, step.record)
+        if step.record.state == "Running":
+            return step
+    record, decided = step.record, step.decided
     if record.state == "Succeeded":
-        return
+        return step
     if record.state == "Failed":
-        _explain(draft, record, work)
+        decided += _explain(record, work)
     elif record.state == "Retrying" and record.last_failure is not None:
         reason = record.last_failure.reason
-        draft.wait(
+        decided += wait(
             reason if reason in WAITING else "Retrying",
             f"{title(work.id)}: {reason}: {record.last_failure.message}",
         )
-    if start:
-        _begin(draft, work, record)
+    return (_begin(world, work, record) if start else Step(record)).after(decided)
 
 
 def _forgive(record: StageStatus) -> StageStatus:
@@ -214,91 +233,98 @@ def _forgive(record: StageStatus) -> StageStatus:
     return record.model_copy(update={"last_failure": None}) if stalled else record
 
 
-def _explain(draft: Draft, record: StageStatus, work: Work) -> None:
+def _explain(record: StageStatus, work: Work) -> Decisions:
     """Stalled, with the reason of the last failure."""
     failure = record.last_failure
     if failure is None:
-        return
+        return NOTHING
     if failure.reason in STALLED:
-        draft.stall(failure.reason, f"{title(work.id)}: {failure.message}")
-    else:
-        draft.stall(
-            "AttemptsExhausted",
-            f"{title(work.id)} failed {record.counted_failures} times, at last: {failure.reason}: {failure.message}",
-        )
+        return stall(failure.reason, f"{title(work.id)}: {failure.message}")
+    return stall(
+        "AttemptsExhausted",
+        f"{title(work.id)} failed {record.counted_failures} times, at last: {failure.reason}: {failure.message}",
+    )
 
 
-def _wedged(draft: Draft, job: JobView) -> bool:
-    """Whether the Job keeps a stopped pod and cannot replace it.
+def _go_on(world: World, work: Work, record: StageStatus) -> Step:
+    """Watch a running attempt; stop it if its Job can make no pods any more, or should make other ones."""
+    job = world.job(record.job)
+    if job is None:
+        return _superseded(world, work, record)
+    wedged = _wedged_at(world, job)
+    if wedged is not None and world.now >= wedged:
+        why = "a stopped pod was never replaced: its Job can make no pods any more"
+        return stop(world, work.id, record, "Disrupted", why)
+    decided = NOTHING if wedged is None else wake(wedged)
+    try:
+        if _outdated(world, work, record, job):
+            return _superseded(world, work, record).after(decided)
+    except InvalidPodTemplate as problem:
+        decided += stall("InvalidPodTemplate", str(problem))
+    return Step(record, decided + _watch(world, record, job, work))
+
+
+def _superseded(world: World, work: Work, record: StageStatus) -> Step:
+    return stop(world, work.id, record, "Superseded", "the settings of its pods changed before they were running")
+
+
+def _wedged_at(world: World, job: JobView) -> datetime | None:
+    """When the Job is given up because it keeps a stopped pod and cannot replace it.
 
     So it is in a namespace that is being deleted: pods go first, this one waits for its replacement, and everything
     else in the namespace, the run too, waits for this one.
     """
-    for pod in draft.pods(job.name):
-        if pod.deleted_at is not None and pod.phase in ("Succeeded", "Failed"):
-            end = pod.deleted_at + timedelta(seconds=draft.settings.wedged_seconds)
-            if draft.now >= end:
-                return True
-            draft.wake(end)
-    return False
+    ends = [p.deleted_at for p in world.pods(job.name) if p.deleted_at and p.phase in ("Succeeded", "Failed")]
+    return min(ends) + timedelta(seconds=world.settings.wedged_seconds) if ends else None
 
 
-def _outdated(draft: Draft, work: Work, record: StageStatus, job: JobView) -> bool:
-    """Whether the pods of a Job that is not healthy would look different today."""
-    pods = draft.pods(job.name)
+def _outdated(world: World, work: Work, record: StageStatus, job: JobView) -> bool:
+    """Whether the pods of a Job that is not healthy would look different today. Raises InvalidPodTemplate."""
+    pods = world.pods(job.name)
     healthy = any(p.phase in ("Running", "Succeeded") for p in pods) and not any(p.phase == "Failed" for p in pods)
     if healthy:
         return False
-    try:
-        wanted = render(draft.run, draft.spec, work, record.attempt, job.shard_indexes, draft.settings)
-    except InvalidPodTemplate as problem:
-        draft.stall("InvalidPodTemplate", str(problem))
-        return False
-    digest = wanted.manifest["metadata"]["annotations"][ANNOTATION_SETTINGS]
-    return bool(digest != job.settings_digest)
+    wanted = render(world.run, world.spec, work, record.attempt, job.shard_indexes, world.settings)
+    return bool(wanted.manifest["metadata"]["annotations"][ANNOTATION_SETTINGS] != job.settings_digest)
 
 
-def _watch(draft: Draft, record: StageStatus, job: JobView, work: Work) -> None:
+def _watch(world: World, record: StageStatus, job: JobView, work: Work) -> Decisions:
     """A running attempt: what does it wait for?"""
-    if look_at_pods(draft, job, title(work.id)):
-        return  # it does not even start, and says why
+    seen = look_at_pods(world, job, title(work.id))
     failure = record.last_failure
-    if failure is not None and failure.reason in STALLED:
-        # A re-check of something only a person can fix: stalled until the attempt has shown that it works.
-        began = parse(record.attempt_started_at) or draft.now
-        until = began + timedelta(seconds=draft.settings.slow_recheck_seconds)
-        said = (draft.observed.progress.get(pod.name) for pod in draft.pods(job.name))
-        shown = any(line is not None and not line.activity for line in said)
-        if draft.now < until and not shown:
-            draft.stall(failure.reason, f"{title(work.id)}: {failure.message}")
-            draft.wake(until)
+    if seen.hindrances or failure is None or failure.reason not in STALLED:
+        return seen
+    # A re-check of something only a person can fix: stalled until the attempt has shown that it works.
+    began = parse(record.attempt_started_at) or world.now
+    until = began + timedelta(seconds=world.settings.slow_recheck_seconds)
+    said = (world.observed.progress.get(pod.name) for pod in world.pods(job.name))
+    if world.now >= until or any(line is not None and not line.activity for line in said):
+        return seen
+    return seen + stall(failure.reason, f"{title(work.id)}: {failure.message}") + wake(until)
 
 
-def _begin(draft: Draft, work: Work, record: StageStatus) -> None:
+def _begin(world: World, work: Work, record: StageStatus) -> Step:
     """Create the Job of the next attempt, if its time has come."""
     due = parse(record.next_attempt_at)
-    if due is not None and due > draft.now:
-        draft.wake(due)
-        return
+    if due is not None and due > world.now:
+        return Step(record, wake(due))
     if record.state == "Failed" and due is None:
-        return
-    attempt = max(record.attempt, draft.last_attempt(work.id)) + 1
+        return Step(record)
+    attempt = max(record.attempt, world.last_attempt(work.id)) + 1
     try:
-        create = render(draft.run, draft.spec, work, attempt, missing_shards(record), draft.settings)
+        create = render(world.run, world.spec, work, attempt, missing_shards(record), world.settings)
     except InvalidPodTemplate as problem:
-        draft.stall("InvalidPodTemplate", f"{title(work.id)}: {problem}")
-        return
-    if _refused(draft, create, work):
-        return
-    draft.actions.append(create)
-    if not any(w.reason != "Progressing" for w in draft.waits):
-        # As its next look will say: another wording would cost another write of the status.
-        draft.wait("Progressing", f"{title(work.id)} runs")
+        return Step(record, stall("InvalidPodTemplate", f"{title(work.id)}: {problem}"))
+    refused = _refused(world, create, work)
+    if refused is not None:
+        return Step(record, refused)
+    # As its next look will say: another wording would cost another write of the status.
+    decided = act(create) + wait("Progressing", f"{title(work.id)} runs")
     if work.id != CLEANUP:
         again = f", attempt {attempt}" if record.last_failure else ""
-        draft.normal("StageStarted", f"{title(work.id)} started{again}")
-    moment = stamp(draft.now)
-    draft.records[work.id] = record.model_copy(
+        decided += normal("StageStarted", f"{title(work.id)} started{again}")
+    moment = stamp(world.now)
+    begun = record.model_copy(
         update={
             "state": "Running",
             "attempt": attempt,
@@ -309,20 +335,16 @@ def _begin(draft: Draft, work: Work, record: StageStatus) -> None:
             "next_attempt_at": None,
         }
     )
+    return Step(begun, decided)
 
 
-def _refused(draft: Draft, create: CreateJob, work: Work) -> bool:
-    """Whether the API server refused this Job a short while ago."""
-    refusal = draft.observed.refusals.get(create.name)
+def _refused(world: World, create: CreateJob, work: Work) -> Decisions | None:
+    """What to say and when to try again if the API server refused this Job a short while ago."""
+    refusal = world.observed.refusals.get(create.name)
     if refusal is None:
-        return False
-    again = refusal.at + timedelta(seconds=draft.settings.refused_retry_seconds)
-    if draft.now >= again:
-        return False
-    draft.wake(again)
-    message = f"{title(work.id)}: {refusal.message}"
-    if refusal.reason in STALLED:
-        draft.stall(refusal.reason, message)
-    else:
-        draft.wait(refusal.reason, message)
-    return True
+        return None
+    again = refusal.at + timedelta(seconds=world.settings.refused_retry_seconds)
+    if world.now >= again:
+        return None
+    say = stall if refusal.reason in STALLED else wait
+    return wake(again) + say(refusal.reason, f"{title(work.id)}: {refusal.message}")

@@ -1,4 +1,4 @@
-"""Draft → status: iterations, models, figures, progress, within 64 KiB. Pure."""
+"""What was found and decided → status: iterations, models, figures, progress, within 64 KiB. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from srlm_contract.graph import NodeId, model_name
+from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import (
     DETAILED_ITERATIONS,
     IterationMetrics,
     IterationStatus,
     ModelStatus,
-    ProgressStatus,
     RunStatus,
     StageStatus,
 )
 from srlm_operator.times import stamp
 
 from .conditions import conditions, phase
-from .draft import CLEANUP, PLAIN, PREFLIGHT, REPORT, Draft
+from .decisions import Draft
 from .figures import iteration_metrics
 from .progress import run_progress
 from .resolve import Resolved, model_node
+from .walk import Missed
+from .world import CLEANUP, PLAIN, PREFLIGHT, REPORT, World
 
 Stages = tuple[StageStatus, ...]
 MAX_STATUS_BYTES = 64 * 1024
@@ -31,97 +33,80 @@ _KEPT_STATISTICS = ("pairs", "meanLength")
 _MAIN_FIGURES = ("pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "judge_accuracy", "win_rate")
 
 
-def build(draft: Draft, resolved: Resolved, missed: Mapping[int, tuple[str, ...]]) -> RunStatus:
-    """The status that says what `draft` found and decided."""
-    old = draft.run.status
-    models = _models(draft, resolved)
+def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> RunStatus:
+    """The status that says what was found and decided."""
+    old, decided, records = world.run.status, draft.decided, draft.records
+    models = _models(world, draft, resolved)
     total = len(resolved.nodes)
     done = sum(resolved.done(node) for node in resolved.nodes)
-    ready = total > 0 and done == total and not draft.stalls and draft.preflight.done
-    suspended = draft.spec.suspend and not ready
+    ready = total > 0 and done == total and not decided.stalls and draft.preflight.done
+    suspended = world.spec.suspend and not ready
     order = {node.id: n for n, node in enumerate(resolved.nodes)}
-    active = [i for i, r in draft.records.items() if r.state == "Running" and i in order]
-    running = sorted(active, key=lambda node_id: order[node_id])
-    busy = bool(active) or _running(draft, PREFLIGHT)
-    started = old.started_at or (stamp(draft.now) if busy else None)
-    current = _iteration(draft, resolved)
+    running = sorted((i for i, r in records.items() if r.state == "Running" and i in order), key=order.__getitem__)
+    if not running and PREFLIGHT in records and records[PREFLIGHT].state == "Running":
+        running = [PREFLIGHT]
+    started = old.started_at or (stamp(world.now) if running else None)
+    current = _iteration(world, resolved)
     status = RunStatus(
-        observed_generation=draft.run.generation,
-        phase=phase(stalls=draft.stalls, ready=ready, suspended=suspended, started=started is not None, active=busy),
+        observed_generation=world.run.generation,
+        phase=phase(
+            stalls=decided.stalls, ready=ready, suspended=suspended, started=started is not None, active=bool(running)
+        ),
         current_model=models[-1].name if models else "",
         iteration=current,
-        stage=draft.records[running[0]].name if running else ("preflight" if busy else ""),
+        stage=records[running[0]].name if running else "",
         started_at=started,
-        finished_at=(old.finished_at or stamp(draft.now)) if ready else None,
-        progress=_progress(draft, total, done, running),
+        finished_at=(old.finished_at or stamp(world.now)) if ready else None,
+        progress=run_progress(world, records, total, done, running),
         preflight=draft.preflight,
-        storage=draft.run.storage_basis,
-        preflight_stage=draft.records.get(PREFLIGHT),
-        report_stage=draft.records.get(REPORT),
+        storage=world.run.storage_basis,
+        preflight_stage=records.get(PREFLIGHT),
+        report_stage=records.get(REPORT),
         report=old.report,
-        cleanup_stage=draft.records.get(CLEANUP),
+        cleanup_stage=records.get(CLEANUP),
         models=tuple(models),
-        iterations=_iterations(draft, resolved, order, missed, current),
-        gpu_seconds=round(draft.gpu_seconds, 1),
-        tokens=draft.tokens,
+        iterations=_iterations(world, draft, resolved, order, missed, current),
+        gpu_seconds=round(old.gpu_seconds + decided.gpu_seconds, 1),
+        tokens=old.tokens + decided.tokens,
         conditions=conditions(
-            waits=draft.waits,
-            stalls=draft.stalls,
+            waits=decided.waits,
+            stalls=decided.stalls,
             ready=ready,
             suspended=suspended,
-            generation=draft.run.generation,
+            generation=world.run.generation,
             previous=old.conditions,
-            now=draft.now,
+            now=world.now,
         ),
     )
-    return fit(status, _kept(draft))
+    return fit(status, world.spec)
 
 
-def fit_again(draft: Draft, status: RunStatus) -> RunStatus:
-    """A status to which something was added."""
-    return fit(status, _kept(draft))
-
-
-def _running(draft: Draft, node_id: NodeId) -> bool:
-    record = draft.records.get(node_id)
-    return record is not None and record.state == "Running"
-
-
-def _progress(draft: Draft, total: int, done: int, running: list[NodeId]) -> ProgressStatus:
-    if not running and _running(draft, PREFLIGHT):
-        running = [PREFLIGHT]
-    return run_progress(draft, total, done, running)
-
-
-def _iteration(draft: Draft, resolved: Resolved) -> int:
+def _iteration(world: World, resolved: Resolved) -> int:
     """The first iteration with something left to do; the last one when all is done."""
     for node in resolved.nodes:
         if not resolved.done(node):
             return node.iteration
-    return draft.spec.iterations if resolved.nodes else draft.run.status.iteration
+    return world.spec.iterations if resolved.nodes else world.run.status.iteration
 
 
-def _models(draft: Draft, resolved: Resolved) -> list[ModelStatus]:
+def _models(world: World, draft: Draft, resolved: Resolved) -> list[ModelStatus]:
     """Finished models. Those of iterations that were cut off stay."""
-    known = {model.name: model for model in draft.run.status.models}
+    known = {model.name: model for model in world.run.status.models}
     found: list[ModelStatus] = []
-    for t in range(draft.spec.iterations + 1):
-        model = _model(draft, resolved, t, known.get(model_name(t)))
+    for t in range(world.spec.iterations + 1):
+        model = _model(world, draft, resolved, t, known.get(model_name(t)))
         if model is None:
             break
         found.append(model)
-    cut = [m for m in draft.run.status.models if int(m.name[1:]) > draft.spec.iterations + 1]
-    new = [m for m in found if known.get(m.name) is None or known[m.name].key != m.key]
-    for model in new:
-        draft.normal("ModelReady", f"{model.name} is at {model.uri}")
-    return found + cut if not found or len(found) == draft.spec.iterations + 1 else found
+    cut = [m for m in world.run.status.models if int(m.name[1:]) > world.spec.iterations + 1]
+    return found + cut if not found or len(found) == world.spec.iterations + 1 else found
 
 
-def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) -> ModelStatus | None:
-    node_id = model_node(draft.spec, t)
-    moment = stamp(draft.now)
+def _model(world: World, draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) -> ModelStatus | None:
+    node_id = model_node(world.spec, t)
+    moment = stamp(world.now)
     if node_id is None:
-        return _outside(draft, known)
+        return _outside(world, draft, known)
     outcome = resolved.outcome(node_id)
     if outcome is None:
         return None
@@ -129,7 +114,7 @@ def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) 
         return known
     record = draft.records.get(node_id)
     stage = record.stage if record is not None else node_id.stage
-    uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
+    uri = f"{world.storage.uri.rstrip('/')}/artifacts/{stage}/{outcome.key}"
     created = (record.finished_at if record is not None else None) or moment
     return ModelStatus(
         name=model_name(t),
@@ -141,14 +126,14 @@ def _model(draft: Draft, resolved: Resolved, t: int, known: ModelStatus | None) 
     )
 
 
-def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
+def _outside(world: World, draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
     """M1 that no stage of this run makes: the base model itself, or another run's model."""
     pins, branch = draft.preflight.pins, draft.preflight.branch
     if pins is None:
         return None
-    created = known.created_at if known is not None else stamp(draft.now)
+    created = known.created_at if known is not None else stamp(world.now)
     if branch is not None:
-        uri = f"{draft.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
+        uri = f"{world.storage.uri.rstrip('/')}/artifacts/{branch.stage}/{branch.key}"
         return ModelStatus(
             name="M1", uri=uri, key=branch.key, stage=branch.stage,
             content_digest=branch.content_digest, created_at=created,
@@ -159,13 +144,14 @@ def _outside(draft: Draft, known: ModelStatus | None) -> ModelStatus | None:
 
 
 def _iterations(
+    world: World,
     draft: Draft,
     resolved: Resolved,
     order: Mapping[NodeId, int],
-    missed: Mapping[int, tuple[str, ...]],
+    missed: Missed,
     current: int,
 ) -> tuple[IterationStatus, ...]:
-    old = draft.run.status.iterations
+    old = world.run.status.iterations
     groups: dict[int, list[tuple[NodeId, StageStatus]]] = {}
     for node_id, record in draft.records.items():
         if node_id not in PLAIN:
@@ -182,7 +168,7 @@ def _iterations(
         found.append(
             IterationStatus(
                 name=model_name(t),
-                stages=_closed(stages, _kept(draft)) if closing else tuple(stages),
+                stages=_closed(stages, _kept(world.spec)) if closing else tuple(stages),
                 metrics=iteration_metrics(stages, before),
                 gates=tuple(text[:1024] for text in missed.get(t, ())),
             )
@@ -192,11 +178,11 @@ def _iterations(
     return tuple(found)
 
 
-def _kept(draft: Draft) -> tuple[str, ...]:
+def _kept(spec: RunSpec) -> tuple[str, ...]:
     """Stages whose records a closed iteration keeps; with several rounds their number depends on the pairs."""
-    rounds = ("pairs",) if draft.spec.preferences.min_yield.max_rounds > 1 else ()
+    rounds = ("pairs",) if spec.preferences.min_yield.max_rounds > 1 else ()
     # Lengths are compared with the model before: without an evaluation it is the candidates' that count.
-    lengths = () if draft.spec.evaluation.enabled else ("generate",)
+    lengths = () if spec.evaluation.enabled else ("generate",)
     return (*_KEPT, *rounds, *lengths)
 
 
@@ -222,7 +208,7 @@ def size(status: RunStatus) -> int:
     return len(json.dumps(status.wire(defaults=False), separators=(",", ":")).encode())
 
 
-def fit(status: RunStatus, kept: tuple[str, ...] = _KEPT) -> RunStatus:
+def fit(status: RunStatus, spec: RunSpec) -> RunStatus:
     """Shorten the status until it fits: first failures' messages, then the details of ever younger iterations.
 
     An iteration whose model is finished can always be closed: what later stages read of it stays.
@@ -241,7 +227,7 @@ def fit(status: RunStatus, kept: tuple[str, ...] = _KEPT) -> RunStatus:
         last = min(status.iteration, len(status.models)) - details
 
         def close(t: int, stages: Stages, last: int = last) -> Stages:
-            return _closed(stages, kept) if 0 < t <= last else stages
+            return _closed(stages, _kept(spec)) if 0 < t <= last else stages
 
         status = _with_stages(status, close)
     return _with_main_figures(status)

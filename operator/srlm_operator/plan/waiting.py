@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from srlm_operator.values import JobView, PodView
 
-from .draft import Draft
+from .decisions import NOTHING, Decisions, stall, wait, wake
+from .world import World
 
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "FailedMount"})
@@ -14,69 +15,59 @@ _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "Fail
 _MISSING = ("not found", "couldn't find key", "references non-existent", "no priorityclass with name")
 
 
-def look_at_pods(draft: Draft, job: JobView, what: str) -> bool:
-    """Note why the Job does not run yet, or that it does. Whether something keeps it from running."""
+def look_at_pods(world: World, job: JobView, what: str) -> Decisions:
+    """Why the Job does not run yet (its `hindrances`), or that it does."""
     if job.state == "Suspended":
-        draft.wait("WaitingForQueue", f"{what}: Job {job.name} waits for its queue")
-        return True
-    pods = [pod for pod in draft.pods(job.name) if not pod.deleting]
-    if any(_pod_problem(draft, pod, job, what) for pod in pods):
-        return True
+        return wait("WaitingForQueue", f"{what}: Job {job.name} waits for its queue")
+    pods = [pod for pod in world.pods(job.name) if not pod.deleting]
+    for pod in pods:
+        problem = _pod_problem(world, pod, job, what)
+        if problem is not None:
+            return problem
     if job.create_error:
-        _create_error(draft, job, what)
-        return True
-    draft.wait("Progressing", f"{what} runs")
-    made = len(draft.pods(job.name))
-    if made < job.completions or any(pod.phase == "Pending" and pod.started_at for pod in pods):
-        _look_again(draft)  # no event on Job or pod would tell that it is stuck
-    return False
+        return _create_error(job, what) + _look_again(world)
+    made = len(world.pods(job.name))
+    # No event on Job or pod would tell that it is stuck.
+    unseen = made < job.completions or any(pod.phase == "Pending" and pod.started_at for pod in pods)
+    return wait("Progressing", f"{what} runs") + (_look_again(world) if unseen else NOTHING)
 
 
-def _look_again(draft: Draft) -> None:
-    draft.wake(draft.now + timedelta(seconds=draft.settings.look_again_seconds))
+def _look_again(world: World) -> Decisions:
+    return wake(world.now + timedelta(seconds=world.settings.look_again_seconds))
 
 
-def _create_error(draft: Draft, job: JobView, what: str) -> None:
+def _create_error(job: JobView, what: str) -> Decisions:
     text = job.create_error
     message = f"{what}: Job {job.name}: {text}"
     if "exceeded quota" in text or "insufficient quota" in text:
-        draft.wait("QuotaExceeded", message)
-    elif "failed calling webhook" in text:
-        draft.wait("WebhookFailed", message)
-    elif any(word in text.lower() for word in _MISSING) and "admission webhook" not in text:
-        draft.stall("ObjectNotFound", message)
-    else:
-        draft.stall("Forbidden", message)
-    _look_again(draft)
+        return wait("QuotaExceeded", message)
+    if "failed calling webhook" in text:
+        return wait("WebhookFailed", message)
+    if any(word in text.lower() for word in _MISSING) and "admission webhook" not in text:
+        return stall("ObjectNotFound", message)
+    return stall("Forbidden", message)
 
 
-def _pod_problem(draft: Draft, pod: PodView, job: JobView, what: str) -> bool:
+def _pod_problem(world: World, pod: PodView, job: JobView, what: str) -> Decisions | None:
     if pod.phase != "Pending":
-        return False
+        return None
     if pod.unschedulable:
-        draft.wait("Unschedulable", f"{what}: pod {pod.name}: {pod.unschedulable}")
-        return True
+        return wait("Unschedulable", f"{what}: pod {pod.name}: {pod.unschedulable}")
     message = f"{what}: pod {pod.name}: {pod.waiting_message or pod.waiting_reason}"
-    since = pod.started_at or job.created_at or draft.now
+    since = pod.started_at or job.created_at or world.now
     if pod.waiting_reason in _IMAGE:
-        _patiently(draft, "ImagePullFailed", message, since)
-        return True
+        return _patiently(world, "ImagePullFailed", message, since)
     if pod.waiting_reason in _CONFIG:
+        again = _look_again(world) if pod.waiting_reason == "FailedMount" else NOTHING
         if any(word in pod.waiting_message.lower() for word in _MISSING):
-            draft.stall("SecretNotFound", message)
-        else:
-            _patiently(draft, "PodConfigError", message, since)
-        if pod.waiting_reason == "FailedMount":
-            _look_again(draft)
-        return True
-    return False
+            return stall("SecretNotFound", message) + again
+        return _patiently(world, "PodConfigError", message, since) + again
+    return None
 
 
-def _patiently(draft: Draft, reason: str, message: str, since: datetime) -> None:
+def _patiently(world: World, reason: str, message: str, since: datetime) -> Decisions:
     """Waited for at first: registries and kubelets have their moments. Then a matter for a person."""
-    old = since + timedelta(seconds=draft.settings.image_pull_patience_seconds)
-    if draft.now >= old:
-        draft.stall(reason, message)
-    else:
-        draft.wait(reason, message)
-        draft.wake(old)
+    old = since + timedelta(seconds=world.settings.image_pull_patience_seconds)
+    if world.now >= old:
+        return stall(reason, message)
+    return wait(reason, message) + wake(old)

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.status import RunStatus
+from srlm_contract.status import PreflightStatus, RunStatus
 from srlm_contract.tasks import (
     MAX_TASK_BYTES,
     GenerateParams,
@@ -27,10 +27,9 @@ from srlm_contract.tasks import (
 )
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs.job import Work, render
-from srlm_operator.plan.draft import Draft
 from srlm_operator.plan.report_task import report_params
-from srlm_operator.values import CreateJob, Observed
-from support.builders import START, run, settings
+from srlm_operator.values import CreateJob
+from support.builders import run, settings
 from support.builders import spec as spec_of
 from support.works import MODEL, generate, make
 
@@ -90,8 +89,8 @@ def judge(spec: RunSpec) -> Work:
 
 
 def report(spec: RunSpec) -> CreateJob:
-    draft = Draft(run(spec_=spec), spec, Observed(), START, settings())
-    return make(Work(0, "report", "report", "f" * 24, report_params(draft, RunStatus(phase="Succeeded"))), spec)
+    params = report_params(spec, PreflightStatus(), RunStatus(phase="Succeeded"))
+    return make(Work(0, "report", "report", "f" * 24, params), spec)
 
 
 def pinned(parameters: int) -> Work:

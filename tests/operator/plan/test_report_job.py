@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.status import Failure, RunStatus
+from srlm_contract.status import Failure, PreflightStatus, RunStatus
 from srlm_contract.tasks import MAX_TASK_BYTES, ArtifactRef, ReportParams
 from srlm_operator.jobs.job import Work, render
 from srlm_operator.names import REPORT_ANNOTATION
-from srlm_operator.plan.draft import REPORT, Draft
 from srlm_operator.plan.report_task import report_params, shortened
-from srlm_operator.values import Observed, Refusal
+from srlm_operator.plan.world import REPORT
+from srlm_operator.values import Refusal
 from support.builders import START, manifest_spec, run, settings, spec
 from support.fake_cluster import FakeCluster, attempts, until_node
 from support.stage_script import PINS, Ending, error
@@ -303,9 +303,8 @@ def longest() -> RunStatus:
 
 
 def task_bytes(spec_: RunSpec, status: RunStatus) -> int:
-    draft = Draft(run(status, spec_=spec_), spec_, Observed(), START, settings())
-    work = Work(0, "report", "report", "k" * 24, report_params(draft, status))
-    job = render(draft.run, spec_, work, 1, (), settings()).manifest
+    work = Work(0, "report", "report", "k" * 24, report_params(spec_, status.preflight, status))
+    job = render(run(status, spec_=spec_), spec_, work, 1, (), settings()).manifest
     env = job["spec"]["template"]["spec"]["containers"][0]["env"]
     return len(next(item["value"] for item in env if item["name"] == "SRLM_TASK").encode())
 
@@ -322,8 +321,8 @@ def test_the_longest_status_and_long_specs_fit_into_the_task() -> None:
 def test_pod_templates_stay_out_of_the_task() -> None:
     patch = {"metadata": {"annotations": {"note": "x" * 80_000}}}
     patched = RunSpec.parse(manifest_spec(podTemplate=patch, stages={"train": {"podTemplate": patch}}))
-    draft = Draft(run(spec_=patched), patched, Observed(), START, settings())
-    assert "podTemplate" not in json.dumps(report_params(draft, RunStatus()).wire(defaults=False))
+    params = report_params(patched, PreflightStatus(), RunStatus())
+    assert "podTemplate" not in json.dumps(params.wire(defaults=False))
 
 
 def test_what_is_cut_first() -> None:

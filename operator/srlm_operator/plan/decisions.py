@@ -1,0 +1,108 @@
+"""What functions of the planner return: what they decided, as values that `+` puts one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from srlm_contract.graph import NodeId
+from srlm_contract.status import PreflightStatus, StageStatus
+from srlm_operator.values import Action, DeleteJob, Event, JobView
+
+from .world import Records
+
+
+@dataclass(frozen=True)
+class Note:
+    """A reason and its message, for conditions."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Everything that is decided beside the records of stages."""
+
+    actions: tuple[Action, ...] = ()
+    events: tuple[Event, ...] = ()
+    waits: tuple[Note, ...] = ()
+    stalls: tuple[Note, ...] = ()
+    wakes: tuple[datetime, ...] = ()
+    """When to look again at the latest."""
+    gpu_seconds: float = 0
+    """Used by attempts that have ended."""
+    tokens: int = 0
+
+    def __add__(self, later: Decisions) -> Decisions:
+        return Decisions(
+            self.actions + later.actions,
+            self.events + later.events,
+            self.waits + later.waits,
+            self.stalls + later.stalls,
+            self.wakes + later.wakes,
+            self.gpu_seconds + later.gpu_seconds,
+            self.tokens + later.tokens,
+        )
+
+    @property
+    def hindrances(self) -> tuple[Note, ...]:
+        """What keeps the work from going on."""
+        return self.stalls + tuple(note for note in self.waits if note.reason != "Progressing")
+
+
+NOTHING = Decisions()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage brought one step on."""
+
+    record: StageStatus
+    decided: Decisions = NOTHING
+
+    def after(self, earlier: Decisions) -> Step:
+        return Step(self.record, earlier + self.decided)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The plan so far."""
+
+    records: Records
+    preflight: PreflightStatus
+    decided: Decisions = NOTHING
+
+    def add(self, decided: Decisions) -> Draft:
+        return replace(self, decided=self.decided + decided)
+
+    def put(self, node_id: NodeId, step: Step) -> Draft:
+        return replace(self, records={**self.records, node_id: step.record}).add(step.decided)
+
+
+def act(action: Action) -> Decisions:
+    return Decisions(actions=(action,))
+
+
+def delete(job: JobView) -> Decisions:
+    return act(DeleteJob(job.name, job.uid))
+
+
+def normal(reason: str, message: str) -> Decisions:
+    return Decisions(events=(Event("Normal", reason, message),))
+
+
+def warn(reason: str, message: str) -> Decisions:
+    return Decisions(events=(Event("Warning", reason, message),))
+
+
+def wait(reason: str, message: str) -> Decisions:
+    return Decisions(waits=(Note(reason, message),))
+
+
+def stall(reason: str, message: str) -> Decisions:
+    return Decisions(stalls=(Note(reason, message),))
+
+
+def wake(moment: datetime) -> Decisions:
+    return Decisions(wakes=(moment,))
