@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from srlm_contract.base import Contract
 from srlm_contract.graph import NodeId, Outcome
 from srlm_contract.keys import canonical_json, sha256
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import StageName
 from srlm_contract.status import PreflightStatus, StageStatus
@@ -23,36 +25,36 @@ from .decisions import NOTHING, Draft, Note, delete, normal, warn
 from .stage import drive, new_record
 from .world import PREFLIGHT, Records, World
 
-#: Parts of the spec that neither change what is computed nor what preflight looks at.
-_IGNORED = (
-    "suspend", "gates", "budget", "failurePolicy", "scheduling", "ttlSecondsAfterFinished", "podTemplate",
-)  # fmt: skip
-_IGNORED_TRAINING = (
-    "nodes", "processesPerNode", "parallelism", "microBatchSize", "gradientCheckpointing", "checkpointEverySteps",
-)  # fmt: skip
-
 
 def preflight_key(spec: RunSpec, branch: ArtifactRef | None) -> str:
-    """Hash of the part of the spec that preflight checks."""
-    body: dict[str, Any] = spec.wire(defaults=False)
-    for name in _IGNORED:
-        body.pop(name, None)
-    for section, ignored in {
-        "storage": ("retention",),
-        "generation": ("shards",),
-        "judging": ("shards",),
-        "training": _IGNORED_TRAINING,
-    }.items():
-        body[section] = {k: v for k, v in body.get(section, {}).items() if k not in ignored}
-    stages: Mapping[str, Any] = body.pop("stages", {})
-    kept = {n: {k: s[k] for k in ("image", "engine") if s.get(k)} for n, s in stages.items()}
-    body["stages"] = {name: settings for name, settings in kept.items() if settings}
+    """Hash of the part of the spec that preflight checks: all fields without the mark `PreflightIgnores`."""
     # An empty section and a missing one are the same.
-    body = {k: v for k, v in body.items() if v not in ({}, None)}
+    body = {name: value for name, value in _looked_at(spec).items() if value not in ({}, None)}
     body["branch"] = branch.wire() if branch else {}
     if checked := _sizes(spec):
         body["sizes"] = checked
     return sha256(canonical_json(body))[7:31]
+
+
+def _looked_at(part: Contract) -> dict[str, Any]:
+    """The fields of a part of the spec, at any depth, without those that are ignored or at their default."""
+    body = part.wire(defaults=False)
+    for name in _ignored(part):
+        del body[name]
+    for name, field in type(part).model_fields.items():
+        alias, value = field.alias or name, getattr(part, name)
+        if isinstance(value, Contract) and body.get(alias):
+            body[alias] = _looked_at(value)
+            if not body[alias]:
+                del body[alias]
+    return body
+
+
+def _ignored(part: Contract) -> dict[str, Any]:
+    """The ignored fields of a part of the spec that are not at their default."""
+    body = part.wire(defaults=False)
+    fields = {field.alias or name: field for name, field in type(part).model_fields.items()}
+    return {name: value for name, value in body.items() if PreflightIgnores() in fields[name].metadata}
 
 
 def _sizes(spec: RunSpec) -> Mapping[str, Any]:
@@ -65,9 +67,7 @@ def _sizes(spec: RunSpec) -> Mapping[str, Any]:
     known = {name: found for name, found in limits.items() if any("/mig-" in resource for resource in found)}
     if not spec.scheduling.gpu_memory and not known:
         return {}
-    training = spec.training.wire(defaults=False)
-    spread = {name: training[name] for name in _IGNORED_TRAINING if name in training}
-    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": spread}
+    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": _ignored(spec.training)}
 
 
 def resolve_branch(world: World, preflight: PreflightStatus) -> PreflightStatus | Note:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from srlm_contract.base import Contract, Count, CountOrZero, Fraction, ShortText, Text, Uri
 from srlm_contract.spec.data import TemplateRef
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.references import SecretKeyRef, rules, source_rule
 
@@ -123,7 +124,7 @@ class GenerationSpec(Contract):
     """System prompt of generation and training."""
     sampling: SamplingSpec = SamplingSpec()
     """Sampling of answers."""
-    shards: Annotated[int, Field(ge=1, le=1024)] = 8
+    shards: Annotated[int, Field(ge=1, le=1024), PreflightIgnores()] = 8
     """Pods that share the work."""
 
 
@@ -202,7 +203,7 @@ class JudgingSpec(Contract):
     such as `Puntuación: <0-5>`: the label before the place to fill in is what verdicts are read by."""
     shadow_scorer: ShadowScorerSpec = ShadowScorerSpec()
     """A second scorer to compare with."""
-    shards: Annotated[int, Field(ge=1, le=1024)] = 8
+    shards: Annotated[int, Field(ge=1, le=1024), PreflightIgnores()] = 8
     """Pods that share the work."""
 
 

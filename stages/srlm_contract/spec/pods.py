@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from srlm_contract.base import Contract
 from srlm_contract.gpus import all_limits
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.references import FREE_FORM, rules
 
 
@@ -92,9 +93,9 @@ class StagePodSpec(Contract):
 
     image: Annotated[str, Field(max_length=512, pattern=r"^\S*$")] = ""
     """Container image; empty for the operator's default."""
-    resources: ResourceRequirements | None = None
+    resources: Annotated[ResourceRequirements | None, PreflightIgnores()] = None
     """Resources; the default asks for the GPUs the stage uses."""
-    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
+    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM), PreflightIgnores()] = {}
     """Strategic merge patch for the pod template of this stage."""
 
 

@@ -11,6 +11,7 @@ from srlm_contract.gpus import batch_rule, process_rule
 from srlm_contract.spec.data import BaseModelSpec, SeedDataSpec
 from srlm_contract.spec.evaluation import EvaluationSpec
 from srlm_contract.spec.loop import GenerationSpec, JudgingSpec, PreferencesSpec, PromptsSpec
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.pods import StagesSpec
 from srlm_contract.spec.policy import (
     MAX_ITERATIONS,
@@ -86,7 +87,7 @@ class RunSpec(Contract):
     """DPO rounds after M1: 2 gives M2 and M3. May be raised on a finished run."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
     """Seed of everything random."""
-    suspend: bool = False
+    suspend: Annotated[bool, PreflightIgnores()] = False
     """Stop the running Job and start nothing; what is committed stays."""
     storage: StorageSpec = StorageSpec()
     """The S3 location where artifacts live: every Job of the run reads and writes there."""
@@ -108,19 +109,19 @@ class RunSpec(Contract):
     """How models are trained on them."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured after every iteration."""
-    gates: GatesSpec = GatesSpec()
+    gates: Annotated[GatesSpec, PreflightIgnores()] = GatesSpec()
     """What must hold after an iteration for the run to go on."""
-    budget: BudgetSpec = BudgetSpec()
+    budget: Annotated[BudgetSpec, PreflightIgnores()] = BudgetSpec()
     """What the run may spend; it stops when it is spent."""
-    failure_policy: FailurePolicySpec = FailurePolicySpec()
+    failure_policy: Annotated[FailurePolicySpec, PreflightIgnores()] = FailurePolicySpec()
     """How often and how patiently stages are tried again."""
-    scheduling: SchedulingSpec = SchedulingSpec()
+    scheduling: Annotated[SchedulingSpec, PreflightIgnores()] = SchedulingSpec()
     """Queue and priority of the Jobs."""
     service_account_name: Annotated[ObjectName, Field()] | None = None
     """Service account of the stage pods (workload identity); omit for the namespace's default."""
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000)] = 86400
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31536000), PreflightIgnores()] = 86400
     """Seconds that finished Jobs are kept; artifacts follow storage.retention."""
-    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)] = {}
+    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM), PreflightIgnores()] = {}
     """Strategic merge patch for the pod template of all stages."""
     stages: StagesSpec = StagesSpec()
     """How the pods of each stage look: image, resources, engine, pod template."""

@@ -8,9 +8,10 @@ certificate authority.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from srlm_contract.base import Contract, ShortText, Uri
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.references import ConfigMapKeyRef, SecretRef, rules
 
 AddressingStyle = Literal["Auto", "Path", "Virtual"]
@@ -51,7 +52,7 @@ class StorageSpec(Contract):
     identity."""
     ca_bundle_ref: ConfigMapKeyRef | None = None
     """ConfigMap with the certificate authority of the endpoint; trusted for the hub and external judges, too."""
-    retention: Retention | None = None
+    retention: Annotated[Retention | None, PreflightIgnores()] = None
     """What is removed when the run is deleted: nothing (Retain, also when left out), all but models and metrics, or
     everything that only this run uses."""
 

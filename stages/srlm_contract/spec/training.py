@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from srlm_contract.base import Contract, CountOrZero, Fraction, NonNegative, Positive, ShortText
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.references import rules
 
 #: Optimisers, as transformers names them. The 8-bit and paged ones need the package bitsandbytes and a GPU.
@@ -185,7 +186,7 @@ class TrainingSpec(Contract):
     """Reference model: the one training starts from, or M1."""
     dpo: DpoSpec = DpoSpec()
     """Direct preference optimisation."""
-    checkpoint_every_steps: CountOrZero = 200
+    checkpoint_every_steps: Annotated[CountOrZero, PreflightIgnores()] = 200
     """Steps between resume points; 0 for none."""
     choose: ChooseSpec = ChooseSpec()
     """Choice of a checkpoint."""
@@ -196,12 +197,12 @@ class TrainingSpec(Contract):
     """Type of the weights between iterations; the inference engine casts."""
     lora: LoraSpec = LoraSpec()
     """Low-rank adaptation."""
-    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024), PreflightIgnores()] = 1
     """Pods of a training Job."""
-    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    processes_per_node: Annotated[Annotated[int, Field(ge=1, le=64)] | None, PreflightIgnores()] = None
     """torchrun processes a pod, one a GPU. Default: the GPUs of the limits of stages.train.resources (for the
     bootstrap, of stages.sft.resources), or 8 where these name none."""
-    parallelism: Parallelism = "FSDP"
+    parallelism: Annotated[Parallelism, PreflightIgnores()] = "FSDP"
     """Replicated or sharded weights; on CPU always DDP. DeepSpeed needs that package in the train image."""
     fsdp: FsdpSpec = FsdpSpec()
     """Options of parallelism FSDP."""
@@ -211,7 +212,7 @@ class TrainingSpec(Contract):
     """Attention kernels, as transformers names them; unset for the best that the model and PyTorch have (sdpa)."""
     padding_free: bool = False
     """Supervised training without padding: the rows of a micro-batch as one long row. DPO has no such form in TRL."""
-    micro_batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    micro_batch_size: Annotated[int, Field(ge=1, le=1024), PreflightIgnores()] = 1
     """Rows a process takes through the model at once; does not change the batch size."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, PreflightIgnores()] = True
     """Trade time for memory."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
+from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.pods import ResourceRequirements
 from srlm_contract.spec.run import RunSpec
 from srlm_operator.names import FINALIZER
@@ -302,3 +303,18 @@ def test_a_preflight_looks_at_sizes_again_only_where_the_memory_of_gpus_is_known
     mig = {"generate": {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}}
     plain = {"generate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
     assert key(stages=plain) == key() != key(stages=mig)
+
+
+class Grown(RunSpec):
+    """The spec of a later version: one field that preflight looks at, and one that it does not."""
+
+    looked_at: int = 0
+    ignored: Annotated[int, PreflightIgnores()] = 0
+
+
+def test_a_new_field_is_looked_at_by_preflight_unless_it_is_marked() -> None:
+    body = {"baseModel": {"uri": "hf://a/b"}, "seedData": {"uri": "hf://a/c"}}
+    before = preflight_key(RunSpec.parse(body), None)
+    assert preflight_key(Grown.parse(body), None) == before
+    assert preflight_key(Grown.parse({**body, "ignored": 1}), None) == before
+    assert preflight_key(Grown.parse({**body, "lookedAt": 1}), None) != before
