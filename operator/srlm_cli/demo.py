@@ -31,6 +31,7 @@ from srlm_cli.local import add_store_arguments
 from srlm_cli.results import duration, results_table
 from srlm_contract.artifacts.layout import report_key
 from srlm_contract.spec.storage import Storage
+from srlm_contract.stages import INFERENCE
 from srlm_contract.status import RunStatus
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.podrunner.logs import log_path
@@ -103,8 +104,8 @@ def manifest(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     spec["baseModel"]["uri"] = model.as_uri()
     _choose_seed(args.seed_data or _seed(), model, args.folder, spec, console)
     if importlib.util.find_spec("vllm") is None:
-        for stage in ("judge", "prompts", "generate", "evaluate"):
-            spec["stages"][stage]["engine"] = {"name": "transformers"}
+        for stage in INFERENCE:
+            spec["stages"].setdefault(stage, {})["engine"] = {"name": "transformers"}
     return run
 
 

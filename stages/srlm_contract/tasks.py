@@ -361,7 +361,7 @@ class StageError(Contract):
 class Committed(Contract):
     """An artifact of this run that exists already."""
 
-    node: str
+    node: Annotated[str, Field(max_length=66, pattern=r"^[0-9]{1,2}/[a-z][-a-z0-9]*$")]
     """Node id `<iteration>/<name>`."""
     key: str
     content_digest: str

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e.machine import Machine
+from srlm_contract.stages import INFERENCE, TRAINERS
 
 SEED = Path(__file__).parents[2] / "stages/srlm_stages/demo/seed.trees.jsonl"
-INFERENCE = ("judge", "prompts", "generate", "evaluate")
 
 
 def small_run(
@@ -28,7 +28,7 @@ def small_run(
     }
     for stage in INFERENCE:
         stages[stage]["engine"] = {"name": engine}
-    for stage in ("sft", "train"):
+    for stage in TRAINERS:
         stages[stage] = {"resources": {"requests": {"cpu": 2}}}
     return {
         "apiVersion": "selfrewarding.dev/v1alpha1",

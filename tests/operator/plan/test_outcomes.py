@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,3 +125,12 @@ def test_a_result_with_odd_figures_and_new_fields_is_still_a_result(loss: str) -
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"stage": "nonsense"}', '{"committed": [1]}'])
 def test_what_is_no_result(text: str) -> None:
     assert parse_result(text) is None
+
+
+@pytest.mark.parametrize("node", ["sft", "x/sft", "0/", "0/Sft", "-1/sft", "1000/sft", "0/sft\n"])
+def test_an_answer_that_names_no_node_is_unreadable_and_not_an_error_of_the_plan(node: str) -> None:
+    def text(node: str) -> str:
+        return json.dumps({"stage": "preflight", "committed": [{"node": node, "key": "k", "contentDigest": "d"}]})
+
+    assert parse_result(text("12/judge-heldout-r2")) is not None
+    assert parse_result(text(node)) is None
