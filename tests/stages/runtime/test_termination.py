@@ -37,7 +37,8 @@ def of(model: type[Any], **fields: Any) -> Any:
 
 SOURCES = of(SourceRef, uri=TEXT.map(lambda text: clean(text[:1000])), revision=SHORT, file=st.none() | SHORT)
 PINS = of(Pins, base_model=SOURCES, seed_data=SOURCES, prompt_source=st.none() | SOURCES, rubric=SHORT)
-FOUND = of(Committed, node=SHORT, key=SHORT, content_digest=SHORT, statistics=FIGURES)
+NODES = st.builds("{}/{}".format, st.integers(0, 50), st.sampled_from(["sft", "judge-heldout", "pairs-r2"]))
+FOUND = of(Committed, node=NODES, key=SHORT, content_digest=SHORT, statistics=FIGURES)
 ERRORS = of(StageError, reason=TEXT, message=TEXT, artifact=st.none() | st.just(ArtifactRef(
     stage="data", key="k" * 200, content_digest="d" * 200)))  # fmt: skip
 RESULTS = of(
