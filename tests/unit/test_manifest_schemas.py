@@ -14,7 +14,7 @@ from srlm_operator.crd.validate import validate_text
 from support import kube_schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = sorted((ROOT / "tests" / "operator" / "golden").glob("*.yaml"))
+JOBS = sorted((ROOT / "tests" / "operator" / "jobs" / "golden").glob("*.yaml"))
 SAMPLES = sorted((ROOT / "crds").rglob("*.yaml"))
 #: Kinds with makers of their own: Kustomize reads its files itself, Flux and Argo CD have their tests.
 OTHERS = ("kustomize.config.k8s.io/", "kustomize.toolkit.fluxcd.io/", "source.toolkit.fluxcd.io/", "argoproj.io/")
