@@ -1,9 +1,12 @@
-# Every stage on machines without a GPU, vLLM's CPU build included: for trying and for clusters of CPUs.
+# Every stage on machines without a GPU, vLLM's CPU build included: for trying and for clusters of CPUs, which name it
+# for the stages that would get `inference` and `train`.
 #
 #   docker build -f images/cpu.Dockerfile -t self-rewarding-cpu .
 ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
 
 FROM ${BASE} AS build
+# A mirror of the package index, where there is one.
+ARG PIP_INDEX_URL
 # Where PyTorch publishes its CPU builds; name a mirror where there is one.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
@@ -13,16 +16,16 @@ RUN python -m venv /opt/srlm \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX}" \
     "torch==2.13.0+cpu" \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/cpu.txt \
- && python -m pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/build.txt
-COPY images/check_env.py images/check_env.py
-RUN /opt/srlm/bin/python images/check_env.py images/requirements/cpu.txt
+ && python -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/build -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY stages stages
-RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+RUN PYTHONPATH=/opt/build python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
  && /opt/srlm/bin/pip uninstall --yes pip
+COPY images/check_env.py images/check_env.py
+RUN PYTHONPATH=/opt/build /opt/srlm/bin/python images/check_env.py images/requirements/cpu.txt cpu
 
 FROM ${BASE}
 ARG VERSION=0.1.0
@@ -48,7 +51,6 @@ ENV PATH=/opt/srlm/bin:${PATH} \
     HF_HOME=/tmp/huggingface \
     XDG_CACHE_HOME=/tmp/cache \
     TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
-    VLLM_CACHE_ROOT=/tmp/cache/vllm \
     VLLM_NO_USAGE_STATS=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -8,17 +8,24 @@ ARG BASE_DIGEST
 ARG BASE=vllm/vllm-openai:v0.32.0@${BASE_DIGEST}
 
 FROM ${BASE} AS build
+# A mirror of the package index, where there is one.
+ARG PIP_INDEX_URL
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/inference.txt images/requirements/
-# Beside the packages of the base image, not among them: those are the versions the base was tested with.
-RUN python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/srlm -r images/requirements/inference.txt \
+# An environment that sees the packages of the base and has its own beside them: where both have one, its own counts,
+# as those were tested together. check_env.py then says whether all of them fit what the base brought.
+RUN python3 -m venv --without-pip --system-site-packages /opt/srlm \
+ && python3 -m pip --python /opt/srlm/bin/python install --no-cache-dir --no-deps --require-hashes \
+    -r images/requirements/inference.txt \
  && python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/build -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY stages stages
 RUN PYTHONPATH=/opt/build python3 -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
- && python3 -m pip install --no-cache-dir --no-deps --target /opt/srlm /dist/*.whl
+ && python3 -m pip --python /opt/srlm/bin/python install --no-cache-dir --no-deps /dist/*.whl
+COPY images/check_env.py images/check_env.py
+RUN PYTHONPATH=/opt/build /opt/srlm/bin/python images/check_env.py images/requirements/inference.txt inference
 
 FROM ${BASE}
 ARG VERSION=0.1.0
@@ -32,12 +39,9 @@ LABEL org.opencontainers.image.title="Self-Rewarding inference" \
       org.opencontainers.image.base.name="vllm/vllm-openai:v0.32.0" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /opt/srlm /opt/srlm
-# Jobs run `python`; some CUDA images only have python3.
-RUN command -v python || ln -s "$(command -v python3)" /usr/local/bin/python
 # Caches go to /tmp, so the root file system can be read-only. torch asks for the name of the user, and
 # 65532 has none in /etc/passwd: USER and LOGNAME answer.
-ENV PYTHONPATH=/opt/srlm \
-    PATH=${PATH}:/opt/srlm/bin \
+ENV PATH=/opt/srlm/bin:${PATH} \
     HOME=/tmp \
     USER=srlm \
     LOGNAME=srlm \
@@ -45,7 +49,6 @@ ENV PYTHONPATH=/opt/srlm \
     XDG_CACHE_HOME=/tmp/cache \
     TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
     TRITON_CACHE_DIR=/tmp/cache/triton \
-    VLLM_CACHE_ROOT=/tmp/cache/vllm \
     VLLM_NO_USAGE_STATS=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

