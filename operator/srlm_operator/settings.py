@@ -31,7 +31,7 @@ class Settings:
     """One-machine cluster: no GPUs are asked for, training meets on the loopback address."""
     image_inference: str = f"{_IMAGE}/inference:0.1.0"
     image_train: str = f"{_IMAGE}/train:0.1.0"
-    image_cpu: str = f"{_IMAGE}/cpu:0.1.0"
+    image_light: str = f"{_IMAGE}/light:0.1.0"
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     gpu_resource: str = "nvidia.com/gpu"

@@ -22,8 +22,8 @@ Template = Literal["chat", "rubric"]
 class Stage:
     """What is true of every run of a stage."""
 
-    image: Literal["cpu", "train", "inference"] = "cpu"
-    """Its image: `train` for what runs under torchrun, `inference` for what has an engine."""
+    image: Literal["light", "train", "inference"] = "light"
+    """Its image: `train` for what runs under torchrun, `inference` for what has an engine, `light` for the rest."""
     revision: int = 0
     """Part of the key; raised by hand when the stage computes something else from the same parameters. 0 for stages
     outside the graph, which have no key."""

@@ -28,7 +28,7 @@ SHA = "sha256:" + "0123456789abcdef" * 4
         ("image.tag", "a tag"),
         ("image.pullPolicy", "Sometimes"),
         ("stageImages.gpu", {"repository": "x"}),
-        ("stageImages.cpu.repository", "x@sha256:1"),
+        ("stageImages.light.repository", "x@sha256:1"),
         ("watchNamespaces", "team-a"),
         ("watchNamespaces", ["Team A"]),
         ("watchNamespaces", ["a", "a"]),
@@ -126,7 +126,7 @@ def test_commands_of_the_readme_set_what_they_say() -> None:
             merge(values, kit.with_value(path, json.loads(value)))
     settings = from_environment(kit.environment(kit.manifests(values)))
     assert settings.storage_uri == "s3://models/self-rewarding/{namespace}"
-    assert settings.image_cpu == "registry/self-rewarding-operator/cpu:0.1.0"
+    assert settings.image_light == "registry/self-rewarding-operator/light:0.1.0"
 
 
 def merge(target: dict[str, Any], more: dict[str, Any]) -> None:
@@ -201,8 +201,9 @@ def test_settings_arrive() -> None:
 def test_one_registry_for_all_images() -> None:
     objects = kit.manifests({"registry": "registry.example.com/ml/"})
     found = from_environment(kit.environment(objects))
-    images = (found.image_inference, found.image_train, found.image_cpu, kit.pod_of(objects)["containers"][0]["image"])
-    for image, name in zip(images, ("inference", "train", "cpu", "operator"), strict=True):
+    own = kit.pod_of(objects)["containers"][0]["image"]
+    images = (found.image_inference, found.image_train, found.image_light, own)
+    for image, name in zip(images, ("inference", "train", "light", "operator"), strict=True):
         assert image == f"registry.example.com/ml/self-rewarding-operator/{name}:0.1.0"
     assert "registry is empty" in kit.render()["NOTES.txt"]
     assert "registry is empty" not in kit.render({"registry": "r.example.com"})["NOTES.txt"]

@@ -96,7 +96,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "SRLM_NAMESPACES" (join "," .Values.watchNamespaces)
   "SRLM_IMAGE_INFERENCE" (include "sro.image" (list .Values.stageImages.inference .))
   "SRLM_IMAGE_TRAIN" (include "sro.image" (list .Values.stageImages.train .))
-  "SRLM_IMAGE_CPU" (include "sro.image" (list .Values.stageImages.cpu .))
+  "SRLM_IMAGE_LIGHT" (include "sro.image" (list .Values.stageImages.light .))
   "SRLM_IMAGE_PULL_POLICY" $pods.imagePullPolicy
   "SRLM_IMAGE_PULL_SECRETS" (join "," $pods.imagePullSecrets)
   "SRLM_GPU_RESOURCE" $pods.gpuResource

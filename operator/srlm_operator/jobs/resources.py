@@ -26,8 +26,8 @@ def image(stage: StageName, spec: RunSpec, settings: Settings) -> str:
             return settings.image_train
         case "inference":
             return settings.image_inference
-        case "cpu":
-            return settings.image_cpu
+        case "light":
+            return settings.image_light
 
 
 def resources(

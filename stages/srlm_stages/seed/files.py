@@ -201,8 +201,7 @@ def _parquet_rows(path: Path) -> Iterator[Located]:
         import pyarrow.parquet
     except ImportError as error:
         raise SeedDataError(
-            f"{path.name} is Parquet, and this image has no pyarrow; use the cpu image for data and preflight, or "
-            "JSON lines"
+            f"{path.name} is Parquet, and this image has no pyarrow; use the image `light` or `cpu`, or JSON lines"
         ) from error
     number = 0
     try:
