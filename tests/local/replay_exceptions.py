@@ -20,6 +20,8 @@ NOT_SENT: dict[str, dict[int, str]] = {
         **dict.fromkeys((52, 53, 54), _DECODING),
     },
     "04-update": dict.fromkeys((65, 67), _APPLIED),
+    "07-list": {9: "an exact list without a version is not refused"},
+    "08-watch": {20: "which version a watch may begin with is not checked"},
     "11-job-indexed": dict.fromkeys(range(50, 63), "success policies are refused"),
     "15-pods": {3: "no token is mounted whose volume the body names"},
     "16-limits": {21: "there is no etcd that would refuse a large object"},

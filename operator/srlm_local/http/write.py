@@ -131,12 +131,10 @@ async def _delete_options(http: web.Request) -> tuple[DeleteOptions, Request]:
     given: Object = decode_protobuf(body) if body.startswith(MAGIC) else (body.strip() and _read_json(body)) or {}
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
-    orphan = given.get("orphanDependents")
     options = DeleteOptions(
         given.get("propagationPolicy") or query.get("propagationPolicy") or None,
         None if grace in (None, "") else int(grace),
         preconditions.get("uid"),
         preconditions.get("resourceVersion"),
-        orphan if orphan is not None or "orphanDependents" not in query else query["orphanDependents"] == "true",
     )
     return options, Request(dry_run=bool(given.get("dryRun") or "dryRun" in query))

@@ -6,9 +6,8 @@
     cluster.update("pods", pod, subresource="status")
     cluster.patch("pods", "name", {"metadata": {...}}, "namespace")  # merge patch
     cluster.delete("jobs.batch", "name", "namespace", propagation="Background")
-    async for kind, obj in cluster.watch("pods", since=version): ... # ADDED, MODIFIED, DELETED; none lost
 
-Resources are named as kubectl names them: plural, then group (`pods`, `jobs.batch`). All methods but `watch`
+Resources are named as kubectl names them: plural, then group (`pods`, `jobs.batch`). All methods
 are synchronous and atomic: nothing else runs between the read and the write of one call. Objects that come
 out are copies; objects that go in are copied. Errors are `errors.ApiError`, the Status a client would get.
 In-process calls are neither authenticated nor authorised, but everything else applies to them.
@@ -18,7 +17,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from srlm_local.store import errors
@@ -29,7 +28,7 @@ from srlm_local.store.metadata import check_decoded, validate_metadata
 from srlm_local.store.patching import PatchFailed, json_patch, merge_patch, strategic_merge
 from srlm_local.store.request import Request
 from srlm_local.store.resources import Registry, ResourceType
-from srlm_local.store.selectors import Predicate, both, field_selector, label_selector
+from srlm_local.store.selectors import Predicate, field_selector, label_selector
 from srlm_local.store.storage import Change, Object, Objects, Storage
 from srlm_local.store.values import copy
 from srlm_operator.crd.schema import FieldError
@@ -62,7 +61,7 @@ class Cluster:
 
     @property
     def version(self) -> int:
-        """The newest resourceVersion: `list` and then `watch(since=version)`, without awaiting in between."""
+        """The newest resourceVersion: `list` and then `storage.watcher(version)`, without awaiting in between."""
         return self.storage.version
 
     def timestamp(self) -> str:
@@ -85,34 +84,9 @@ class Cluster:
         return [copy(obj) for obj in self.storage.list(rt.name, namespace or None) if match(obj)]
 
     def predicate(self, rt: ResourceType, labels: str = "", fields: str = "") -> Predicate:
-        extra = tuple(f["jsonPath"].lstrip(".") for f in (rt.crd or {}).get("selectableFields", ()))
-        return both(
-            label_selector(labels) if labels else None,
-            field_selector(fields, rt.name, extra) if fields else None,
-        )
-
-    async def watch(
-        self, resource: Resource, namespace: str | None = None, *, since: int | None = None, labels: str = ""
-    ) -> AsyncIterator[tuple[str, Object]]:
-        """(type, object) for every change after `since`; None begins with everything there is as ADDED.
-
-        With a selector, an object that begins to match is ADDED and one that no longer does is DELETED.
-        Raises ApiError 410 if `since` is too old. Ends only by cancellation or `aclose`.
-        """
-        rt = self.type_of(resource)
-        match = self.predicate(rt, labels)
-        watcher = self.storage.watcher(self.storage.version if since is None else since)
-        try:
-            if since is None:
-                for obj in self.list(rt, namespace, labels=labels):
-                    yield "ADDED", obj
-            while True:
-                for change in watcher.poll():
-                    if seen := seen_as(change, rt, namespace, match):
-                        yield seen[0], copy(seen[1])
-                await watcher.wait()
-        finally:
-            watcher.close()
+        """Whether an object matches a label selector and a field selector."""
+        by_labels, by_fields = label_selector(labels), field_selector(fields, rt.name)
+        return lambda obj: by_labels(obj) and by_fields(obj)
 
     # ---- writing
 

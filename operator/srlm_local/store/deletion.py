@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from srlm_local.store.clock import parse_time, to_seconds
-from srlm_local.store.errors import barred, conflict, invalid, unsupported
+from srlm_local.store.errors import conflict, invalid, unsupported
 from srlm_local.store.resources import ResourceType
 
 Object = dict[str, Any]
@@ -23,19 +23,12 @@ class DeleteOptions:
     grace_period: int | None = None
     uid: str | None = None
     version: str | None = None
-    orphan_dependents: bool | None = None
-    """The older way to name a propagation policy."""
 
     def check(self) -> None:
-        """Raises 422 for contradictory or unknown values."""
-        policy, path = self.propagation, "propagationPolicy"
-        if policy is not None and self.orphan_dependents is not None:
-            error = barred(path, "orphanDependents and deletionPropagation cannot be both set")
-        elif policy is not None and policy not in POLICIES:
-            error = unsupported(path, policy, POLICIES)
-        else:
-            return
-        raise invalid("DeleteOptions", "meta.k8s.io", "", [error])
+        """Raises 422 for unknown values."""
+        if self.propagation not in (None, *POLICIES):
+            error = unsupported("propagationPolicy", self.propagation, POLICIES)
+            raise invalid("DeleteOptions", "meta.k8s.io", "", [error])
 
 
 def check_preconditions(rt: ResourceType, obj: Object, options: DeleteOptions) -> None:
@@ -87,9 +80,7 @@ def _begin(meta: Object, now: datetime, period: int) -> None:
 
 def _finalizers(have: list[str], options: DeleteOptions, orphans_by_default: bool) -> list[str]:
     """The finalizers after the options have been turned into `orphan` or `foregroundDeletion`."""
-    if options.orphan_dependents is not None:
-        policy = "Orphan" if options.orphan_dependents else "Background"
-    elif options.propagation is not None:
+    if options.propagation is not None:
         policy = options.propagation
     elif ORPHAN in have:
         policy = "Orphan"

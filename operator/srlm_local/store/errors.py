@@ -24,14 +24,13 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details
-        self.list_meta: dict[str, Any] = {}
 
     def body(self) -> dict[str, Any]:
         """The Status object that goes over the wire."""
         status = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": self.list_meta,
+            "metadata": {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,

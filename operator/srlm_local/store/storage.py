@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class Storage:
 
     def list_at(self, resource: str, namespace: str | None, version: int) -> Objects:
         """The list as it was at an earlier version. Raises 410 if the history does not reach back so far."""
-        changes = self.changes_since(version, "The provided resource version is too old")
+        changes = self.changes_since(version)
         found = dict(self._objects.get(resource, {}))
         for change in reversed(changes):
             if change.resource != resource:
@@ -78,10 +78,6 @@ class Storage:
             else:
                 found[key] = change.previous
         return [found[key] for key in sorted(found) if namespace is None or key[0] == namespace]
-
-    def resources(self) -> Iterator[str]:
-        """Names of all resources that have objects."""
-        return iter([name for name, objects in self._objects.items() if objects])
 
     def put(self, resource: str, namespace: str, name: str, obj: Object) -> Object:
         """Writes under the next version, which is put into the object's metadata; returns what is stored."""
@@ -134,10 +130,10 @@ class Storage:
         self._history = [change for change in self._history if change.version > version]
         self._compacted = max(self._compacted, version)
 
-    def changes_since(self, version: int, too_old: str = "too old resource version") -> Sequence[Change]:
+    def changes_since(self, version: int) -> Sequence[Change]:
         """All changes after `version`, in order. Raises 410 Expired if some of them are forgotten."""
         if version < self._compacted:
-            raise expired(f"{too_old}: {version} ({self._compacted})")
+            raise expired(f"too old resource version: {version} ({self._compacted})")
         return self._history[bisect_right(self._history, version, key=lambda change: change.version) :]
 
     def watcher(self, since: int) -> Watcher:
