@@ -14,7 +14,7 @@ Object = dict[str, Any]
 Cell = Callable[[Object, datetime], Any]
 Columns = dict[str, Cell]
 NONE = "<none>"
-WIDE = {"pods": ("Node",)}
+WIDE = {"pods": ("IP", "Node"), "jobs.batch": ("Containers", "Images")}
 """Columns that only -o wide shows."""
 
 
@@ -25,7 +25,7 @@ def table(rt: ResourceType, items: list[Object], now: datetime, include: str) ->
         definitions = [_NAME_COLUMN, *given]
         cells = [_name, *(_custom_cell(column) for column in given)]
     else:
-        columns = {"Name": _name, **COLUMNS.get(rt.name, {}), "Age": _age}
+        columns = {"Name": _name, **COLUMNS.get(rt.name, {}), "Age": _age} if rt.name != "events" else COLUMNS["events"]
         wide = WIDE.get(rt.name, ())
         definitions = [{"name": name, "type": "string", "priority": int(name in wide)} for name in columns]
         definitions = [_NAME_COLUMN if d["name"] == "Name" else d for d in definitions]
@@ -97,8 +97,8 @@ def _age(obj: Object, now: datetime) -> str:
     return age(obj["metadata"].get("creationTimestamp"), now)
 
 
-def _at(*path: str) -> Cell:
-    return lambda obj, now: dig(obj, *path) or NONE
+def _at(*path: str, default: Any = NONE) -> Cell:
+    return lambda obj, now: found if (found := dig(obj, *path)) not in (None, "") else default
 
 
 def _job_status(job: Object, now: datetime) -> str:
@@ -116,6 +116,10 @@ def _job_completions(job: Object, now: datetime) -> str:
 def _job_duration(job: Object, now: datetime) -> str:
     start, end = dig(job, "status", "startTime"), dig(job, "status", "completionTime")
     return duration(((parse_time(end) if end else now) - parse_time(start)).total_seconds()) if start else ""
+
+
+def _job_containers(key: str) -> Cell:
+    return lambda job, now: ",".join(str(c.get(key, "")) for c in job["spec"]["template"]["spec"]["containers"])
 
 
 def _pod_ready(pod: Object, now: datetime) -> str:
@@ -138,23 +142,36 @@ def _pod_restarts(pod: Object, now: datetime) -> str:
     return str(sum(s.get("restartCount", 0) for s in dig(pod, "status", "containerStatuses") or []))
 
 
+def _event_seen(event: Object, now: datetime) -> str:
+    return age(event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp"), now)
+
+
+def _event_object(event: Object, now: datetime) -> str:
+    about = event.get("involvedObject") or {}
+    return f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
+
+
 COLUMNS: dict[str, Columns] = {
     "namespaces": {"Status": _at("status", "phase")},
     "jobs.batch": {
         "Status": _job_status,
         "Completions": _job_completions,
         "Duration": _job_duration,
+        "Containers": _job_containers("name"),
+        "Images": _job_containers("image"),
     },
     "pods": {
         "Ready": _pod_ready,
         "Status": _pod_status,
         "Restarts": _pod_restarts,
+        "IP": _at("status", "podIP"),
         "Node": _at("spec", "nodeName"),
     },
     "events": {
-        "Type": _at("type"),
-        "Reason": _at("reason"),
-        "Object": _at("involvedObject", "name"),
-        "Message": _at("message"),
+        "Last Seen": _event_seen,
+        "Type": _at("type", default=""),
+        "Reason": _at("reason", default=""),
+        "Object": _event_object,
+        "Message": lambda o, now: str(o.get("message") or "").strip(),
     },
 }
