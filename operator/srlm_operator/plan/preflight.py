@@ -6,7 +6,7 @@ portions of one termination message each; while there are more it runs again wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,32 +29,31 @@ from .world import PREFLIGHT, Records, World
 def preflight_key(spec: RunSpec, branch: ArtifactRef | None) -> str:
     """Hash of the part of the spec that preflight checks: all fields without the mark `PreflightIgnores`."""
     # An empty section and a missing one are the same.
-    body = {name: value for name, value in _looked_at(spec).items() if value not in ({}, None)}
+    looked_at = _looked_at(spec, spec.wire(defaults=False))
+    body = {name: value for name, value in looked_at.items() if value not in ({}, None)}
     body["branch"] = branch.wire() if branch else {}
     if checked := _sizes(spec):
         body["sizes"] = checked
     return sha256(canonical_json(body))[7:31]
 
 
-def _looked_at(part: Contract) -> dict[str, Any]:
-    """The fields of a part of the spec, at any depth, without those that are ignored or at their default."""
-    body = part.wire(defaults=False)
-    for name in _ignored(part):
-        del body[name]
+def _looked_at(part: Contract, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What `body`, a part of the spec as it is written, has at any depth without the ignored fields."""
+    kept: dict[str, Any] = {}
+    for alias, value, ignored in _fields(part):
+        if ignored or alias not in body:
+            continue
+        if not isinstance(value, Contract) or not body[alias]:
+            kept[alias] = body[alias]
+        elif inner := _looked_at(value, body[alias]):
+            kept[alias] = inner
+    return kept
+
+
+def _fields(part: Contract) -> Iterator[tuple[str, Any, bool]]:
+    """(name as it is written, value, whether preflight ignores it) of every field."""
     for name, field in type(part).model_fields.items():
-        alias, value = field.alias or name, getattr(part, name)
-        if isinstance(value, Contract) and body.get(alias):
-            body[alias] = _looked_at(value)
-            if not body[alias]:
-                del body[alias]
-    return body
-
-
-def _ignored(part: Contract) -> dict[str, Any]:
-    """The ignored fields of a part of the spec that are not at their default."""
-    body = part.wire(defaults=False)
-    fields = {field.alias or name: field for name, field in type(part).model_fields.items()}
-    return {name: value for name, value in body.items() if PreflightIgnores() in fields[name].metadata}
+        yield field.alias or name, getattr(part, name), PreflightIgnores() in field.metadata
 
 
 def _sizes(spec: RunSpec) -> Mapping[str, Any]:
@@ -67,7 +66,9 @@ def _sizes(spec: RunSpec) -> Mapping[str, Any]:
     known = {name: found for name, found in limits.items() if any("/mig-" in resource for resource in found)}
     if not spec.scheduling.gpu_memory and not known:
         return {}
-    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": _ignored(spec.training)}
+    training = spec.training.wire(defaults=False)
+    spread = {name: training[name] for name, _, ignored in _fields(spec.training) if ignored and name in training}
+    return {"gpuMemory": spec.scheduling.gpu_memory or "", "limits": limits, "training": spread}
 
 
 def resolve_branch(world: World, preflight: PreflightStatus) -> PreflightStatus | Note:
