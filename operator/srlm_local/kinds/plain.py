@@ -1,4 +1,4 @@
-"""Kinds that need only a few lines each: Secrets, ConfigMaps, Leases, Services, Events."""
+"""Kinds that need only a few lines each: Secrets, ConfigMaps, Leases, Services, Events, roles and bindings."""
 
 from __future__ import annotations
 
@@ -112,3 +112,9 @@ class EventRules(Rules):
             if len(obj.get("message") or "") > 1024:
                 found.append(wrong("message", "", "can have at most 1024 characters"))
         return found if old is None else []
+
+
+class AccessRules(Rules):
+    """Roles and bindings, whose names may have colons."""
+
+    valid_name = staticmethod(names.path_segment)

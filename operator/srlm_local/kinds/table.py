@@ -8,6 +8,7 @@ from srlm_local.kinds.definitions import DefinitionRules
 from srlm_local.kinds.jobs import JobRules
 from srlm_local.kinds.namespaces import NamespaceRules
 from srlm_local.kinds.plain import (
+    AccessRules,
     DataRules,
     EventRules,
     LeaseRules,
@@ -56,10 +57,10 @@ BUILTIN: tuple[ResourceType, ...] = (
     _t("coordination.k8s.io", "Lease", "leases", LeaseRules(), unconditional=False, create_on_update=True),
     _t("networking.k8s.io", "NetworkPolicy", "networkpolicies", None, "netpol", generation=True),
     _t("policy", "PodDisruptionBudget", "poddisruptionbudgets", None, "pdb", **_MANAGED),
-    _t(_RBAC, "ClusterRoleBinding", "clusterrolebindings", **_CLUSTER),
-    _t(_RBAC, "ClusterRole", "clusterroles", **_CLUSTER),
-    _t(_RBAC, "RoleBinding", "rolebindings"),
-    _t(_RBAC, "Role", "roles"),
+    _t(_RBAC, "ClusterRoleBinding", "clusterrolebindings", AccessRules(), **_CLUSTER),
+    _t(_RBAC, "ClusterRole", "clusterroles", AccessRules(), **_CLUSTER),
+    _t(_RBAC, "RoleBinding", "rolebindings", AccessRules()),
+    _t(_RBAC, "Role", "roles", AccessRules()),
     _t("scheduling.k8s.io", "PriorityClass", "priorityclasses", None, "pc", generation=True, **_CLUSTER),
 )  # fmt: skip
 

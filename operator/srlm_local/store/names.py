@@ -26,6 +26,11 @@ def dns_1035(name: str) -> list[str]:
     return _matches("[a-z]([-a-z0-9]*[a-z0-9])?", name, 63, "a DNS-1035 label")
 
 
+def path_segment(name: str) -> list[str]:
+    """Names of roles and the like: anything that can be a part of a URL's path."""
+    return [f"may not be '{name}'"] if name in (".", "..") else [f"may not contain '{c}'" for c in "/%" if c in name]
+
+
 def qualified_name(key: str) -> list[str]:
     """Keys of labels and annotations, names of finalizers: an optional DNS prefix and a name."""
     *prefix, name = key.split("/")
