@@ -76,6 +76,9 @@ class Metrics:
         self._failures = Counter(
             "srlm_attempt_failures_total", "Failed attempts of stages by cause.", ["stage", "reason"], registry=r
         )
+        for stage in STAGES:
+            for reason in (*FAILURES, OTHER):
+                self._failures.labels(stage, reason)  # shows 0: `increase` does not count a series' first value
         self._retries = Counter(
             "srlm_stage_retries_total", "Attempts begun after a failed one, by what it failed of.",
             ["stage", "reason"], registry=r,
