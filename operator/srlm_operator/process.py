@@ -80,32 +80,37 @@ class Operator:
             await self._serve(stop, leader)
 
     async def _serve(self, stop: asyncio.Event, leader: LeaderElection | None) -> None:
-        await self._fill(stop)
-        if stop.is_set():
-            return
+        """Work until `stop` is set or a task ends by itself. The Lease is renewed from the first listing on."""
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait(), name="stop")]
+        if leader is not None:
+            tasks.append(asyncio.create_task(leader.keep(), name="leader"))
+        filled = asyncio.create_task(self._fill(stop), name="fill")
+        try:
+            done, _ = await asyncio.wait([filled, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            if done == {filled} and filled.exception() is None:
+                tasks += self._begin()
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (filled, *tasks):
+                task.cancel()
+            await asyncio.gather(filled, *tasks, return_exceptions=True)
+        for ended in done:
+            if not ended.cancelled() and ended.exception() is not None:
+                raise ended.exception()  # type: ignore[misc]  # checked in the line above
+
+    def _begin(self) -> list[asyncio.Task[Any]]:
+        """Everything that runs once the first listing is there."""
         poll = ProgressPoll(self.client, self.world, self.settings.progress_seconds, self.queue.add)
         new_watch = asyncio.Event()
         self._following = asyncio.create_task(self._follow(new_watch), name="watches")
-        tasks: list[asyncio.Task[Any]] = [
+        self.ready.set()
+        log.info("operator is running")
+        return [
             self._following,
             asyncio.create_task(self.queue.run(), name="queue"),
             asyncio.create_task(poll.run(), name="progress"),
             asyncio.create_task(self._keep_comparing(new_watch), name="resync"),
-            asyncio.create_task(stop.wait(), name="stop"),
         ]
-        if leader is not None:
-            tasks.append(asyncio.create_task(leader.keep(), name="leader"))
-        self.ready.set()
-        log.info("operator is running")
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for ended in done:
-            if not ended.cancelled() and ended.exception() is not None:
-                raise ended.exception()  # type: ignore[misc]  # checked in the line above
 
     async def _fill(self, stop: asyncio.Event) -> None:
         """List everything once; wait for an API server that is not there yet."""

@@ -3,6 +3,9 @@
 As client-go does it: the holder renews well within the lease's duration; another takes over once the holder has
 not renewed for that long by the *other's* clock, so clocks need not agree. A holder that cannot renew gives up
 before anybody may take over. On a clean exit the Lease is released at once.
+
+It is renewed from a thread of its own: planning may keep the process's event loop busy for longer than a Lease lasts.
+A loop that hangs for good is found by the liveness probe, which it answers itself.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -43,7 +47,7 @@ class LeaderElection:
         told = ""
         while not stop.is_set():
             try:
-                if await self._try():
+                if await self._try(self._client):
                     log.info("leading as %s", self.identity)
                     return True
             except ApiError as problem:
@@ -57,21 +61,51 @@ class LeaderElection:
 
     async def keep(self) -> None:
         """Renew until cancelled. Raises LeadershipLost."""
-        renewed, limit = time.monotonic(), self._seconds * 2 / 3
-        while True:
-            await asyncio.sleep(self._seconds / 5)
-            began, ours = time.monotonic(), True
+        loop, stopping = asyncio.get_running_loop(), threading.Event()
+        ended: asyncio.Future[LeadershipLost | None] = loop.create_future()
+
+        def work() -> None:
+            lost: LeadershipLost | None = None
             try:
-                # A request that hangs renews nothing, and the others wait no longer for that.
-                async with asyncio.timeout(renewed + limit - began):
-                    ours = await self._try()
-                    renewed = began
-            except (ApiError, TimeoutError) as problem:
-                log.warning("Lease not renewed: %s", str(problem) or "no answer")
-                if time.monotonic() - renewed >= limit:
-                    raise LeadershipLost("the Lease could not be renewed in time") from problem
-            if not ours:
-                raise LeadershipLost(f"Lease {self._namespace}/{self._name} is held by somebody else")
+                self._renew(stopping)
+            except Exception as problem:  # whatever it is: nobody renews any more
+                lost = problem if isinstance(problem, LeadershipLost) else LeadershipLost(repr(problem))
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(ended.set_result, lost)
+
+        threading.Thread(target=work, name="leader", daemon=True).start()
+        try:
+            lost = await asyncio.shield(ended)
+        finally:
+            stopping.set()
+            # A renewal on its way must not come after the release.
+            await asyncio.wait([ended], timeout=5)
+        if lost is not None:
+            raise lost
+
+    def _renew(self, stopping: threading.Event) -> None:
+        """Renew until `stopping` is set. Blocks; for a thread without an event loop. Raises LeadershipLost."""
+        with asyncio.Runner() as runner:
+            client = Client(self._client.configuration)
+            client.on_write, client.on_error = self._client.on_write, self._client.on_error
+            runner.run(client.__aenter__())
+            try:
+                renewed, limit = time.monotonic(), self._seconds * 2 / 3
+                while not stopping.wait(self._seconds / 5):
+                    began = time.monotonic()
+                    try:
+                        # A request that hangs renews nothing, and the others wait no longer for that.
+                        ours = runner.run(asyncio.wait_for(self._try(client), renewed + limit - began))
+                        renewed = began
+                    except (ApiError, TimeoutError) as problem:
+                        log.warning("Lease not renewed: %s", str(problem) or "no answer")
+                        if time.monotonic() - renewed >= limit:
+                            raise LeadershipLost("the Lease could not be renewed in time") from problem
+                        continue
+                    if not ours:
+                        raise LeadershipLost(f"Lease {self._namespace}/{self._name} is held by somebody else")
+            finally:
+                runner.run(client.__aexit__())
 
     async def release(self) -> None:
         """Let go, so that the other replica need not wait."""
@@ -81,12 +115,12 @@ class LeaderElection:
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
                 await self._client.replace(LEASES, self._namespace, self._name, lease)
 
-    async def _try(self) -> bool:
+    async def _try(self, client: Client) -> bool:
         """Take or renew the Lease once."""
         try:
-            lease = await self._client.get(LEASES, self._namespace, self._name)
+            lease = await client.get(LEASES, self._namespace, self._name)
         except NotFound:
-            return await self._create()
+            return await self._create(client)
         spec = lease.setdefault("spec", {})
         holder = spec.get("holderIdentity") or ""
         if holder and holder != self.identity and not self._expired(lease):
@@ -101,12 +135,12 @@ class LeaderElection:
             "renewTime": now,
         }
         try:
-            await self._client.replace(LEASES, self._namespace, self._name, lease)
+            await client.replace(LEASES, self._namespace, self._name, lease)
         except Conflict:
             return False
         return True
 
-    async def _create(self) -> bool:
+    async def _create(self, client: Client) -> bool:
         now = _now()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
@@ -121,7 +155,7 @@ class LeaderElection:
             },
         }
         try:
-            await self._client.create(LEASES, self._namespace, body)
+            await client.create(LEASES, self._namespace, body)
         except AlreadyExists:
             return False
         return True

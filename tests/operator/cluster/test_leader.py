@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,27 @@ async def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tu
         await server.stop()
 
 
+@contextmanager
+def served_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The API server in a thread, with an event loop of its own."""
+    begun: Future[tuple[Cluster, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with api(folder, monkeypatch) as (cluster, _):
+            begun.set_result((cluster, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    cluster, loop, stop = begun.result(timeout=30)
+    try:
+        yield cluster
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
 def candidate(client: Client, seconds: float = 60) -> LeaderElection:
     return LeaderElection(client, Settings(lease_namespace="default", lease_seconds=seconds))
 
@@ -44,11 +68,11 @@ async def test_one_leads_the_other_takes_over_when_it_lets_go(tmp_path: Path, mo
         first, second = candidate(client), candidate(client)
         stop = asyncio.Event()
         assert await first.acquire(stop)
-        assert not await second._try()
+        assert not await second._try(client)
         holder = cluster.get(LEASES, "self-rewarding-operator", "default")["spec"]
         assert holder["holderIdentity"] == first.identity
         await first.release()
-        assert await second._try()
+        assert await second._try(client)
         holder = cluster.get(LEASES, "self-rewarding-operator", "default")["spec"]
         assert (holder["holderIdentity"], holder["leaseTransitions"]) == (second.identity, 1)
 
@@ -72,12 +96,36 @@ async def test_a_stolen_lease_ends_the_holder(tmp_path: Path, monkeypatch: pytes
             await first.keep()
 
 
+def test_a_busy_loop_does_not_lose_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served_elsewhere(tmp_path, monkeypatch) as cluster:
+
+        async def lead() -> None:
+            async with Client(load_configuration()) as client:
+                first = candidate(client, 0.5)
+                assert await first.acquire(asyncio.Event())
+                keeping = asyncio.create_task(first.keep())
+                await asyncio.sleep(0)
+                versions, end = set[str](), time.monotonic() + 10
+                while len(versions) < 4 and time.monotonic() < end:  # and the loop does not run meanwhile
+                    lease = cluster.get(LEASES, "self-rewarding-operator", "default")
+                    assert lease["spec"]["holderIdentity"] == first.identity
+                    versions.add(lease["metadata"]["resourceVersion"])
+                assert len(versions) == 4, "one acquired, three renewed"
+                await asyncio.sleep(0)
+                assert not keeping.done()
+                keeping.cancel()
+                await asyncio.wait([keeping])
+                assert keeping.cancelled()
+
+        asyncio.run(lead())
+
+
 async def test_requests_that_hang_end_the_holder_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not when they time out, after 30 s: by then another one leads."""
     async with api(tmp_path, monkeypatch) as (_, client):
         first = candidate(client, 1)
         assert await first.acquire(asyncio.Event())
-        monkeypatch.setattr(client, "get", lambda *_: asyncio.Event().wait())
+        monkeypatch.setattr(Client, "get", lambda *_: asyncio.Event().wait())
         with pytest.raises(LeadershipLost, match="in time"):
             async with asyncio.timeout(20):
                 await first.keep()
