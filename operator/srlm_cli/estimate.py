@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from srlm_contract.graph import Node, NodeId, graph
+from srlm_contract.scorers import SCORERS
 from srlm_contract.sizing import answering_gpu_seconds, training_gpu_seconds
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
@@ -153,7 +154,8 @@ def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
         case JudgeParams() as p:
             candidates = spec.prompts.count * spec.generation.candidates
             rows = candidates if p.rows == "candidates" else spec.seed_data.eft.held_out_examples
-            return rows * (1 if p.scorer == "ExpectedScore" else p.samples * p.sampling.max_tokens)
+            scorer = SCORERS[p.scorer]
+            return rows * scorer.calls(p.samples) * scorer.tokens(p.sampling.max_tokens)
         case EvaluateParams() as p:
             return p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
         case _:

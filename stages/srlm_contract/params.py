@@ -6,6 +6,7 @@ from typing import Any
 
 from srlm_contract.spec.run import RunSpec
 
+from .scorers import SCORERS
 from .tasks import (
     ChooseParams,
     DataParams,
@@ -69,7 +70,7 @@ def evaluate_params(spec: RunSpec, pins: Pins, model: str, opponents: tuple[str,
         judge=win.judge.source,
         external=spec.judging.external if win.judge.source == "External" else EvaluateParams().external,
         samples=spec.judging.samples,
-        perfect_score=4.5 if spec.judging.scorer == "ExpectedScore" else 5,
+        perfect_score=SCORERS[spec.judging.scorer].perfect_score,
         system_prompt=spec.generation.system_prompt,
         sampling=spec.generation.sampling,
         chat_template=pins.chat_template,

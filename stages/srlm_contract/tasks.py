@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from srlm_contract.scorers import Scorer
 from srlm_contract.spec.data import EftSpec, IftSpec, SeedFormat, TemplateArguments
 from srlm_contract.spec.evaluation import WinRateJudge
 from srlm_contract.spec.loop import (
@@ -21,7 +22,6 @@ from srlm_contract.spec.loop import (
     PromptSource,
     PromptStyle,
     SamplingSpec,
-    Scorer,
     ShadowScorerSpec,
     Truncated,
 )

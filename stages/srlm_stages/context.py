@@ -15,25 +15,16 @@ from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.artifacts.layout import shard_file
 from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract
-from srlm_contract.errors import BadInput, InvalidTask
+from srlm_contract.errors import InvalidTask
 from srlm_contract.keys import row_seed, sha256, shard_of
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
-from .conversation.chat import load_tokenizer, merges_system_prompt
 from .runtime.progress import ProgressReporter
 from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, fetch_source, matching
 from .sources.origins import Kind, OpenStore
 
 ParamsT = TypeVar("ParamsT", bound=Contract)
 
-BUILT_IN_CHAT_TEMPLATES: Mapping[str, str] = {
-    "chatml": (
-        "{% for message in messages %}"
-        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-}
 MAX_WARNINGS = 5
 
 
@@ -168,51 +159,6 @@ class StageContext:
 
         place = sha256(f"{source.uri}@{source.revision}".encode())
         return self._open.enter_context(cache.get(place, fill))
-
-    # Templates
-
-    def chat_template(self) -> str | None:
-        """Text of the chat template the task asks for; None for the model's own."""
-        asked = getattr(self.task.params, "chat_template", "")
-        return self.template(asked, "SRLM_CHAT_TEMPLATE_FILE", BUILT_IN_CHAT_TEMPLATES) if asked else None
-
-    def tokenizer(self, model: Path, system_prompt: str = "") -> Any:
-        """The tokenizer of a model with the chat template and its arguments that the task asks for.
-
-        Says so when the template takes no system turn and `system_prompt` goes into the user's.
-        """
-        tokenizer = load_tokenizer(model, self.chat_template(), self.chat_template_kwargs())
-        if system_prompt and merges_system_prompt(tokenizer):
-            self.say_merged_system_prompt()
-        return tokenizer
-
-    def say_merged_system_prompt(self) -> None:
-        """In the log and in the manifest."""
-        if "systemPrompt" not in self.details:
-            self.details["systemPrompt"] = "at the head of the first user turn"
-            self.warn("the chat template has no system role: the system prompt goes to the head of the user's turn")
-
-    def chat_template_kwargs(self) -> Mapping[str, Any]:
-        """What every rendering of the chat template is given besides the messages."""
-        return getattr(self.task.params, "chat_template_kwargs", {})
-
-    def template(self, asked: str, variable: str, built_in: Mapping[str, str]) -> str:
-        """A built-in template by name, or the mounted one, which must have the digest the run pinned."""
-        if asked in built_in:
-            return built_in[asked]
-        path = Path(self.environ.get(variable) or "/nonexistent")
-        if not path.is_file():
-            raise BadInput(
-                "TemplateNotUsable",
-                f"template {asked!r} is neither built in ({', '.join(built_in)}) nor mounted",
-            )
-        data = path.read_bytes()
-        if asked.startswith("sha256:") and sha256(data) != asked:
-            raise BadInput(
-                "TemplateNotUsable",
-                f"the mounted template has changed since the run pinned it ({asked[:19]}); the run pins it anew soon",
-            )
-        return data.decode()
 
     # Output
 

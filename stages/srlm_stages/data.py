@@ -98,7 +98,7 @@ def _length_limit(ctx: StageContext, params: DataParams) -> Callable[[str], bool
         return lambda answer: True
     from .conversation.chat import load_tokenizer
 
-    tokenizer = load_tokenizer(ctx.tokenizer_path("tokenizer"), ctx.chat_template())
+    tokenizer = load_tokenizer(ctx.tokenizer_path("tokenizer"))
     return lambda answer: len(tokenizer.encode(answer, add_special_tokens=False)) <= limit
 
 

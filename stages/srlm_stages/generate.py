@@ -12,8 +12,7 @@ from srlm_contract.tasks import GenerateParams
 
 from .context import StageContext
 from .conversation.chat import chat_prompt, messages
-from .engines import Request, context_length, open_engine, rounded_length
-from .engines.answers import answer_of
+from .engines.model import LanguageModel
 from .runtime.rows import read_all, write_rows
 from .runtime.statistics import Statistics, merge_shards
 
@@ -21,60 +20,31 @@ from .runtime.statistics import Statistics, merge_shards
 def run(ctx: StageContext) -> Statistics:
     """Writes candidates.jsonl (or this shard's part of it): prompts in input order, samples 0 .. N-1 each."""
     params = ctx.params(GenerateParams)
-    sampling = params.sampling
     prompts = [row for row in read_all(ctx.input("prompts"), "prompts", PromptRow) if ctx.mine(row.id)]
-    model = ctx.model_path("model")
-    tokenizer = ctx.tokenizer(model, params.system_prompt)
-    encoded = {row.id: chat_prompt(tokenizer, messages(row.prompt, params.system_prompt)) for row in prompts}
-    limit = context_length(model)
-    fitting = [row for row in prompts if len(encoded[row.id].ids) + sampling.max_tokens <= limit]
+    model = LanguageModel.of(ctx, params, system_prompt=params.system_prompt)
+    encoded = [chat_prompt(model.tokenizer, messages(row.prompt, params.system_prompt)) for row in prompts]
+    fitting = model.fit([prompt.ids for prompt in encoded], params.sampling.max_tokens, "prompts")
     if prompts and not fitting and ctx.shards == 1:
         raise none_fits(len(prompts))
-    if len(fitting) < len(prompts):
-        ctx.warn(f"{len(prompts) - len(fitting)} of {len(prompts)} prompts are too long for the model's context")
 
-    asked = [(row, sample) for row in fitting for sample in range(params.candidates)]
-    requests = [
-        Request(
-            encoded[row.id].ids,
-            seed=ctx.seed("generate", row.id, sample),
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+    wanted = [(i, sample) for i in fitting for sample in range(params.candidates)]
+    seeds = [ctx.seed("generate", prompts[i].id, sample) for i, sample in wanted]
+    asked = [(encoded[i], seed) for (i, _), seed in zip(wanted, seeds, strict=True)]
+    answers, tokens = model.answers(asked, params.sampling, "candidates")
+    candidates = [
+        Candidate(
+            id=row_id(prompts[i].prompt, answer.text, str(sample)),
+            prompt_id=prompts[i].id,
+            prompt=prompts[i].prompt,
+            answer=answer.text,
+            sample=sample,
+            tokens=answer.tokens,
+            truncated=answer.truncated,
+            seed=seed,
         )
-        for row, sample in asked
+        for (i, sample), seed, answer in zip(wanted, seeds, answers, strict=True)
     ]
-    completions = []
-    if requests:
-        needed = max(len(r.prompt) for r in requests) + sampling.max_tokens
-        ctx.progress.begin(len(requests), "candidates", f"starting {params.engine.name}, loading the model")
-        engine = open_engine(params.engine, model, rounded_length(needed, limit))
-        ctx.versions |= engine.versions
-        ctx.progress.update(0, len(requests), unit="candidates")
-        try:
-            completions = engine.generate(
-                requests,
-                lambda done, tokens: ctx.progress.update(done, len(requests), unit="candidates", tokens=tokens),
-            )
-        finally:
-            engine.close()
-
-    candidates, thoughts = [], 0
-    for (row, sample), request, completion in zip(asked, requests, completions, strict=True):
-        answer = answer_of(tokenizer, completion, encoded[row.id].opened)
-        thoughts += answer.thought
-        candidates.append(
-            Candidate(
-                id=row_id(row.prompt, answer.text, str(sample)),
-                prompt_id=row.id,
-                prompt=row.prompt,
-                answer=answer.text,
-                sample=sample,
-                tokens=answer.tokens,
-                truncated=answer.truncated,
-                seed=request.seed,
-            )
-        )
+    thoughts = sum(answer.thought for answer in answers)
     write_rows(ctx.rows_file("candidates"), candidates)
     return {
         "rows": len(candidates),
@@ -83,7 +53,7 @@ def run(ctx: StageContext) -> Statistics:
         "tooLong": len(prompts) - len(fitting),
         "truncated": sum(c.truncated for c in candidates),
         "empty": sum(not c.answer for c in candidates),
-        "tokens": sum(c.tokens for c in completions),
+        "tokens": tokens,
         "answers": len(candidates),
         "answerTokens": sum(c.tokens for c in candidates),
         "characters": sum(len(c.answer) for c in candidates),

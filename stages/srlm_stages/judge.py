@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.rows import Candidate, Judgement, RankedAnswer
+from srlm_contract.scorers import READING, SCORERS, WRITING, Scorer
 from srlm_contract.tasks import JudgeParams
 
 from .context import StageContext
 from .conversation.chat import encode_chat, messages
-from .engines import Engine, OnProgress, context_length, open_engine, rounded_length
+from .engines import OnProgress
+from .engines.model import LanguageModel
 from .judging.external import ExternalJudge
 from .judging.rubric import rubric_of
-from .judging.score_words import SCORE_LEAD
-from .judging.scoring import Asker, EngineAsker, ExternalAsker, Score, Tally, Task, expected_scores, sampled_scores
+from .judging.scoring import Judge, Tally, Task
 from .runtime.rows import read_all, write_rows
 from .runtime.statistics import Statistics, merge_shards, moments
 
@@ -40,16 +42,12 @@ def run(ctx: StageContext) -> Statistics:
 
     seconds_asked = _asks(params, params.shadow_scorer.scorer, shadow_rows)
     progress = PartialProgress(ctx, _asks(params, params.scorer, tasks), len(free_rows), seconds_asked)
-    judge = _open(ctx, params, [task.prompt for task in tasks], progress.total)
-    judge.lead = rubric.lead
-    try:
+    with _opened(ctx, params, rubric.lead, [task.prompt for task in tasks], progress.total) as judge:
         scores = judge.score(params.scorer, tasks, tally, progress.part(0))
         judge.ask_freely([by_id[row] for row in free_rows], free, progress.part(1))
         seconds = judge.score(
             params.shadow_scorer.scorer, [by_id[row] for row in shadow_rows], shadow, progress.part(2)
         )
-    finally:
-        judge.close()
 
     _check(rows, tally, alone=ctx.shards == 1)
     shadow_scores = {row: score.score for row, score in zip(shadow_rows, seconds, strict=True)}
@@ -75,87 +73,28 @@ def run(ctx: StageContext) -> Statistics:
     return _statistics(judgements, tally, free, shadow)
 
 
-@dataclass
-class _Judge:
-    """The judge of this stage: a model in an engine, or an external one."""
-
-    ctx: StageContext
-    params: JudgeParams
-    engine: Engine | None = None
-    tokenizer: Any = None
-    limit: int = 0
-    external: ExternalJudge | None = None
-    lead: str = SCORE_LEAD
-    """What the rubric's score line begins with."""
-
-    def score(self, scorer: str, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
-        """Score tasks with one of the scorers; `None` scores nothing."""
-        params = self.params
-        if scorer == "None" or not tasks:
-            return []
-        if scorer == "ExpectedScore":
-            assert self.engine is not None  # _open refuses an external judge with this scorer
-            return expected_scores(
-                tasks, self.engine, self.tokenizer, self.limit,
-                min_mass=params.min_digit_mass, tally=tally, lead=self.lead, on_progress=on_progress,
-            )  # fmt: skip
-        return sampled_scores(
-            tasks,
-            self._asker(params.constrain == "ScoreLine", tally),
-            samples=params.samples,
-            min_valid=params.min_valid_samples,
-            max_reasks=params.max_reasks,
-            seed_of=lambda row, sample: self.ctx.seed("judge", row, sample),
-            tally=tally,
-            lead=self.lead,
-            on_progress=on_progress,
-        )
-
-    def ask_freely(self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress) -> None:
-        """One verdict a task without the constraint: how well the judge keeps the format by itself."""
-        if tasks:
-            sampled_scores(
-                tasks, self._asker(False, tally), samples=1, min_valid=1, max_reasks=0,
-                seed_of=lambda row, sample: self.ctx.seed("judge-free", row, sample), tally=tally,
-                lead=self.lead, on_progress=on_progress,
-            )  # fmt: skip
-
-    def _asker(self, constrained: bool, tally: Tally) -> Asker:
-        if self.external is not None:
-            return ExternalAsker(self.external)
-        assert self.engine is not None
-        return EngineAsker(self.engine, self.tokenizer, self.limit, self.params.sampling, constrained, tally, self.lead)
-
-    def close(self) -> None:
-        if self.external is not None:
-            self.external.close()
-        if self.engine is not None:
-            self.engine.close()
-
-
-def _open(ctx: StageContext, params: JudgeParams, prompts: Sequence[str], asks: int) -> _Judge:
+@contextmanager
+def _opened(ctx: StageContext, params: JudgeParams, lead: str, prompts: Sequence[str], asks: int) -> Iterator[Judge]:
     """The judge of `asks` verdicts, with a context as long as the longest prompt here needs and no longer."""
+    judge = Judge(params, lead, ctx.seed)
     if params.external.url:
-        if "ExpectedScore" in (params.scorer, params.shadow_scorer.scorer):
-            raise InvalidTask("InvalidTask", "judging.external gives no logits: use scorer Sampled")
+        if {params.scorer, params.shadow_scorer.scorer}.intersection(READING):
+            raise InvalidTask("InvalidTask", f"judging.external gives no logits: use scorer {' or '.join(WRITING)}")
         if params.constrain != "None":
             ctx.warn("judging.constrain does not reach an external judge: its verdicts are free text")
         key = ctx.environ.get("SRLM_JUDGE_API_KEY")
-        return _Judge(ctx, params, external=ExternalJudge(params.external, params.sampling, key))
-    if not prompts:
-        return _Judge(ctx, params)
-    model = ctx.model_path("model")
-    tokenizer = ctx.tokenizer(model)
-    limit = context_length(model)
-    lengths = [len(encode_chat(tokenizer, messages(prompt))) for prompt in prompts]
-    # What fits no context is left out later: no reason to ask for a long one.
-    longest = max((length for length in lengths if length < limit), default=0)
-    if longest + params.sampling.max_tokens < limit:
-        limit = rounded_length(longest + params.sampling.max_tokens + 1, limit)
-    ctx.progress.begin(asks, "verdicts", f"starting {params.engine.name}, loading the model")
-    engine = open_engine(params.engine, model, limit)
-    ctx.versions |= engine.versions
-    return _Judge(ctx, params, engine, tokenizer, limit)
+        with closing(ExternalJudge(params.external, params.sampling, key)) as external:
+            yield replace(judge, external=external)
+    elif prompts:
+        model = LanguageModel.of(ctx, params)
+        lengths = [len(encode_chat(model.tokenizer, messages(prompt))) for prompt in prompts]
+        # What fits no context is left out later: no reason to ask for a long one.
+        longest = max((length for length in lengths if length < model.context), default=0)
+        limit = model.length(longest + params.sampling.max_tokens + 1)
+        with model.engine(limit, asks, "verdicts") as engine:
+            yield replace(judge, engine=engine, tokenizer=model.tokenizer, limit=limit)
+    else:
+        yield judge
 
 
 def _read(ctx: StageContext, params: JudgeParams) -> list[Judgement]:
@@ -181,9 +120,9 @@ def _sample(ctx: StageContext, rows: Sequence[Judgement], count: int, purpose: s
     return [row.id for row in drawn if ctx.mine(row.prompt_id)]
 
 
-def _asks(params: JudgeParams, scorer: str, rows: Sequence[object]) -> int:
+def _asks(params: JudgeParams, scorer: Literal["None", Scorer], rows: Sequence[object]) -> int:
     """Verdicts that a scorer asks for, those asked again left out."""
-    return 0 if scorer == "None" else len(rows) * (params.samples if scorer == "Sampled" else 1)
+    return 0 if scorer == "None" else len(rows) * SCORERS[scorer].calls(params.samples)
 
 
 class PartialProgress:

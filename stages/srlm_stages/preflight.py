@@ -6,12 +6,10 @@ prompt files exist. Answers revisions and digests of all of them, and which arti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.errors import BadInput
-from srlm_contract.keys import sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.tasks import Pins, PreflightParams, SourceRef, StageResult
 
@@ -20,6 +18,7 @@ from .checks.conversation import check_conversations
 from .checks.model import CheckedModel, check_model, missing_model, model_files
 from .checks.size import check_sizes
 from .context import StageContext
+from .conversation.templates import BUILT_IN_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, RUBRIC_FILE, pinned
 from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from .seed.files import whole_rows
 from .seed.formats import SeedDataError, read_seed_data
@@ -42,11 +41,16 @@ def run(ctx: StageContext) -> StageResult:
     for warning in probe.warnings:
         ctx.warn(warning)
     ctx.progress.say("preflight: templates")
-    template_name, template = chat_template(spec, ctx.environ)
-    rubric = rubric_name(spec, ctx.environ)
+    template_name, template = pinned(
+        ctx.environ, "baseModel.chatTemplateRef", spec.base_model.chat_template_ref, CHAT_TEMPLATE_FILE,
+        BUILT_IN_CHAT_TEMPLATES,
+    )  # fmt: skip
+    rubric, text = pinned(ctx.environ, "judging.templateRef", spec.judging.template_ref, RUBRIC_FILE, BUILT_IN_RUBRICS)
+    text = text or BUILT_IN_RUBRICS[DEFAULT_RUBRIC]
+    Rubric.parse(text)
     ctx.progress.say("preflight: base model")
     base, model = pin_model(ctx, spec.base_model.uri, "baseModel.uri", template)
-    check_use(ctx, spec, model, rubric)
+    check_use(ctx, spec, model, text)
     for line in check_sizes(spec, model.architecture):
         ctx.progress.say(f"preflight: {line}")
     ctx.progress.say("preflight: seed data")
@@ -86,51 +90,16 @@ def run(ctx: StageContext) -> StageResult:
     return result.model_copy(update={"warnings": ()})
 
 
-def chat_template(spec: RunSpec, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """(name for keys, text) of the chat template; ("", None) for the model's own."""
-    ref = spec.base_model.chat_template_ref
-    if ref is None:
-        return "", None
-    if ref.key is None:
-        from .context import BUILT_IN_CHAT_TEMPLATES
-
-        if ref.name not in BUILT_IN_CHAT_TEMPLATES:
-            raise BadInput(
-                "TemplateNotUsable",
-                f"baseModel.chatTemplateRef: there is no built-in template {ref.name!r} "
-                f"({', '.join(sorted(BUILT_IN_CHAT_TEMPLATES))}); name a ConfigMap with name and key",
-            )
-        return ref.name, BUILT_IN_CHAT_TEMPLATES[ref.name]
-    text = _mounted(environ, "SRLM_CHAT_TEMPLATE_FILE", f"baseModel.chatTemplateRef ({ref.name}, {ref.key})")
-    return sha256(text.encode()), text
-
-
-def rubric_name(spec: RunSpec, environ: Mapping[str, str]) -> str:
-    """Name of the rubric for keys: built-in name, digest of the ConfigMap's text, empty for the default."""
-    ref = spec.judging.template_ref
-    if ref is None:
-        return ""
-    if ref.key is None:
-        if ref.name not in BUILT_IN_RUBRICS:
-            raise BadInput(
-                "TemplateNotUsable",
-                f"judging.templateRef: there is no built-in rubric {ref.name!r} "
-                f"({', '.join(sorted(BUILT_IN_RUBRICS))}); name a ConfigMap with name and key",
-            )
-        return ref.name
-    text = _mounted(environ, "SRLM_RUBRIC_FILE", f"judging.templateRef ({ref.name}, {ref.key})")
-    Rubric.parse(text)
-    return sha256(text.encode())
-
-
 def check_use(ctx: StageContext, spec: RunSpec, model: CheckedModel, rubric: str) -> None:
-    """Whether template and context of the base model serve what the run asks of it; warns of what will be left out."""
-    text = ctx.template(rubric or DEFAULT_RUBRIC, "SRLM_RUBRIC_FILE", BUILT_IN_RUBRICS)
+    """Whether template and context of the base model serve what the run asks of it; warns of what will be left out.
+
+    rubric: its text.
+    """
     for warning in check_conversations(
         model.tokenizer,
         spec,
         model.architecture.context,
-        text,
+        rubric,
         judges=not spec.judging.external.url,
         writes=spec.prompts.generator.source == "Current",
     ):
@@ -204,20 +173,6 @@ def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str
         )
     except SeedDataError as error:
         raise BadInput("InvalidSeedData", str(error)) from error
-
-
-def _mounted(environ: Mapping[str, str], variable: str, field: str) -> str:
-    """Text of a ConfigMap's file."""
-    path = environ.get(variable)
-    if not path or not Path(path).is_file():
-        raise BadInput("TemplateNotUsable", f"{field}: its file is not mounted ({variable} is {path or 'unset'})")
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput("TemplateNotUsable", f"{field} is not UTF-8 text: {error}") from error
-    if not text.strip():
-        raise BadInput("TemplateNotUsable", f"{field} is empty")
-    return text
 
 
 def _without_revision(uri: str) -> str:

@@ -15,8 +15,9 @@ from srlm_contract.tasks import PromptsParams
 
 from .context import StageContext
 from .conversation.chat import Prompt, chat_prompt, encode_text, messages
-from .engines import OnProgress, Request, context_length, open_engine, rounded_length
+from .engines import OnProgress, Request
 from .engines.answers import answer_of
+from .engines.model import LanguageModel
 from .prompting.filters import PromptFilter, cleaned
 from .prompting.pool import read_pool
 from .runtime.rows import read_all, read_rows, write_rows
@@ -78,20 +79,14 @@ def _written(
     """Prompts by a model, in batches until there are enough."""
     if not human:
         raise BadInput("InvalidSeedData", "there are no seed prompts to show as examples; seedData gives no IFT rows")
-    model = ctx.model_path("model")
-    tokenizer = ctx.tokenizer(model)
-    limit = context_length(model)
-    sampling = params.sampling
+    model = LanguageModel.of(ctx, params)
+    tokenizer, sampling = model.tokenizer, params.sampling
     opened = _encode(tokenizer, params, human[:1]).opened
     examples = _short_enough(tokenizer, human, params), _short_enough(tokenizer, earlier, params)
-    needed = min(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens, limit)
-    length = rounded_length(needed, limit)
-    ctx.progress.begin(params.count, "prompts", f"starting {params.engine.name}, loading the model")
-    engine = open_engine(params.engine, model, length)
-    ctx.versions |= engine.versions
+    length = model.length(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens)
     rows: list[PromptRow] = []
     counts: Counter[str] = Counter()
-    try:
+    with model.engine(length, params.count, "prompts") as engine:
         while len(rows) < params.count and counts["asked"] < params.count * MAX_ASKS_A_PROMPT:
             requests = [
                 _request(ctx, tokenizer, params, examples, number, length - sampling.max_tokens - 1)
@@ -113,8 +108,6 @@ def _written(
                 else:
                     accept.remember(text)
                     rows.append(PromptRow(id=row_id(text), prompt=text, source="generated"))
-    finally:
-        engine.close()
     return rows, counts
 
 

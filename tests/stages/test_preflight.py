@@ -295,9 +295,9 @@ def test_the_chat_template_is_tried_with_its_arguments(machine: Machine) -> None
 
 def test_built_in_templates_are_called_by_name(machine: Machine) -> None:
     machine.spec = {"baseModel": {"chatTemplateRef": {"name": "unheard-of"}}}
-    machine.fails(65, "TemplateNotUsable", "no built-in template 'unheard-of'")
+    machine.fails(65, "TemplateNotUsable", "chatTemplateRef: nothing built in is called 'unheard-of'")
     machine.spec = {"judging": {"templateRef": {"name": "unheard-of"}}}
-    machine.fails(65, "TemplateNotUsable", "no built-in rubric 'unheard-of'")
+    machine.fails(65, "TemplateNotUsable", "templateRef: nothing built in is called 'unheard-of'")
 
 
 def test_rubric_of_a_config_map(machine: Machine) -> None:

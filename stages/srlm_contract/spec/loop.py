@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from srlm_contract.base import Contract, Count, CountOrZero, Fraction, ShortText, Text, Uri
+from srlm_contract.scorers import READING, WRITING, Scorer
 from srlm_contract.spec.data import TemplateRef
 from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.references import SecretKeyRef, rules, source_rule
 
-#: How a verdict becomes a score: the mean of sampled verdicts, or the expected score from the digits' logits.
-Scorer = Literal["Sampled", "ExpectedScore"]
 #: What keeps a verdict readable.
 Constraint = Literal["None", "ScoreLine"]
 #: Who writes new prompts.
@@ -158,19 +158,28 @@ class ShadowScorerSpec(Contract):
     """Rows scored by both."""
 
 
+def _is(field: str, scorers: Sequence[Scorer]) -> str:
+    """The rule that a field names one of some scorers."""
+    rule = " || ".join(f"{field} == '{name}'" for name in scorers)
+    return f"({rule})" if len(scorers) > 1 else rule
+
+
 class JudgingSpec(Contract):
     """LLM-as-a-Judge."""
 
     model_config = rules(
         (
             ".minValidSamples",
-            "self.scorer == 'ExpectedScore' || self.minValidSamples <= self.samples",
+            f"{_is('self.scorer', READING)} || self.minValidSamples <= self.samples",
             "minValidSamples must not be above samples: no answer could ever be used",
         ),
         (
             ".external",
-            "!has(self.external.url) || (self.scorer == 'Sampled' && self.shadowScorer.scorer != 'ExpectedScore')",
-            "an external judge gives no logits: use scorer Sampled, and no shadowScorer ExpectedScore",
+            f"!has(self.external.url) || ({_is('self.scorer', WRITING)} && "
+            + " && ".join(f"self.shadowScorer.scorer != '{name}'" for name in READING)
+            + ")",
+            f"an external judge gives no logits: use scorer {' or '.join(WRITING)}, and no shadowScorer "
+            f"{' or '.join(READING)}",
         ),
         (
             ".shadowScorer.scorer",

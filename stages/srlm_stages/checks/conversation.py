@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from srlm_contract.errors import BadInput
+from srlm_contract.scorers import SCORERS
 from srlm_contract.spec.run import RunSpec
 
 from ..conversation.chat import encode_chat, merges_system_prompt, messages
@@ -58,8 +59,7 @@ def check_conversations(
 def _check_verdicts(tokenizer: Any, spec: RunSpec, context: int, rubric: str) -> Iterator[str]:
     """The judge's task with the shortest of answers must fit, with the longest it should."""
     prompt = len(encode_chat(tokenizer, messages(Rubric.parse(rubric).fill(QUESTION, ANSWER))))
-    sampled = spec.judging.scorer == "Sampled"
-    wanted = spec.judging.sampling.max_tokens if sampled else 1
+    wanted = SCORERS[spec.judging.scorer].tokens(spec.judging.sampling.max_tokens)
     if prompt + min(wanted, MIN_VERDICT_TOKENS) > context:
         raise BadInput(
             "InputTooLong",

@@ -12,8 +12,8 @@ from srlm_contract.tasks import ChooseParams, EvaluateParams
 
 from ..context import StageContext
 from ..conversation.chat import messages, render_chat
-from ..engines import context_length, open_engine, rounded_length
 from ..engines.choice_tokens import choice_tokens
+from ..engines.model import LanguageModel
 from .external import Ask, ExternalJudge
 
 #: Below this probability of saying A or B at all, the model wanted to say something else.
@@ -60,30 +60,23 @@ def _question(question: str, a: str, b: str) -> str:
 
 
 def choices_by_model(
-    ctx: StageContext, model: Path, params: EvaluateParams | ChooseParams, pairings: Sequence[Pairing]
+    ctx: StageContext, path: Path, params: EvaluateParams | ChooseParams, pairings: Sequence[Pairing]
 ) -> tuple[list[tuple[Choice | None, Choice | None]], int]:
     """(choice in each order for each pairing, tokens read), from the probabilities of A and B."""
-    tokenizer = ctx.tokenizer(model)
-    limit = context_length(model)
+    judge = LanguageModel.of(ctx, params, path)
     texts = [text for pairing in pairings for text in pairing.questions()]
+    tokenizer = judge.tokenizer
     encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts]
-    fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
+    fitting = judge.fit([prompt for prompt, _ in encoded], 1, "comparisons")
     choices: list[Choice | None] = [None] * len(texts)
-    if len(fitting) < len(texts):
-        ctx.warn(f"{len(texts) - len(fitting)} of {len(texts)} comparisons are too long for the judge's context")
     if fitting:
         longest = max(len(encoded[i][0]) for i in fitting)
-        ctx.progress.begin(len(fitting), "comparisons", f"starting {params.engine.name}, loading the model")
-        engine = open_engine(params.engine, model, rounded_length(longest + 1, limit))
-        ctx.versions |= engine.versions
-        try:
+        with judge.engine(longest + 1, len(fitting), "comparisons") as engine:
             found = engine.next_token_probabilities(
                 [encoded[i][0] for i in fitting],
                 list(encoded[fitting[0]][1]),
                 lambda done, tokens: ctx.progress.update(done, len(fitting), unit="comparisons"),
             )
-        finally:
-            engine.close()
         for i, (a, b) in zip(fitting, found, strict=True):
             choices[i] = choice(a, b)
     pairs = list(zip(choices[::2], choices[1::2], strict=True))

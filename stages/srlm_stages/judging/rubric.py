@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from srlm_contract.errors import BadInput
 
 from ..context import StageContext
+from ..conversation.templates import RUBRIC_FILE, template
 from .score_words import SCORE_LEAD, score_lead
 
 DEFAULT_RUBRIC = "additive-v1"
@@ -79,7 +80,7 @@ class Rubric:
 
 def rubric_of(ctx: StageContext, name: str) -> Rubric:
     """The judge template of that name: a built-in one, or the mounted one. Nothing means the default."""
-    return Rubric.parse(ctx.template(name or DEFAULT_RUBRIC, "SRLM_RUBRIC_FILE", BUILT_IN_RUBRICS))
+    return Rubric.parse(template(ctx.environ, name or DEFAULT_RUBRIC, RUBRIC_FILE, BUILT_IN_RUBRICS))
 
 
 def judge_prompt(question: str, answer: str, template: str = BUILT_IN_RUBRICS[DEFAULT_RUBRIC]) -> str:

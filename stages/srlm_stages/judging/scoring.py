@@ -1,14 +1,20 @@
-"""Two ways to score an answer with a model: sampled verdicts, and the expected score from the digit's logits."""
+"""The ways to score an answer with a model: sampled verdicts, and the expected score from the digit's logits.
+
+What tells them apart is in `srlm_contract.scorers`; here is one function each, chosen by `SCORING`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, pvariance
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from srlm_contract.errors import BadInput
 from srlm_contract.rows import Verdict
+from srlm_contract.scorers import Scorer
+from srlm_contract.tasks import JudgeParams
 
 from ..conversation.chat import chat_prompt, messages, render_chat
 from ..engines import Completion, Engine, OnProgress, Request, ScoreLine
@@ -223,3 +229,63 @@ def expected_scores(
             tally.scores[bin_name] = tally.scores.get(bin_name, 0) + 1
         scores[i] = Score((Verdict(text="", score=value),), value, None, mass)
     return scores
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge ready to be asked: a model in an engine, or an external one; neither where there is nothing to judge."""
+
+    params: JudgeParams
+    lead: str
+    """What the rubric's score line begins with."""
+    seed: Callable[[str, str, int], int]
+    """(purpose, row id, number of the ask) → seed."""
+    engine: Engine | None = None
+    tokenizer: Any = None
+    limit: int = 0
+    """Tokens the engine was opened for."""
+    external: ExternalJudge | None = None
+
+    def score(
+        self, scorer: Literal["None", Scorer], tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None
+    ) -> list[Score]:
+        """A score for each task; `None` scores nothing."""
+        return [] if scorer == "None" or not tasks else SCORING[scorer](self, tasks, tally, on_progress)
+
+    def ask_freely(self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress) -> None:
+        """One verdict a task without the constraint: how well the judge keeps the format by itself."""
+        if tasks:
+            sampled_scores(
+                tasks, self.asker(False, tally), samples=1, min_valid=1, max_reasks=0,
+                seed_of=partial(self.seed, "judge-free"), tally=tally, lead=self.lead, on_progress=on_progress,
+            )  # fmt: skip
+
+    def asker(self, constrained: bool, tally: Tally) -> Asker:
+        """Puts tasks to the judge; constrained: into the form of the score line."""
+        if self.external is not None:
+            return ExternalAsker(self.external)
+        assert self.engine is not None
+        return EngineAsker(self.engine, self.tokenizer, self.limit, self.params.sampling, constrained, tally, self.lead)
+
+
+def _sampled(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+    params = judge.params
+    return sampled_scores(
+        tasks, judge.asker(params.constrain == "ScoreLine", tally), samples=params.samples,
+        min_valid=params.min_valid_samples, max_reasks=params.max_reasks, seed_of=partial(judge.seed, "judge"),
+        tally=tally, lead=judge.lead, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def _expected(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+    assert judge.engine is not None  # external judges are refused: they tell no probabilities
+    return expected_scores(
+        tasks, judge.engine, judge.tokenizer, judge.limit,
+        min_mass=judge.params.min_digit_mass, tally=tally, lead=judge.lead, on_progress=on_progress,
+    )  # fmt: skip
+
+
+SCORING: Mapping[Scorer, Callable[[Judge, Sequence[Task], Tally, OnProgress | None], list[Score]]] = {
+    "Sampled": _sampled,
+    "ExpectedScore": _expected,
+}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from srlm_contract.graph import model_name
 from srlm_contract.reasons import FAILURES, STALLED, WAITING
+from srlm_contract.scorers import SCORERS
 
 from .collect import Collected
 from .figures import Figures
@@ -87,12 +88,9 @@ def few_comparisons(figures: Figures) -> Iterator[Finding]:
 def recipe(found: Collected, figures: Figures) -> Iterator[Finding]:
     """Choices of the recipe that a reader must know to compare figures."""
     spec = found.spec
-    if spec.judging.scorer == "ExpectedScore":
-        yield Finding(
-            "note",
-            "Scores are read from the digit's probabilities",
-            "judging.scorer ExpectedScore asks for no reasoning first, unlike the paper.",
-        )
+    remark = SCORERS[spec.judging.scorer].remark
+    if remark is not None:
+        yield Finding("note", *remark)
     if any(m.against for m in figures.models) and spec.evaluation.win_rate.judge.source != "External":
         judge = spec.evaluation.win_rate.judge.source
         name = {"Bootstrap": model_name(0), "Current": "each model itself", "Fixed": "a fixed model"}[judge]

@@ -12,6 +12,7 @@ from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
+from ..conversation.templates import chat_template, say_merged_system_prompt
 from ..runtime.rows import write_rows
 from ..runtime.statistics import Statistics
 from .checkpoints import KEPT, Uploader, step_of
@@ -52,8 +53,8 @@ def run_training(
         resume_from=_resume_point(ctx, folder / "resume"),
         stage=task.stage,
         system_prompt=params.system_prompt,
-        chat_template=ctx.chat_template(),
-        chat_template_kwargs=dict(ctx.chat_template_kwargs()),
+        chat_template=chat_template(ctx, params),
+        chat_template_kwargs=dict(params.chat_template_kwargs),
         seed=task.seed,
         precision=params.precision,
         save_dtype=params.save_dtype,
@@ -99,7 +100,7 @@ def run_training(
     ctx.details["series"] = list(result.series)
     ctx.versions.update(result.versions)
     if result.statistics.get("systemPromptMerged"):
-        ctx.say_merged_system_prompt()
+        say_merged_system_prompt(ctx)
     if result.statistics["rowsDropped"]:
         ctx.warn(f"{result.statistics['rowsDropped']:.0f} of {count} rows are longer than maxLength and were left out")
     write_card(ctx, result.statistics)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlm_contract.errors import BadInput
-from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.conversation.chat import (
     encode_chat,
     encode_text,
@@ -20,6 +19,7 @@ from srlm_stages.conversation.chat import (
     messages,
     render_chat,
 )
+from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.engines.choice_tokens import choice_tokens
 from srlm_stages.judging.comparing import CHOICE_LEAD, Pairing
 from srlm_stages.judging.rubric import judge_prompt

@@ -14,9 +14,8 @@ from srlm_contract.keys import row_id, shard_of
 from srlm_contract.rows import Candidate, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.spec.loop import SamplingSpec
 from srlm_contract.tasks import EvaluateParams, GenerateParams, JudgeParams, SourceRef
-from srlm_stages import generate, judge
 from srlm_stages.engines import Completion, Request
-from srlm_stages.judging import answering, comparing
+from srlm_stages.engines import model as model_at_work
 from support.stage_world import QUESTIONS, World
 from support.tiny_tokenizers import CHATML, SPECIAL, build
 
@@ -72,8 +71,7 @@ def says(monkeypatch: pytest.MonkeyPatch, model: Path) -> Says:
         built.save_pretrained(model)
         (model / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
         found = Speaker(built, texts)
-        for module in (answering, comparing, generate, judge):
-            monkeypatch.setattr(module, "open_engine", lambda *_: found)
+        monkeypatch.setattr(model_at_work, "open_engine", lambda *_: found)
         return found
 
     return speaker

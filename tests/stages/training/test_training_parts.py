@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from srlm_contract.errors import BadInput, InvalidTask, StageFailure
 from srlm_contract.rows import PreferencePair
 from srlm_contract.tasks import ProcessSettings
-from srlm_stages.context import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.conversation.chat import encode_chat, messages
+from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.training.checkpoints import Uploader, step_of
 from srlm_stages.training.config import SupervisedRow
 from srlm_stages.training.dpo_data import encode_pairs

@@ -1,0 +1,87 @@
+"""A model of the task at work: its tokenizer, what fits its context, and its engine while something is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from srlm_contract.spec.loop import SamplingSpec
+from srlm_contract.spec.pods import EngineSettings
+
+from ..context import StageContext
+from ..conversation.chat import Prompt
+from ..conversation.templates import Conversing, tokenizer_of
+from . import Engine, Request, context_length, open_engine, rounded_length
+from .answers import Answer, answer_of
+
+
+class Inferring(Conversing, Protocol):
+    """Parameters of a stage that asks a model."""
+
+    @property
+    def engine(self) -> EngineSettings: ...
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model before, while and after its engine runs."""
+
+    ctx: StageContext
+    path: Path
+    settings: EngineSettings
+    tokenizer: Any
+    context: int
+    """Tokens of prompt and answer together at most."""
+
+    @classmethod
+    def of(cls, ctx: StageContext, params: Inferring, path: Path | None = None, system_prompt: str = "") -> Self:
+        """path: the model's folder, by default that of the task's `model`."""
+        path = path or ctx.model_path("model")
+        tokenizer = tokenizer_of(ctx, params, path, system_prompt)
+        return cls(ctx, path, params.engine, tokenizer, context_length(path))
+
+    def fit(self, prompts: Sequence[Sequence[int]], room: int, what: str) -> list[int]:
+        """Numbers of the prompts that leave `room` tokens of the context; says how many of `what` do not."""
+        found = [i for i, prompt in enumerate(prompts) if len(prompt) + room <= self.context]
+        if len(found) < len(prompts):
+            self.ctx.warn(f"{len(prompts) - len(found)} of {len(prompts)} {what} are too long for the model's context")
+        return found
+
+    def length(self, needed: int) -> int:
+        """What an engine for prompts and answers of together `needed` tokens is opened for."""
+        return rounded_length(needed, self.context)
+
+    @contextmanager
+    def engine(self, needed: int, total: int, unit: str) -> Iterator[Engine]:
+        """The engine for prompts and answers of together `needed` tokens; total, unit: the work, for progress.
+
+        Raises BadInput ModelNotUsable when the engine cannot load the model.
+        """
+        ctx = self.ctx
+        ctx.progress.begin(total, unit, f"starting {self.settings.name}, loading the model")
+        with closing(open_engine(self.settings, self.path, self.length(needed))) as engine:
+            ctx.versions |= engine.versions
+            ctx.progress.update(0, total, unit=unit)
+            yield engine
+
+    def answers(
+        self, asked: Sequence[tuple[Prompt, int]], sampling: SamplingSpec, unit: str
+    ) -> tuple[list[Answer], int]:
+        """(an answer to each prompt, drawn with the seed beside it; tokens generated)."""
+        if not asked:
+            return [], 0
+        requests = [
+            Request(prompt.ids, seed, sampling.max_tokens, sampling.temperature, sampling.top_p)
+            for prompt, seed in asked
+        ]
+        needed = max(len(request.prompt) for request in requests) + sampling.max_tokens
+        with self.engine(needed, len(requests), unit) as engine:
+            completions = engine.generate(
+                requests,
+                lambda done, tokens: self.ctx.progress.update(done, len(requests), unit=unit, tokens=tokens),
+            )
+        said = [answer_of(self.tokenizer, c, prompt.opened) for (prompt, _), c in zip(asked, completions, strict=True)]
+        return said, sum(completion.tokens for completion in completions)
