@@ -11,7 +11,7 @@ from .cluster.apply import Applier
 from .cluster.client import Client
 from .cluster.index import Key, World
 from .cluster.observe import Observer
-from .cluster.views import parse_run
+from .cluster.views import ParsedRuns
 from .errors import NotReady
 from .metrics.operator import Metrics
 from .plan.plan import plan
@@ -38,7 +38,8 @@ class Reconciler:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._world, self._settings, self._metrics, self._clock = world, settings, metrics, clock
-        self._observer = Observer(client, world, clock, settings)
+        self._runs = ParsedRuns(settings)
+        self._observer = Observer(client, world, clock, settings, self._runs)
         self._applier = Applier(client, world, clock)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -59,9 +60,9 @@ class Reconciler:
         for _ in range(_ROUNDS):
             obj = self._world.run(key)
             if obj is None:
-                self._metrics.forget(key)
+                self._forget(key)
                 return None
-            run = parse_run(obj, self._settings)
+            run = self._runs.parse(obj)
             observed = await self._observer.observe(run)
             found = plan(run, observed, self._clock(), self._settings)
             try:
@@ -71,7 +72,11 @@ class Reconciler:
                 continue
             self._metrics.observe_plan(run, found)
             if self._world.run(key) is None:
-                self._metrics.forget(key)
+                self._forget(key)
             if settled:
                 return found.requeue_after
         return 1.0
+
+    def _forget(self, key: Key) -> None:
+        self._runs.forget(key)
+        self._metrics.forget(key)

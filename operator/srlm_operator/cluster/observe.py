@@ -14,7 +14,7 @@ from srlm_operator.values import BranchModel, JobView, Observed, PodView, Run
 
 from .client import EVENTS, JOBS, PODS, Client
 from .index import World
-from .views import job_view, parse_run, pod_view
+from .views import ParsedRuns, job_view, pod_view
 
 _NO_POD = ("FailedCreate",)
 _NO_CONTAINER = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
@@ -25,9 +25,10 @@ _BEYOND = ("Pulling", "Pulled", "Created", "Started", "SuccessfulAttachVolume")
 class Observer:
     """Gathers what the planner may know about a run."""
 
-    def __init__(self, client: Client, world: World, clock: Callable[[], datetime], settings: Settings) -> None:
-        self._client, self._world, self._clock = client, world, clock
-        self._settings = settings
+    def __init__(
+        self, client: Client, world: World, clock: Callable[[], datetime], settings: Settings, runs: ParsedRuns
+    ) -> None:
+        self._client, self._world, self._clock, self._runs = client, world, clock, runs
         self._patience = timedelta(seconds=settings.look_again_seconds)
         self._explained: dict[str, tuple[datetime, str]] = {}
 
@@ -124,7 +125,7 @@ class Observer:
         obj = self._world.run((run.namespace, source.run or ""))
         if obj is None:
             return None, f"branchFrom: run {source.run} does not exist in namespace {run.namespace}"
-        other = parse_run(obj, self._settings)
+        other = self._runs.parse(obj)
         if other.spec is None or other.spec.storage.uri != run.spec.storage.uri:
             return None, f"branchFrom: run {source.run} must have the same storage.uri"
         for model in other.status.models:

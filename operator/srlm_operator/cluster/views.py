@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -16,11 +16,47 @@ from srlm_operator.settings import Settings
 from srlm_operator.times import parse
 from srlm_operator.values import JobView, Phase, PodView, Run
 
-Obj = Mapping[str, Any]
+from .index import Key, Obj
+
 _PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _TERMINAL = ("Succeeded", "Failed")
 #: A container that is on its way has these reasons; only events say why it stays so.
 _STARTING = ("", "ContainerCreating", "PodInitializing")
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What became of a spec as it is written."""
+
+    spec: RunSpec | None
+    error: str
+    newer: bool
+
+
+class ParsedRuns:
+    """`parse_run` that parses only what has changed: a run is looked at far more often than it changes, and then it is
+    its status that does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[Key, tuple[Obj, _Spec, Run]] = {}
+        """The object, and what was made of it."""
+
+    def parse(self, obj: Obj) -> Run:
+        meta = obj["metadata"]
+        key = (meta["namespace"], meta["name"])
+        known = self._known.get(key)
+        # By content: an upgrade of the definition changes what is read without a new version of the object.
+        if known is not None and known[0] == obj:
+            return known[2]
+        same = known is not None and known[0].get("spec") == obj.get("spec")
+        spec = known[1] if known is not None and same else _parse_spec(obj)
+        run = _parse_run(obj, spec, self._settings)
+        self._known[key] = (obj, spec, run)
+        return run
+
+    def forget(self, key: Key) -> None:
+        self._known.pop(key, None)
 
 
 def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
@@ -28,18 +64,25 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
 
     settings: of the operator, for its default storage; without them what status keeps of it counts.
     """
-    meta = obj["metadata"]
-    spec, error, newer = None, "", False
+    return _parse_run(obj, _parse_spec(obj), settings)
+
+
+def _parse_spec(obj: Obj) -> _Spec:
     try:
-        spec = RunSpec.parse(obj.get("spec") or {})
+        return _Spec(RunSpec.parse(obj.get("spec") or {}), "", newer=False)
     except ValidationError as problem:
-        error = describe(problem)
         newer = all(item["type"] == "extra_forbidden" for item in problem.errors())
+        return _Spec(None, describe(problem), newer)
+
+
+def _parse_run(obj: Obj, parsed: _Spec, settings: Settings | None) -> Run:
+    meta = obj["metadata"]
     stored = obj.get("status") or {}
     try:
         status = RunStatus.parse(stored)
     except ValidationError:
         status = RunStatus()
+    spec = parsed.spec
     basis = None
     if spec is not None:
         spec, basis = with_storage(spec, status, meta["namespace"], settings)
@@ -50,13 +93,13 @@ def parse_run(obj: Obj, settings: Settings | None = None) -> Run:
         generation=meta.get("generation", 0),
         resource_version=meta.get("resourceVersion", ""),
         spec=spec,
-        spec_error=error,
+        spec_error=parsed.error,
         status=status,
         stored_status=stored,
         finalizers=tuple(meta.get("finalizers") or ()),
         annotations=meta.get("annotations") or {},
         deleted_at=parse(meta.get("deletionTimestamp")),
-        spec_newer=newer,
+        spec_newer=parsed.newer,
         storage_basis=basis,
     )
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from srlm_operator.cluster.views import pod_view
+from srlm_contract.base import Contract
+from srlm_operator.cluster.views import ParsedRuns, parse_run, pod_view
+from srlm_operator.settings import Settings
+from support.builders import manifest_spec
 
 CREATING = {"reason": "PodInitializing"}
 PULL = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}
@@ -62,3 +65,32 @@ def test_gpus_are_counted_over_all_containers() -> None:
         {"name": "judge", "resources": {"limits": {"nvidia.com/mig-1g.10gb": "2"}}},
     ]
     assert pod_view(body).gpus == 10
+
+
+def stored(version: int, **more: Any) -> dict[str, Any]:
+    """A run as the API tells it: another object each time."""
+    meta = {"namespace": "team", "name": "run", "uid": "u", "generation": 1, "resourceVersion": str(version)}
+    return {"metadata": meta, "spec": manifest_spec(), **more}
+
+
+def test_a_run_is_parsed_only_where_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, parsed = Settings(), list[str]()
+    real = Contract.parse.__func__  # type: ignore[attr-defined]  # of a class method
+
+    def parse(cls: type[Contract], body: Any) -> Any:
+        parsed.append(cls.__name__)
+        return real(cls, body)
+
+    runs = ParsedRuns(settings)
+    first = runs.parse(stored(1))
+    monkeypatch.setattr(Contract, "parse", classmethod(parse))
+    assert runs.parse(stored(1)) is first
+    assert not parsed
+    changed = stored(2, status={"phase": "Running", "storage": {"uri": "s3://bucket/prefix"}})
+    assert runs.parse(changed) == parse_run(changed, settings)
+    assert parsed.count("RunSpec") == 1, "by parse_run"
+    edited = stored(3, spec=manifest_spec(iterations=3))
+    assert runs.parse(edited) == parse_run(edited, settings)
+    assert runs.parse(stored(4, spec={"iterations": "many"})).spec_error
+    runs.forget(("team", "run"))
+    assert runs.parse(stored(1)) is not first
