@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -24,6 +26,10 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["operator"]:
+        # Before the imports, which take seconds: for the first process of a container SIGTERM has no default action,
+        # and one that nobody takes is lost. Nothing is begun yet that would have to end.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     parser = argparse.ArgumentParser(
         prog="srlm", description="Self-Rewarding Language Models on Kubernetes: generate, judge, pair, DPO, again."
     )

@@ -18,6 +18,7 @@ from srlm_cli import main
 from srlm_cli.download import has_own_credentials
 from srlm_local.provision import SYSTEM_NAMESPACE
 from srlm_operator.settings import from_environment
+from support.early_signal import end_while_importing
 from support.unmapped import nameless, unmapped
 from support.wire import SHORT, wire
 
@@ -205,6 +206,11 @@ async def test_operator_process_of_a_user_without_a_name(tmp_path: Path, monkeyp
             _, err = await ended
         assert process.returncode == 0, err.decode()
         assert "Traceback" not in err.decode()
+
+
+def test_sigterm_during_imports_ends_the_operator(tmp_path: Path) -> None:
+    """It must not take the Lease afterwards."""
+    assert end_while_importing(tmp_path, "srlm_operator.settings", ["srlm_cli", "operator"]) == (0, "importing\n")
 
 
 def test_credentials_are_looked_for_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from srlm_contract.tasks import (
     StorageLocation,
 )
 from srlm_stages.run import model_cache
+from support.early_signal import end_while_importing
 from support.judge_server import judge_server
 from support.s3_world import CREDENTIALS, s3_endpoint
 from support.stage_world import World
@@ -250,3 +251,7 @@ def test_a_cache_that_cannot_be_written_is_not_used(tmp_path: Path, monkeypatch:
     assert (found.root, found.max_bytes) == (tmp_path, 1000)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     assert model_cache({"SRLM_MODEL_CACHE": str(tmp_path)}) is None
+
+
+def test_sigterm_during_imports_ends_the_stage(tmp_path: Path) -> None:
+    assert end_while_importing(tmp_path, "srlm_stages.run", ["srlm_stages", "preflight"]) == (143, "importing\n")
