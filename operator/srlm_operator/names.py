@@ -16,6 +16,8 @@ FINALIZER = f"{GROUP}/cleanup"
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
 #: Put on a run by people and by `srlm report`: a new value asks for a new report.
 REPORT_ANNOTATION = f"{GROUP}/report"
+#: Put on a run by people: a new value has what failed tried again at once, with all its attempts.
+RETRY_ANNOTATION = f"{GROUP}/retry"
 
 MANAGER = "self-rewarding-operator"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"

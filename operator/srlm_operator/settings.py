@@ -39,7 +39,7 @@ class Settings:
     workers: int = 16
     """Runs reconciled at the same time."""
     slow_recheck_seconds: float = 60
-    """Pause between checks of something that only a person can fix."""
+    """Pause before something that only a person can fix is checked again; it doubles up to an hour."""
     resync_seconds: float = 300
     """Pause between full listings, which find what a lost watch event hid."""
     progress_seconds: float = 5

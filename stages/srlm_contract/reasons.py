@@ -22,7 +22,7 @@ WAITING: Mapping[str, str] = {
     "Deleting": "The run is being deleted; its clean-up runs.",
 }
 
-#: `Stalled=True`: only a person can help. Checked again slowly; recovers by itself once fixed.
+#: `Stalled=True`: only a person can help. Checked again, more and more seldom; recovers by itself once fixed.
 STALLED: Mapping[str, str] = {
     "InvalidSpec": "The spec does not fit the schema of this operator. Correct the field in the message.",
     "SecretNotFound": "A Secret, ConfigMap or key that the run names does not exist. Create it.",
@@ -41,7 +41,8 @@ STALLED: Mapping[str, str] = {
     "GateFailed": "A gate of spec.gates was missed and onFailure is Stop. Change gates or the recipe.",
     "Held": "A gate was missed and onFailure is Hold. Annotate selfrewarding.dev/continue or change the spec.",
     "BudgetExceeded": "spec.budget is spent. Raise it to go on.",
-    "AttemptsExhausted": "A stage failed failurePolicy.maxAttempts times. See the message; change the spec to retry.",
+    "AttemptsExhausted": "A stage failed failurePolicy.maxAttempts times. Mend the cause, then annotate"
+    " selfrewarding.dev/retry or change the spec.",
     "NameConflict": "A Job or Service of the needed name belongs to somebody else. Delete or rename it.",
     "Forbidden": "The API server or an admission webhook refuses the object. See the message.",
     "BranchNotFound": "The run or model of branchFrom does not exist. Correct it.",

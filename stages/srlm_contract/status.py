@@ -64,6 +64,8 @@ class StageStatus(Contract):
     """Failures that count against failurePolicy.maxAttempts."""
     temporary_since: Time | None = None
     """Start of the present series of temporary failures."""
+    stalled_since: Time | None = None
+    """Start of the present series of failures that only a person can mend."""
     next_attempt_at: Time | None = None
     """Earliest time of the next attempt."""
     repair: bool = False
@@ -268,6 +270,8 @@ class RunStatus(Contract):
     """When the run succeeded."""
     progress: ProgressStatus = ProgressStatus()
     """Progress."""
+    retry_token: Token = ""
+    """Value of the annotation selfrewarding.dev/retry that was answered last."""
     preflight: PreflightStatus = PreflightStatus()
     """Preflight, with its attempts in `preflightStage`."""
     storage: Storage | None = None

@@ -14,6 +14,8 @@ from srlm_operator.values import JobView, PodView
 from .outcomes import Failed
 
 _MAX_MESSAGE = 1000
+#: Seconds between checks of something that only a person can fix, once it has lasted.
+_LONGEST_RECHECK = 3600.0
 
 
 def account(
@@ -42,8 +44,13 @@ def account(
         case "counted" | "unseen" | "damaged":
             return _count(record, policy, now, settings)
         case "person":
-            again = now + timedelta(seconds=settings.slow_recheck_seconds)
-            return record.model_copy(update={"state": "Failed", "next_attempt_at": stamp(again)})
+            since = parse(record.stalled_since) or now
+            # As long as it has been failing already: doubles by itself.
+            pause = max(settings.slow_recheck_seconds, min((now - since).total_seconds(), _LONGEST_RECHECK))
+            again = stamp(now + timedelta(seconds=pause))
+            return record.model_copy(
+                update={"state": "Failed", "next_attempt_at": again, "stalled_since": stamp(since)}
+            )
         case "hopeless":
             return record.model_copy(update={"state": "Failed"})
 

@@ -57,6 +57,7 @@ def plan_deletion(world: World) -> Plan:
     found = run.status.model_copy(
         update={
             "observed_generation": run.generation,
+            "retry_token": world.retry_token or run.status.retry_token,
             "cleanup_stage": step.record,
             "conditions": conditions(
                 waits=[Note("Deleting", f"Artifacts are being removed ({retention})")],

@@ -98,7 +98,7 @@ def _renewed(world: World, record: StageStatus | None, report: ReportStatus) -> 
 
 def _driven(world: World, draft: Draft, record: StageStatus | None, status: RunStatus) -> Step | None:
     """The Job of a report that is due brought one step on; None when none is."""
-    if record is None or record.state == "Succeeded" or (record.state == "Failed" and not world.new_generation):
+    if record is None or record.state == "Succeeded" or (record.state == "Failed" and not world.try_again):
         return None
     work = Work(
         iteration=0,

@@ -132,6 +132,7 @@ def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: Stage
             "finished_shards": "",
             "next_attempt_at": None,
             "temporary_since": None,
+            "stalled_since": None,
         }
     )
     tokens = Decisions(tokens=int(result.statistics.get("tokens", 0)))
@@ -198,7 +199,7 @@ def stop(world: World, node_id: NodeId, record: StageStatus, reason: str, messag
 
 def drive(world: World, work: Work, record: StageStatus, *, start: bool) -> Step:
     """Bring the node of `work` one step on. `start`: whether a Job may be created."""
-    step = Step(_forgive(record) if world.new_generation else record)
+    step = Step(_forgive(record) if world.try_again else record)
     if step.record.state == "Running":
         step = _go_on(world, work, step.record)
         if step.record.state == "Running":
@@ -218,8 +219,9 @@ def drive(world: World, work: Work, record: StageStatus, *, start: bool) -> Step
 
 
 def _forgive(record: StageStatus) -> StageStatus:
-    """The spec changed: what failed may be tried again with all its attempts."""
+    """A person did something: what failed may be tried again at once, with all its attempts."""
     stalled = record.last_failure is not None and record.last_failure.reason in STALLED
+    record = record.model_copy(update={"stalled_since": None})
     if record.state == "Failed":
         return record.model_copy(
             update={
@@ -230,6 +232,8 @@ def _forgive(record: StageStatus) -> StageStatus:
                 "last_failure": None,
             }
         )
+    if record.state == "Retrying":
+        return record.model_copy(update={"next_attempt_at": None})
     return record.model_copy(update={"last_failure": None}) if stalled else record
 
 
@@ -319,7 +323,7 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
     if refused is not None:
         return Step(record, refused)
     # As its next look will say: another wording would cost another write of the status.
-    decided = act(create) + wait("Progressing", f"{title(work.id)} runs")
+    decided = _replaced(world, work, record) + act(create) + wait("Progressing", f"{title(work.id)} runs")
     if work.id != CLEANUP:
         again = f", attempt {attempt}" if record.last_failure else ""
         decided += normal("StageStarted", f"{title(work.id)} started{again}")
@@ -336,6 +340,13 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
         }
     )
     return Step(begun, decided)
+
+
+def _replaced(world: World, work: Work, record: StageStatus) -> Decisions:
+    """The Jobs before a re-check: they all ended alike, and one is enough to read. Their outcome is in status."""
+    if record.stalled_since is None:
+        return NOTHING
+    return sum((delete(j) for j in world.jobs() if j.node_id == work.id and j.has_ttl), NOTHING)
 
 
 def _refused(world: World, create: CreateJob, work: Work) -> Decisions | None:

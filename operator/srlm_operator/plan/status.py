@@ -58,6 +58,7 @@ def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> Run
         started_at=started,
         finished_at=(old.finished_at or stamp(world.now)) if ready else None,
         progress=run_progress(world, records, total, done, running),
+        retry_token=world.retry_token or old.retry_token,
         preflight=draft.preflight,
         storage=world.run.storage_basis,
         preflight_stage=records.get(PREFLIGHT),

@@ -12,6 +12,7 @@ from srlm_contract.graph import NodeId, model_name
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
 from srlm_contract.status import RunStatus, StageStatus
+from srlm_operator.names import RETRY_ANNOTATION
 from srlm_operator.settings import Settings
 from srlm_operator.values import JobView, Observed, PodView, Run
 
@@ -42,6 +43,16 @@ class World:
     def new_generation(self) -> bool:
         """Whether the spec changed since the last plan."""
         return self.run.status.observed_generation != self.run.generation
+
+    @property
+    def retry_token(self) -> str:
+        """What a person annotated last to have failed stages tried again."""
+        return self.run.annotations.get(RETRY_ANNOTATION, "")[:128]
+
+    @property
+    def try_again(self) -> bool:
+        """Whether a person has changed the spec or asked for another try since the last plan."""
+        return self.new_generation or self.retry_token not in ("", self.run.status.retry_token)
 
     @cached_property
     def _jobs(self) -> Mapping[str, JobView]:

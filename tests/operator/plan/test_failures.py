@@ -177,14 +177,66 @@ def test_not_permitted_stalls_is_checked_slowly_and_recovers() -> None:
     assert world.condition("Stalled") == "StorageNotPermitted"
     assert (world.status.phase, found.requeue_after) == ("Failed", 60)
     for _ in range(3):
-        world.advance(61)
+        world.advance((found.requeue_after or 0) + 1)
         world.reconcile()
         assert world.condition("Stalled") == "StorageNotPermitted"
         world.finish(world.active()[0])
-        world.reconcile()
+        found = world.reconcile()
     assert world.condition("Stalled") == ""
     world.settle()
     assert world.status.phase == "Succeeded"
+
+
+def stalled_for(world: FakeCluster, checks: int) -> list[float]:
+    """Pauses of a run whose storage refuses it all the time."""
+    pauses = []
+    for _ in range(checks):
+        world.reconcile()
+        world.finish(world.active()[0])
+        pauses.append(world.reconcile().requeue_after or 0)
+        world.advance(pauses[-1])
+    return pauses
+
+
+def test_rechecks_become_rare_and_leave_one_job() -> None:
+    world = FakeCluster()
+    world.stages.fail("preflight", *[error(77, "StorageNotPermitted", "403")] * 20)
+    assert stalled_for(world, 10) == [60, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert (len(world.created), len(world.jobs)) == (10, 1)
+    world.reconcile()
+    assert list(world.jobs) == [world.created[-1]]
+
+
+@pytest.mark.parametrize("by", ["edit", "annotation"])
+def test_a_person_has_it_checked_at_once(by: str) -> None:
+    world = FakeCluster()
+    world.stages.fail("preflight", *[error(77, "StorageNotPermitted", "403")] * 8)
+    stalled_for(world, 7)
+    world.reconcile()
+    world.finish(world.active()[0])
+    world.reconcile()
+    assert not world.active()
+    if by == "edit":
+        world.edit(ttl_seconds_after_finished=60)
+    else:
+        world.annotations["selfrewarding.dev/retry"] = "now"
+    world.reconcile()
+    assert world.active()
+    world.finish(world.active()[0])
+    world.settle()
+    assert world.status.phase == "Succeeded"
+
+
+def test_an_annotation_gives_new_attempts_once() -> None:
+    world = FakeCluster()
+    world.stages.fail("pairs", *[Ending(1)] * 6)
+    world.settle()
+    world.annotations["selfrewarding.dev/retry"] = "1"
+    world.settle()
+    assert (world.condition("Stalled"), attempts(world, "1/pairs")) == ("AttemptsExhausted", 6)
+    world.annotations["selfrewarding.dev/retry"] = "2"
+    world.settle()
+    assert (world.status.phase, attempts(world, "1/pairs")) == ("Succeeded", 7)
 
 
 def test_a_recheck_that_does_not_start_says_why_and_not_what_was_wrong_before() -> None:

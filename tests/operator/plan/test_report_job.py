@@ -149,7 +149,7 @@ def test_rechecks_of_what_a_person_must_mend_come_to_the_same_end() -> None:
     assert (world.status.phase, world.condition("Stalled")) == ("Failed", "TemplateNotUsable")
     for _ in range(3):
         world.settle()
-        world.advance(61)
+        world.advance(3601)
     assert attempts(world, "1/pairs") >= 3
     assert reports(world) == 1
 
