@@ -263,6 +263,8 @@ class ReportParams(Contract):
 class CleanupParams(Contract):
     kind: Literal["cleanup"] = "cleanup"
     retention: Retention = "Retain"
+    intermediate: tuple[str, ...] = ()
+    """Keys of models that are no M_t: the judge before M1, trainings that `choose` picked from."""
 
 
 Params = Annotated[

@@ -16,8 +16,9 @@ ORPHANS_AFTER = timedelta(days=7)
 
 def run(ctx: StageContext) -> StageResult:
     """Answers how many artifacts and objects are gone. Safe to repeat after an interruption."""
-    retention = ctx.params(CleanupParams).retention
-    refs = removable(ctx.store, ctx.task.run, retention)
+    params = ctx.params(CleanupParams)
+    retention = params.retention
+    refs = removable(ctx.store, ctx.task.run, retention, params.intermediate)
     objects = 0
     for done, ref in enumerate(refs, 1):
         objects += delete_artifact(ctx.store, ref.stage, ref.key)

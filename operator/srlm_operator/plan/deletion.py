@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.status import StageStatus
 from srlm_contract.tasks import CleanupParams
 from srlm_operator.jobs.job import Work
@@ -12,8 +13,9 @@ from srlm_operator.values import Event, Observed, Plan, Run, SetFinalizer
 
 from .conditions import conditions
 from .decisions import Note, delete
+from .resolve import model_node
 from .stage import adopt_jobs, drive, new_record, settle_all
-from .world import CLEANUP, World, recorded
+from .world import CLEANUP, Records, World, recorded
 
 
 def release(*events: Event) -> Plan:
@@ -31,7 +33,10 @@ def plan_deletion(world: World) -> Plan:
     if any(r.terminating for r in world.observed.refusals.values()):
         return release(Event("Warning", "CleanupSkipped", "The namespace is being deleted; artifacts stay"))
     deadline = (run.deleted_at or world.now) + timedelta(seconds=world.settings.cleanup_deadline_seconds)
-    settled = settle_all(world, adopt_jobs(world, recorded(run.status)))
+    known = recorded(run.status)
+    # Of nothing else: the other Jobs are gone because this plan deletes them.
+    ours = {node_id: record for node_id, record in adopt_jobs(world, known).items() if node_id == CLEANUP}
+    settled = settle_all(world, ours)
     record, decided = settled.records.get(CLEANUP), settled.decided
     if record is not None and record.state == "Succeeded":
         return release()
@@ -46,7 +51,7 @@ def plan_deletion(world: World) -> Plan:
         name="cleanup",
         stage="cleanup",
         key="cleanup",
-        params=CleanupParams(retention=retention),
+        params=CleanupParams(retention=retention, intermediate=_intermediate(world, known)),
         pins=run.status.preflight.pins,
         deadline_seconds=max(1, int((deadline - world.now).total_seconds())),
     )
@@ -76,6 +81,13 @@ def plan_deletion(world: World) -> Plan:
         events=tuple(e for e in step.decided.events if e.type == "Warning"),
         requeue_after=max(0.0, (min((deadline, *step.decided.wakes)) - world.now).total_seconds()),
     )
+
+
+def _intermediate(world: World, records: Records) -> tuple[str, ...]:
+    """Keys of models on the way to another one."""
+    results = {model.key for model in world.run.status.models}
+    made = (r.key for i, r in records.items() if r.stage in MODEL_MAKERS and i != model_node(world.spec, i.iteration))
+    return tuple(sorted({key for key in made if key} - results))
 
 
 def _no_credentials(run: Run, observed: Observed, record: StageStatus) -> bool:

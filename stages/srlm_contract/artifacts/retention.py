@@ -7,7 +7,7 @@ and its producer makes it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from typing import Literal
@@ -53,9 +53,12 @@ def drop_refs(store: Store, run: RunIdentity) -> None:
     _change(store, run, lambda old: ())
 
 
-def removable(store: Store, run: RunIdentity, retention: Retention) -> list[ArtifactRef]:
+def removable(
+    store: Store, run: RunIdentity, retention: Retention, intermediate: Collection[str] = ()
+) -> list[ArtifactRef]:
     """Artifacts that clean-up of `run` removes, as committed now; damaged ones are left alone.
 
+    intermediate: keys of artifacts that are no results of this run, whatever stage made them.
     Raises StoreUnavailable when another run's references cannot be read: then nothing may go.
     """
     if retention == "Retain":
@@ -63,7 +66,8 @@ def removable(store: Store, run: RunIdentity, retention: Retention) -> list[Arti
     named = _named_by_others(store, run)
     found = []
     for ref in dict.fromkeys(read_refs(store, run.namespace, run.name).runs.get(run.uid, ())):
-        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and STAGES[ref.stage].result):
+        result = STAGES[ref.stage].result and ref.key not in intermediate
+        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and result):
             continue
         manifest = _manifest(store, ref.stage, ref.key)
         if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:

@@ -56,6 +56,13 @@ def test_retention(make: Callable[..., ArtifactRef], store: Store) -> None:
     assert stages(store, "DeleteAll") == ["generate", "train", "evaluate"]
 
 
+def test_a_model_on_the_way_is_no_result(make: Callable[..., ArtifactRef], store: Store) -> None:
+    result, before = make("sft", key="1" * 24), make("sft", key="2" * 24)
+    removed = removable(store, run_identity("run"), "DeleteIntermediate", [before.key])
+    assert (removed, result.key) == ([before], "1" * 24)
+    assert removable(store, run_identity("run"), "Retain", [before.key]) == []
+
+
 def test_what_another_run_uses_stays(make: Callable[..., ArtifactRef], store: Store) -> None:
     shared = make("generate")
     make("train")

@@ -10,6 +10,7 @@ import pytest
 from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.pods import ResourceRequirements
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.tasks import CleanupParams
 from srlm_operator.names import FINALIZER
 from srlm_operator.plan.preflight import preflight_key
 from srlm_operator.values import Refusal
@@ -230,9 +231,26 @@ def test_deletion_cleans_up_then_lets_go() -> None:
     world.reconcile()
     assert [world.node_of(name) for name in world.active()] == ["0/cleanup"]
     assert world.condition("Reconciling") == "Deleting"
+    for _ in range(3):
+        world.reconcile()
     world.finish(world.active()[0])
     world.reconcile()
     assert world.gone
+    assert "JobGone" not in world.events, "the operator deleted that Job itself"
+
+
+@pytest.mark.parametrize("choose", [False, True])
+def test_clean_up_is_told_which_models_are_no_results(choose: bool) -> None:
+    """The judge before M1; what the early stopping chose from."""
+    more: dict[str, Any] = {"training": {"choose": {"enabled": True}}} if choose else {}
+    world = FakeCluster(spec=spec(iterations=1, storage={"uri": "s3://b/p", "retention": "DeleteIntermediate"}, **more))
+    world.settle()
+    world.deleted_at = world.now
+    world.reconcile()
+    params = world.tasks[world.active()[0]].params
+    assert isinstance(params, CleanupParams)
+    nodes = ["0/sft-ift", "1/train"] if choose else ["0/sft-ift"]
+    assert params.intermediate == tuple(sorted(world.record(node).key for node in nodes))
 
 
 def test_deletion_gives_up_after_its_deadline() -> None:
