@@ -20,7 +20,7 @@ from types import FrameType, ModuleType
 
 from pydantic import ValidationError
 
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
@@ -31,8 +31,6 @@ from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import (
     EXIT_INVALID_TASK,
     EXIT_OK,
-    ArtifactRef,
-    SourceRef,
     StageError,
     StageResult,
     StageTask,
@@ -228,20 +226,21 @@ def _commit(ctx: StageContext, outcome: Statistics, started: datetime) -> Manife
     """The whole artifact; None when other shards are still missing."""
     task = ctx.task
     statistics = {**outcome, **ctx.details}
-    inputs: dict[str, ArtifactRef | SourceRef] = {**task.inputs, **task.sources}
-    rows = int(outcome["rows"]) if "rows" in outcome else None
-    parameters = task.params.wire(defaults=False)
+    produced = Produced(
+        ctx.output,
+        inputs={**task.inputs, **task.sources},
+        parameters=task.params.wire(defaults=False),
+        rows=int(outcome["rows"]) if "rows" in outcome else None,
+        statistics=statistics if task.shards > 1 else with_ratios(statistics),
+        versions=ctx.versions,
+        started_at=started,
+        model=STAGES[task.stage].makes_model,
+    )
     if task.shards > 1:
         return ctx.artifacts.commit_shard(
-            task.stage, task.key, ctx.shard, task.shards, ctx.output, inputs=inputs, parameters=parameters,
-            rows=rows, statistics=statistics, versions=ctx.versions, started_at=started, merge=_merge(task),
-            repair=task.repair,
-        )  # fmt: skip
-    return ctx.artifacts.commit(
-        task.stage, task.key, ctx.output, inputs=inputs, parameters=parameters, rows=rows,
-        statistics=with_ratios(statistics), versions=ctx.versions, started_at=started,
-        model=STAGES[task.stage].makes_model, repair=task.repair,
-    ).manifest  # fmt: skip
+            task.stage, task.key, ctx.shard, task.shards, produced, merge=_merge(task), repair=task.repair
+        )
+    return ctx.artifacts.commit(task.stage, task.key, produced, repair=task.repair).manifest
 
 
 def _merge(task: StageTask) -> Callable[[Sequence[dict[str, object]]], dict[str, object]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from docs.pages import ROOT
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.store import MemoryStore
 from srlm_contract.tasks import RunIdentity
@@ -22,7 +22,7 @@ def test_the_files_of_a_model(tmp_path: Path) -> None:
         (folder / name).write_bytes(data)
     producer = Producer(run=RunIdentity(namespace="default", name="run", uid="1"), pod_uid="pod-1")
     artifacts = ArtifactStore(store, producer=producer, scratch=tmp_path)
-    artifacts.commit("train", "0123456789", folder, inputs={}, parameters={}, model=True)
+    artifacts.commit("train", "0123456789", Produced(folder, model=True))
 
     uri = layout.artifact_prefix("train", "0123456789")
     listed = json.loads(store.get(f"{uri}manifest.json").data)["files"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement, PromptRow, ValidationAnswer
@@ -244,7 +245,7 @@ def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path
         target.mkdir(parents=True)
         for path in source.iterdir():
             (target / path.name).write_bytes(path.read_bytes())
-    trained = world.artifacts().commit("train", "abcdef123456", folder, inputs={}, parameters={}, model=True)
+    trained = world.artifacts().commit("train", "abcdef123456", Produced(folder, model=True))
     params = ChooseParams(prompts=2, sampling=SHORT, engine=ENGINE)
     inputs = {"data": world.seed_data(), "train": trained.manifest.ref}
     task = world.task(params, inputs=inputs, sources={"judge": SourceRef(uri=model.as_uri())})

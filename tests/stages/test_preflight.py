@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.retention import read_refs
 from srlm_contract.artifacts.s3 import S3Store
@@ -162,7 +162,7 @@ def test_finds_what_is_committed_and_records_its_use(machine: Machine) -> None:
         folder.mkdir(parents=True)
         (folder / "rows.jsonl").write_text(node.id)
         statistics = {f"figure{i}": i / 3 for i in range(12)} | {"droppedForSomeReason": 1.0}
-        ref = artifacts.commit(node.stage, key, folder, parameters={}, statistics=statistics).manifest.ref
+        ref = artifacts.commit(node.stage, key, Produced(folder, statistics=statistics)).manifest.ref
         outcomes[node.id] = Outcome(key, ref.content_digest)
     known: dict[str, str] = {}
     rounds = 0

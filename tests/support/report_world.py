@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.base import Contract
 from srlm_contract.graph import Node, Outcome, graph, model_name, node_key
@@ -187,21 +188,16 @@ class _Maker:
         key = node_key(node, self.outcomes, self.spec.seed)
         assert key is not None
         inputs = {n: self.manifests[i].ref for n, i in node.inputs.items()}
-        manifest = (
-            self.world.artifacts()
-            .commit(
-                node.stage,
-                key,
-                folder,
-                inputs={**inputs, **node.artifacts, **node.sources},
-                parameters=node.params.wire(defaults=False),
-                statistics=with_ratios(statistics),
-                rows=int(statistics["rows"]) if "rows" in statistics else None,
-                versions={"vllm": "0.32.0"} if node.stage in ("judge", "generate") else {},
-                model=node.stage in ("sft", "train", "choose"),
-            )
-            .manifest
+        produced = Produced(
+            folder,
+            inputs={**inputs, **node.artifacts, **node.sources},
+            parameters=node.params.wire(defaults=False),
+            statistics=with_ratios(statistics),
+            rows=int(statistics["rows"]) if "rows" in statistics else None,
+            versions={"vllm": "0.32.0"} if node.stage in ("judge", "generate") else {},
+            model=node.stage in ("sft", "train", "choose"),
         )
+        manifest = self.world.artifacts().commit(node.stage, key, produced).manifest
         self.manifests[node.id] = manifest
         self.outcomes[node.id] = Outcome(key, manifest.content_digest, figures(manifest.statistics))
         return manifest

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.store import MemoryStore, Store
 from srlm_contract.base import Contract
@@ -50,7 +50,7 @@ class World:
         for name, rows in files.items():
             write_rows(folder / name, rows)
         key = artifact_key(stage, 1, {"put": folder.name}, {}, 0)
-        commit = self.artifacts().commit(stage, key, folder, inputs={}, parameters={})
+        commit = self.artifacts().commit(stage, key, Produced(folder))
         return commit.manifest.ref
 
     def task(

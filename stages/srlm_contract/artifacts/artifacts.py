@@ -18,7 +18,7 @@ from srlm_contract.tasks import ArtifactRef
 from . import reader, writer
 from .cache import ModelCache
 from .checkpoints import Checkpoints
-from .commits import Commit
+from .commits import Commit, Produced
 from .layout import shard_file
 from .manifest import Manifest, Producer, sum_statistics
 from .shards import Shards
@@ -27,6 +27,7 @@ __all__ = [
     "ArtifactStore",
     "Commit",
     "Manifest",
+    "Produced",
     "Producer",
     "iter_rows",
     "shard_file",

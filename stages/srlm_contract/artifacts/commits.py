@@ -9,19 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from srlm_contract.errors import ArtifactDamaged, NotFound, StoreError
 from srlm_contract.tasks import ArtifactRef, SourceRef
 
 from . import layout, reader, writer
-from .manifest import FileEntry, Manifest, Producer, Statistics, Timings, content_digest
+from .manifest import FileEntry, Manifest, Producer, Result, Timings, content_digest
 from .reader import M
 from .store import Store
 from .writer import Files
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What a pod made, and what the manifest says of it."""
+
+    files: Files
+    inputs: Mapping[str, ArtifactRef | SourceRef] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None
+    """With time zone; the moment of the commit when None."""
+    model: bool = False
+    """Only the files of a safetensors model are taken, the rest is left behind."""
 
 
 @dataclass(frozen=True)
@@ -61,47 +79,39 @@ class Commits:
             return self._intact(layout.manifest_key(stage, key), Manifest, stage, key)
         return self.lookup(stage, key)
 
-    def commit(
-        self,
-        stage: str,
-        key: str,
-        files: Files,
-        *,
-        inputs: Mapping[str, ArtifactRef | SourceRef] | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        rows: int | None = None,
-        statistics: Statistics | None = None,
-        versions: Mapping[str, str] | None = None,
-        started_at: datetime | None = None,
-        model: bool = False,
-        repair: bool = False,
-    ) -> Commit:
-        """Uploads `files` and puts the manifest, unless the key is committed: then that artifact stands.
+    def commit(self, stage: str, key: str, produced: Produced, *, repair: bool = False) -> Commit:
+        """Uploads the files and puts the manifest, unless the key is committed: then that artifact stands.
 
-        model: only the files of a safetensors model are taken, the rest is left behind.
         repair: replaces an artifact that is damaged; one that turns out to be intact stands.
         Raises InvalidArtifact, StoreError.
         """
         object_key = layout.manifest_key(stage, key)
-        standing = self._standing(object_key, Manifest, stage, key, repair)
+        return Commit(*self._commit(object_key, Manifest, stage, key, produced, repair))
+
+    def _commit(
+        self, object_key: str, model: type[R], stage: str, key: str, produced: Produced, repair: bool, **place: Any
+    ) -> tuple[R, bool]:
+        """(the manifest that stands at `object_key`, whether it is ours). place: which shard of how many."""
+        standing = self._standing(object_key, model, stage, key, repair)
         if standing is not None:
-            return Commit(standing, won=False)
-        entries = self._upload(stage, key, writer.model_files(files) if model else writer.collect(files))
-        manifest = Manifest(
+            return standing, False
+        collect = writer.model_files if produced.model else writer.collect
+        entries = self._upload(stage, key, collect(produced.files))
+        manifest = model(
             stage=stage,
             key=key,
             content_digest=content_digest(entries),
             files=entries,
-            inputs=dict(inputs or {}),
-            parameters=dict(parameters or {}),
-            rows=rows,
-            statistics=statistics or {},
-            versions=dict(versions or {}),
+            inputs=dict(produced.inputs),
+            parameters=dict(produced.parameters),
+            rows=produced.rows,
+            statistics=dict(produced.statistics),
+            versions=dict(produced.versions),
             producer=self.producer,
-            timings=timings(started_at),
+            timings=timings(produced.started_at),
+            **place,
         )
-        winner, won = self._publish(object_key, manifest, Manifest)
-        return Commit(winner, won)
+        return self._publish(object_key, manifest, model)
 
     def _standing(self, object_key: str, model: type[M], stage: str, key: str, repair: bool) -> M | None:
         """The manifest that a commit must leave alone; None when ours is to be put."""

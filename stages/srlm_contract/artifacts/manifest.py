@@ -148,8 +148,8 @@ class Described(Contract):
         raise KeyError(path)
 
 
-class _Result(Described):
-    """What stage results have on top of that."""
+class Result(Described):
+    """What top and shard manifests have on top of that."""
 
     inputs: dict[str, ArtifactRef | SourceRef] = Field(default={})
     """By input name: artifacts, or sources outside."""
@@ -161,7 +161,7 @@ class _Result(Described):
     """Libraries that shaped the result, such as the inference engine."""
 
 
-class Manifest(_Result):
+class Manifest(Result):
     """`artifacts/<stage>/<key>/manifest.json`: the artifact exists once this does."""
 
     shards: int = 1
@@ -172,7 +172,7 @@ class Manifest(_Result):
         return ArtifactRef.parse({"stage": self.stage, "key": self.key, "contentDigest": self.content_digest})
 
 
-class ShardManifest(_Result):
+class ShardManifest(Result):
     """`artifacts/<stage>/<key>/shards/<i>-of-<n>.json`."""
 
     shard: int

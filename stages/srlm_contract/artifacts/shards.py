@@ -7,16 +7,12 @@ set of shard manifests, and the first complete set becomes the artifact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 from srlm_contract.errors import ArtifactDamaged, NotFound, StoreUnavailable
-from srlm_contract.tasks import ArtifactRef, SourceRef
 
 from . import layout, reader, writer
-from .commits import Commits, timings
+from .commits import Commits, Produced
 from .manifest import Manifest, ShardManifest, Statistics, Timings, content_digest, sum_statistics
-from .writer import Files
 
 Merge = Callable[[Sequence[Statistics]], Statistics]
 """Statistics of all shards, in shard order → those of the artifact."""
@@ -66,40 +62,17 @@ class Shards(Commits):
         key: str,
         shard: int,
         shards: int,
-        files: Files,
+        produced: Produced,
         *,
-        inputs: Mapping[str, ArtifactRef | SourceRef] | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        rows: int | None = None,
-        statistics: Statistics | None = None,
-        versions: Mapping[str, str] | None = None,
-        started_at: datetime | None = None,
         merge: Merge = sum_statistics,
         repair: bool = False,
     ) -> Manifest | None:
         """Commits shard `shard` (from 0) of `shards`; the artifact when this made it complete, else None.
 
-        Arguments as for `commit`; file paths must differ between shards (see `layout.shard_file`).
+        repair: as for `commit`. File paths must differ between shards (see `layout.shard_file`).
         """
         object_key = layout.shard_key(stage, key, shard, shards)
-        if self._standing(object_key, ShardManifest, stage, key, repair) is None:
-            entries = self._upload(stage, key, writer.collect(files))
-            manifest = ShardManifest(
-                stage=stage,
-                key=key,
-                shard=shard,
-                shards=shards,
-                content_digest=content_digest(entries),
-                files=entries,
-                inputs=dict(inputs or {}),
-                parameters=dict(parameters or {}),
-                rows=rows,
-                statistics=statistics or {},
-                versions=dict(versions or {}),
-                producer=self.producer,
-                timings=timings(started_at),
-            )
-            self._publish(object_key, manifest, ShardManifest)
+        self._commit(object_key, ShardManifest, stage, key, produced, repair, shard=shard, shards=shards)
         return self.complete_shards(stage, key, shards, merge=merge, repair=repair)
 
     def complete_shards(

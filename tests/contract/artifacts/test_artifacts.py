@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
@@ -42,12 +42,14 @@ def test_commit_then_lookup(pod: Pod, write: Write, store: Store) -> None:
     done = artifacts.commit(
         STAGE,
         KEY,
-        write({"rows.jsonl": b"{}\n", "sub/more.jsonl": b"{}\n{}\n"}),
-        inputs={"model": source, "prompts": prompts},
-        parameters={"temperature": 0.7},
-        rows=3,
-        statistics={"lengths": {"short": 2}},
-        versions={"vllm": "0.32.0"},
+        Produced(
+            write({"rows.jsonl": b"{}\n", "sub/more.jsonl": b"{}\n{}\n"}),
+            inputs={"model": source, "prompts": prompts},
+            parameters={"temperature": 0.7},
+            rows=3,
+            statistics={"lengths": {"short": 2}},
+            versions={"vllm": "0.32.0"},
+        ),
     )
     assert done.won
     found = pod("pod-b").lookup(STAGE, KEY)
@@ -66,7 +68,7 @@ def test_commit_then_lookup(pod: Pod, write: Write, store: Store) -> None:
 
 
 def test_manifest_on_the_wire(pod: Pod, write: Write, store: Store) -> None:
-    pod().commit(STAGE, KEY, write({"a.jsonl": b"1"}), rows=1)
+    pod().commit(STAGE, KEY, Produced(write({"a.jsonl": b"1"}), rows=1))
     manifest = json.loads(store.get(layout.manifest_key(STAGE, KEY)).data)
     assert set(manifest) == {
         "schemaVersion", "stage", "key", "contentDigest", "files", "inputs", "parameters", "rows",
@@ -77,16 +79,16 @@ def test_manifest_on_the_wire(pod: Pod, write: Write, store: Store) -> None:
 
 
 def test_content_digest_depends_on_the_files_only(pod: Pod, write: Write) -> None:
-    one = pod("pod-a").commit(STAGE, KEY, write({"a": b"1", "b": b"2"}), statistics={"seconds": 1})
-    same = pod("pod-b").commit(STAGE, KEY + "0", write({"b": b"2", "a": b"1"}), statistics={"seconds": 2})
-    other = pod("pod-c").commit(STAGE, KEY + "1", write({"a": b"1", "c": b"2"}))
+    one = pod("pod-a").commit(STAGE, KEY, Produced(write({"a": b"1", "b": b"2"}), statistics={"seconds": 1}))
+    same = pod("pod-b").commit(STAGE, KEY + "0", Produced(write({"b": b"2", "a": b"1"}), statistics={"seconds": 2}))
+    other = pod("pod-c").commit(STAGE, KEY + "1", Produced(write({"a": b"1", "c": b"2"})))
     assert one.manifest.content_digest == same.manifest.content_digest
     assert one.manifest.content_digest != other.manifest.content_digest
 
 
 def test_a_late_writer_neither_overwrites_nor_mixes(pod: Pod, write: Write, store: Store) -> None:
-    first = pod("pod-a").commit(STAGE, KEY, write({"rows.jsonl": b"first"}))
-    zombie = pod("pod-z").commit(STAGE, KEY, write({"rows.jsonl": b"second"}))
+    first = pod("pod-a").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"first"})))
+    zombie = pod("pod-z").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"second"})))
     assert not zombie.won
     assert zombie.manifest == first.manifest
     assert data_keys(store) == [f"artifacts/{STAGE}/{KEY}/parts/pod-a/rows.jsonl"]
@@ -95,7 +97,7 @@ def test_a_late_writer_neither_overwrites_nor_mixes(pod: Pod, write: Write, stor
 def test_one_of_racing_committers_wins(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
     folders = {f"pod-{i}": write({"rows.jsonl": b"by %d" % i}) for i in range(6)}
     with ThreadPoolExecutor(6) as pool:
-        done = list(pool.map(lambda uid: pod(uid).commit(STAGE, KEY, folders[uid]), folders))
+        done = list(pool.map(lambda uid: pod(uid).commit(STAGE, KEY, Produced(folders[uid])), folders))
     winners = [c for c in done if c.won]
     assert len(winners) == 1
     assert {c.manifest.content_digest for c in done} == {winners[0].manifest.content_digest}
@@ -108,8 +110,8 @@ def test_one_of_racing_committers_wins(pod: Pod, write: Write, store: Store, tmp
 def test_committing_twice_from_one_pod_keeps_the_files(pod: Pod, write: Write, tmp_path: Path) -> None:
     artifacts = pod()
     folder = write({"rows.jsonl": b"rows"})
-    artifacts.commit(STAGE, KEY, folder)
-    again = artifacts.commit(STAGE, KEY, folder)
+    artifacts.commit(STAGE, KEY, Produced(folder))
+    again = artifacts.commit(STAGE, KEY, Produced(folder))
     assert not again.won
     artifacts.fetch(again.manifest.ref, tmp_path / "got")
     assert (tmp_path / "got" / "rows.jsonl").read_bytes() == b"rows"
@@ -117,14 +119,14 @@ def test_committing_twice_from_one_pod_keeps_the_files(pod: Pod, write: Write, t
 
 def test_fetch_gives_equal_bytes(pod: Pod, write: Write, tmp_path: Path) -> None:
     files = {f"f{i}.jsonl": b"%d" % i * 100 for i in range(20)} | {"deep/er/big": b"x" * (9 * 2**20)}
-    ref = pod().commit(STAGE, KEY, write(files)).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced(write(files))).manifest.ref
     pod("reader").fetch(ref, tmp_path / "got")
     got = {p.relative_to(tmp_path / "got").as_posix(): p for p in (tmp_path / "got").rglob("*") if p.is_file()}
     assert {path: p.read_bytes() for path, p in got.items()} == files
 
 
 def test_fetch_only_some(pod: Pod, write: Write, tmp_path: Path) -> None:
-    ref = pod().commit(STAGE, KEY, write({"a": b"1", "b": b"2"})).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced(write({"a": b"1", "b": b"2"}))).manifest.ref
     pod().fetch(ref, tmp_path / "got", only=["b"])
     assert [p.name for p in (tmp_path / "got").iterdir()] == ["b"]
     with pytest.raises(ArtifactDamaged, match="no file c"):
@@ -135,7 +137,7 @@ def test_fetch_only_some(pod: Pod, write: Write, tmp_path: Path) -> None:
 def test_damaged_file_is_named_and_not_handed_out(
     pod: Pod, write: Write, store: Store, tmp_path: Path, harm: str
 ) -> None:
-    ref = pod().commit(STAGE, KEY, write({"rows.jsonl": b"0123456789"})).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0123456789"}))).manifest.ref
     [name] = data_keys(store)
     match harm:
         case "flip":
@@ -155,7 +157,7 @@ def test_damaged_file_is_named_and_not_handed_out(
 @pytest.mark.parametrize("harm", ["remove", "nonsense", "edit", "swap"])
 def test_damaged_manifest(pod: Pod, write: Write, store: Store, tmp_path: Path, harm: str) -> None:
     artifacts = pod()
-    ref = artifacts.commit(STAGE, KEY, write({"rows.jsonl": b"0123456789"})).manifest.ref
+    ref = artifacts.commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0123456789"}))).manifest.ref
     manifest = layout.manifest_key(STAGE, KEY)
     match harm:
         case "remove":
@@ -165,7 +167,7 @@ def test_damaged_manifest(pod: Pod, write: Write, store: Store, tmp_path: Path, 
         case "edit":
             store.put(manifest, store.get(manifest).data.replace(b'"size":10', b'"size":11'))
         case "swap":
-            other = artifacts.commit(STAGE, KEY + "00", write({"rows.jsonl": b"other"})).manifest
+            other = artifacts.commit(STAGE, KEY + "00", Produced(write({"rows.jsonl": b"other"}))).manifest
             store.put(manifest, other.to_bytes())
     with pytest.raises(ArtifactDamaged) as caught:
         pod("reader").fetch(ref, tmp_path / "got")
@@ -174,7 +176,7 @@ def test_damaged_manifest(pod: Pod, write: Write, store: Store, tmp_path: Path, 
 
 
 def test_another_artifact_than_expected(pod: Pod, write: Write, tmp_path: Path) -> None:
-    ref = pod().commit(STAGE, KEY, write({"rows.jsonl": b"0"})).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0"}))).manifest.ref
     expected = ref.model_copy(update={"content_digest": "sha256:" + "1" * 64})
     with pytest.raises(ArtifactDamaged, match="expected sha256:111"):
         pod().fetch(expected, tmp_path / "got")
@@ -182,7 +184,7 @@ def test_another_artifact_than_expected(pod: Pod, write: Write, tmp_path: Path) 
 
 @pytest.mark.parametrize("path", ["../escape", "/absolute", "a/../../b"])
 def test_planted_paths_are_refused(pod: Pod, write: Write, store: Store, tmp_path: Path, path: str) -> None:
-    ref = pod().commit(STAGE, KEY, write({"rows.jsonl": b"0"})).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0"}))).manifest.ref
     manifest = layout.manifest_key(STAGE, KEY)
     body = json.loads(store.get(manifest).data)
     del body["checksum"]
@@ -194,7 +196,7 @@ def test_planted_paths_are_refused(pod: Pod, write: Write, store: Store, tmp_pat
 
 @pytest.mark.parametrize("harm", ["flip", "remove", "manifest", "no manifest"])
 def test_repair(pod: Pod, write: Write, store: Store, tmp_path: Path, harm: str) -> None:
-    ref = pod("pod-a").commit(STAGE, KEY, write({"rows.jsonl": b"0123456789"})).manifest.ref
+    ref = pod("pod-a").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0123456789"}))).manifest.ref
     match harm:
         case "flip":
             flip_bit(store, data_keys(store)[0])
@@ -206,7 +208,7 @@ def test_repair(pod: Pod, write: Write, store: Store, tmp_path: Path, harm: str)
             store.delete([layout.manifest_key(STAGE, KEY)])
     producer = pod("pod-b")
     assert producer.already(STAGE, KEY, repair=True) is None
-    done = producer.commit(STAGE, KEY, write({"rows.jsonl": b"0123456789"}), repair=True)
+    done = producer.commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0123456789"})), repair=True)
     assert done.won
     assert done.manifest.content_digest == ref.content_digest
     pod("reader").fetch(ref, tmp_path / "got")
@@ -214,28 +216,28 @@ def test_repair(pod: Pod, write: Write, store: Store, tmp_path: Path, harm: str)
 
 
 def test_repair_leaves_an_intact_artifact(pod: Pod, write: Write) -> None:
-    first = pod("pod-a").commit(STAGE, KEY, write({"rows.jsonl": b"first"})).manifest
+    first = pod("pod-a").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"first"}))).manifest
     assert pod("pod-b").already(STAGE, KEY, repair=True) == first
-    done = pod("pod-c").commit(STAGE, KEY, write({"rows.jsonl": b"second"}), repair=True)
+    done = pod("pod-c").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"second"})), repair=True)
     assert not done.won
     assert done.manifest == first
 
 
 def test_one_of_two_repairs_wins(pod: Pod, write: Write, store: Store) -> None:
-    pod("pod-a").commit(STAGE, KEY, write({"rows.jsonl": b"0123456789"}))
+    pod("pod-a").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0123456789"})))
     flip_bit(store, data_keys(store)[0])
     first, second = pod("pod-b"), pod("pod-c")
     assert first.already(STAGE, KEY, repair=True) is None
     assert second.already(STAGE, KEY, repair=True) is None
-    won = first.commit(STAGE, KEY, write({"rows.jsonl": b"by b"}), repair=True)
-    lost = second.commit(STAGE, KEY, write({"rows.jsonl": b"by c"}), repair=True)
+    won = first.commit(STAGE, KEY, Produced(write({"rows.jsonl": b"by b"})), repair=True)
+    lost = second.commit(STAGE, KEY, Produced(write({"rows.jsonl": b"by c"})), repair=True)
     assert won.won
     assert not lost.won
     assert lost.manifest == won.manifest
 
 
 def test_without_repair_a_damaged_manifest_is_an_error(pod: Pod, write: Write, store: Store) -> None:
-    pod("pod-a").commit(STAGE, KEY, write({"rows.jsonl": b"0"}))
+    pod("pod-a").commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0"})))
     store.put(layout.manifest_key(STAGE, KEY), b"not json")
     with pytest.raises(ArtifactDamaged, match="cannot be read"):
         pod("pod-b").already(STAGE, KEY)
@@ -247,7 +249,7 @@ def test_rows(pod: Pod, tmp_path: Path) -> None:
     assert write_rows(files["ift-0.jsonl"], rows[:4]) == 4
     assert write_rows(files["ift-1.jsonl"], rows[4:]) == 3
     (tmp_path / "other").write_bytes(b"not rows")
-    ref = pod().commit(STAGE, KEY, {**files, "other.bin": tmp_path / "other"}).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced({**files, "other.bin": tmp_path / "other"})).manifest.ref
     assert list(pod("reader").read_rows(ref, "ift-*.jsonl", SeedExample)) == rows
     with pytest.raises(ArtifactDamaged, match="no file missing"):
         list(pod("reader").read_rows(ref, "missing-*.jsonl", SeedExample))
@@ -255,7 +257,7 @@ def test_rows(pod: Pod, tmp_path: Path) -> None:
 
 def test_damaged_rows_are_found_before_the_first_row(pod: Pod, store: Store, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows", [SeedExample(id=str(i), prompt="p", answer="a") for i in range(100)])
-    ref = pod().commit(STAGE, KEY, {"rows.jsonl": tmp_path / "rows"}).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced({"rows.jsonl": tmp_path / "rows"})).manifest.ref
     data = store.get(data_keys(store)[0]).data
     store.put(data_keys(store)[0], data[:-4] + b"b" + data[-3:])
     rows = pod("reader").read_rows(ref, "rows.jsonl", SeedExample)
@@ -265,7 +267,7 @@ def test_damaged_rows_are_found_before_the_first_row(pod: Pod, store: Store, tmp
 
 def test_rows_of_another_kind_name_the_line(pod: Pod, tmp_path: Path) -> None:
     (tmp_path / "rows").write_text('{"id":"1","prompt":"p","answer":"a"}\n{"id":"2"}\n')
-    ref = pod().commit(STAGE, KEY, {"rows.jsonl": tmp_path / "rows"}).manifest.ref
+    ref = pod().commit(STAGE, KEY, Produced({"rows.jsonl": tmp_path / "rows"})).manifest.ref
     with pytest.raises(ArtifactDamaged, match=r"rows.jsonl line 2: prompt: Field required"):
         list(pod().read_rows(ref, "rows.jsonl", SeedExample))
 
@@ -281,7 +283,7 @@ def test_a_model_is_safetensors_only(pod: Pod, write: Write, store: Store, tmp_p
             "checkpoint-2/model.safetensors": b"older",
         }
     )
-    done = pod().commit("train", KEY, folder, model=True).manifest
+    done = pod().commit("train", KEY, Produced(folder, model=True)).manifest
     assert [f.path for f in done.files] == ["config.json", "model.safetensors", "tokenizer.model"]
     with pod("reader").model(done.ref, None, tmp_path / "work") as got:
         assert (got / "model.safetensors").read_bytes() == b"weights"
@@ -289,11 +291,11 @@ def test_a_model_is_safetensors_only(pod: Pod, write: Write, store: Store, tmp_p
 
 def test_a_model_without_weights_is_refused(pod: Pod, write: Write) -> None:
     with pytest.raises(InvalidArtifact, match="safetensors"):
-        pod().commit("train", KEY, write({"pytorch_model.bin": b"pickle", "config.json": b"{}"}), model=True)
+        pod().commit("train", KEY, Produced(write({"pytorch_model.bin": b"pickle", "config.json": b"{}"}), model=True))
 
 
 def test_a_planted_pickle_is_refused(pod: Pod, write: Write, tmp_path: Path) -> None:
-    ref = pod().commit("train", KEY, write({"a.safetensors": b"1", "pytorch_model.bin": b"2"})).manifest.ref
+    ref = pod().commit("train", KEY, Produced(write({"a.safetensors": b"1", "pytorch_model.bin": b"2"}))).manifest.ref
     with pytest.raises(InvalidArtifact, match=r"pytorch_model\.bin"), pod().model(ref, None, tmp_path):
         pass
 
@@ -305,12 +307,12 @@ def test_names_that_are_no_path(pod: Pod, stage: str, key: str) -> None:
 
 
 def test_manifest_reads_its_own_bytes(pod: Pod, write: Write) -> None:
-    done = pod().commit(STAGE, KEY, write({"a": b"1"}), statistics={"mean": 3.0, "rate": 0.25}, rows=1)
+    done = pod().commit(STAGE, KEY, Produced(write({"a": b"1"}), statistics={"mean": 3.0, "rate": 0.25}, rows=1))
     assert Manifest.from_bytes(done.manifest.to_bytes()) == done.manifest
 
 
 def test_any_changed_bit_of_a_manifest_shows(pod: Pod, write: Write) -> None:
-    data = pod().commit(STAGE, KEY, write({"a": b"1"}), statistics={"pairs": 7}).manifest.to_bytes()
+    data = pod().commit(STAGE, KEY, Produced(write({"a": b"1"}), statistics={"pairs": 7})).manifest.to_bytes()
     for position in range(len(data)):
         changed = bytearray(data)
         changed[position] ^= 1

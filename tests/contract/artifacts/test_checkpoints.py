@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.store import Store
 
 STAGE, KEY = "train", "0123456789abcdef"
@@ -70,7 +70,7 @@ def test_deleting_keeps_the_newest(pod: Pod, write: Write, store: Store, tmp_pat
 def test_checkpoints_do_not_disturb_the_model(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
     trainer = pod()
     trainer.commit_checkpoint(STAGE, KEY, 1, write({"model.safetensors": b"half"}))
-    done = trainer.commit(STAGE, KEY, write({"model.safetensors": b"whole"}), model=True).manifest
+    done = trainer.commit(STAGE, KEY, Produced(write({"model.safetensors": b"whole"}), model=True)).manifest
     trainer.delete_checkpoints(STAGE, KEY)
     trainer.fetch(done.ref, tmp_path / "got")
     assert (tmp_path / "got" / "model.safetensors").read_bytes() == b"whole"

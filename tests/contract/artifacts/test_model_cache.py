@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.errors import InvalidArtifact
 
@@ -195,7 +195,7 @@ def test_models_come_from_the_cache(
     pod: Callable[..., ArtifactStore], write: Callable[..., Path], cache: ModelCache, tmp_path: Path
 ) -> None:
     artifacts = pod()
-    ref = artifacts.commit("train", "0123456789", write({"model.safetensors": b"w"}), model=True).manifest.ref
+    ref = artifacts.commit("train", "0123456789", Produced(write({"model.safetensors": b"w"}), model=True)).manifest.ref
     with artifacts.model(ref, cache, tmp_path) as folder:
         assert (folder / "model.safetensors").read_bytes() == b"w"
     artifacts.store.delete(["artifacts/train/0123456789/parts/pod-a/model.safetensors"])

@@ -11,7 +11,7 @@ import pytest
 
 from contract.artifacts.conftest import run_identity
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.retention import (
     Retention,
     add_refs,
@@ -37,7 +37,7 @@ def make(pod: Pod, write: Write, store: Store) -> Callable[..., ArtifactRef]:
     """`make("generate", "run")`: an artifact that this run produced and uses."""
 
     def artifact(stage: str, run: str = "run", key: str = "0123456789abcdef") -> ArtifactRef:
-        ref = pod(f"pod-{run}", run=run).commit(stage, key, write({"file": b"x"})).manifest.ref
+        ref = pod(f"pod-{run}", run=run).commit(stage, key, Produced(write({"file": b"x"}))).manifest.ref
         add_refs(store, run_identity(run), [ref])
         return ref
 
@@ -106,8 +106,8 @@ def test_delete_artifact(pod: Pod, write: Write, store: Store) -> None:
     key = "0123456789abcdef"
     artifacts = pod()
     artifacts.commit_checkpoint("train", key, 1, write({"state": b"1"}))
-    artifacts.commit("train", key, write({"model.safetensors": b"1"}))
-    other = artifacts.commit("train", key + "0", write({"model.safetensors": b"1"})).manifest
+    artifacts.commit("train", key, Produced(write({"model.safetensors": b"1"})))
+    other = artifacts.commit("train", key + "0", Produced(write({"model.safetensors": b"1"}))).manifest
     delete_artifact(store, "train", key)
     assert artifacts.lookup("train", key) is None
     left = {info.key for info in store.list_objects("")}
@@ -118,9 +118,9 @@ def test_delete_artifact(pod: Pod, write: Write, store: Store) -> None:
 def test_orphans(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
     key = "0123456789abcdef"
     artifacts = pod()
-    done = artifacts.commit("train", key, write({"model.safetensors": b"1"})).manifest
+    done = artifacts.commit("train", key, Produced(write({"model.safetensors": b"1"}))).manifest
     artifacts.commit_checkpoint("train", key, 1, write({"state": b"1"}))
-    artifacts.commit_shard("judge", key, 0, 2, write({"part-0": b"0"}))
+    artifacts.commit_shard("judge", key, 0, 2, Produced(write({"part-0": b"0"})))
     named = {info.key for info in store.list_objects("")}
     orphans = ["artifacts/train/" + key + "/parts/zombie/file", "artifacts/sft/" + key + "/parts/dead/file"]
     for orphan in orphans:
@@ -134,7 +134,7 @@ def test_orphans(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
 
 def test_orphans_beside_an_unreadable_manifest_stay(pod: Pod, write: Write, store: Store) -> None:
     key = "0123456789abcdef"
-    pod().commit("train", key, write({"model.safetensors": b"1"}))
+    pod().commit("train", key, Produced(write({"model.safetensors": b"1"})))
     store.put(layout.manifest_key("train", key), b"nonsense")
     assert delete_orphans(store, LATER) == 0
     assert store.head(f"artifacts/train/{key}/parts/pod-a/model.safetensors") is not None
@@ -143,15 +143,15 @@ def test_orphans_beside_an_unreadable_manifest_stay(pod: Pod, write: Write, stor
 def test_unfinished_artifacts_go_with_their_run(pod: Pod, write: Write, store: Store) -> None:
     keys = {name: f"0123456789ab{i}" for i, name in enumerate(["mine", "theirs", "both", "named", "done"])}
     mine, theirs = pod("a", run="run"), pod("b", run="other")
-    mine.commit_shard("judge", keys["mine"], 0, 3, write({"part-0": b"0"}))
+    mine.commit_shard("judge", keys["mine"], 0, 3, Produced(write({"part-0": b"0"})))
     mine.commit_checkpoint("train", keys["mine"], 1, write({"state": b"1"}))
-    theirs.commit_shard("judge", keys["theirs"], 0, 3, write({"part-0": b"0"}))
-    mine.commit_shard("judge", keys["both"], 0, 3, write({"part-0": b"0"}))
-    theirs.commit_shard("judge", keys["both"], 1, 3, write({"part-1": b"1"}))
-    mine.commit_shard("judge", keys["named"], 0, 3, write({"part-0": b"0"}))
+    theirs.commit_shard("judge", keys["theirs"], 0, 3, Produced(write({"part-0": b"0"})))
+    mine.commit_shard("judge", keys["both"], 0, 3, Produced(write({"part-0": b"0"})))
+    theirs.commit_shard("judge", keys["both"], 1, 3, Produced(write({"part-1": b"1"})))
+    mine.commit_shard("judge", keys["named"], 0, 3, Produced(write({"part-0": b"0"})))
     named = ArtifactRef(stage="judge", key=keys["named"], content_digest="sha256:" + "0" * 64)
     add_refs(store, run_identity("other"), [named])
-    mine.commit("judge", keys["done"], write({"file": b"1"}))
+    mine.commit("judge", keys["done"], Produced(write({"file": b"1"})))
     store.put(f"artifacts/judge/{keys['theirs']}0/parts/unknown/file", b"no manifest yet")
     before = {info.key for info in store.list_objects("artifacts/")}
     delete_unfinished(store, run_identity("run"))

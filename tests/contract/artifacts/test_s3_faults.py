@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 
 from contract.artifacts.conftest import artifacts_of
 from contract.artifacts.faulty_s3 import Environ, Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.errors import (
@@ -251,7 +252,7 @@ def test_answers_that_always_end_early(open_s3: OpenS3, s3: FaultyS3, tmp_path: 
 def test_a_bit_flipped_on_the_way_is_fetched_again(open_s3: OpenS3, s3: FaultyS3, tmp_path: Path) -> None:
     artifacts = artifacts_of(open_s3(), tmp_path)
     (tmp_path / "rows").write_bytes(b"0123456789")
-    ref = artifacts.commit("generate", "abcdef01", {"rows.jsonl": tmp_path / "rows"}).manifest.ref
+    ref = artifacts.commit("generate", "abcdef01", Produced({"rows.jsonl": tmp_path / "rows"})).manifest.ref
     flip = Fault("GET", "rows.jsonl", change=lambda body: b"\xff" + body[1:], times=1)
     s3.faults = [flip]
     artifacts.fetch(ref, tmp_path / "got")
@@ -311,7 +312,7 @@ def test_put_whose_answer_got_lost_still_wins(open_s3: OpenS3, s3: FaultyS3, tmp
         return error(500, "InternalError")(environ)
 
     s3.faults = [Fault("PUT", "manifest.json", lose_answer, times=1)]
-    done = artifacts.commit("generate", "abcdef01", {"rows.jsonl": tmp_path / "rows"})
+    done = artifacts.commit("generate", "abcdef01", Produced({"rows.jsonl": tmp_path / "rows"}))
     assert done.won
     artifacts.fetch(done.manifest.ref, tmp_path / "got")
 
@@ -355,8 +356,12 @@ class TestWithoutConditionalPuts:
     def test_artifacts_work(self, open_s3: OpenS3, tmp_path: Path) -> None:
         store = open_s3()
         (tmp_path / "rows").write_bytes(b"rows")
-        first = artifacts_of(store, tmp_path, "pod-a").commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
-        second = artifacts_of(store, tmp_path, "pod-b").commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
+        first = artifacts_of(store, tmp_path, "pod-a").commit(
+            "generate", "abcdef01", Produced({"rows": tmp_path / "rows"})
+        )
+        second = artifacts_of(store, tmp_path, "pod-b").commit(
+            "generate", "abcdef01", Produced({"rows": tmp_path / "rows"})
+        )
         assert (first.won, second.won) == (True, False)
         assert second.manifest == first.manifest
 

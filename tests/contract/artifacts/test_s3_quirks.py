@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 from contract.artifacts import quirks
 from contract.artifacts.conftest import artifacts_of
 from contract.artifacts.faulty_s3 import Environ, Fault, FaultyS3, ignore_conditions, refuse_conditions
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.artifacts.layout import manifest_key
 from srlm_contract.artifacts.retention import add_refs, delete_orphans, read_refs
 from srlm_contract.artifacts.s3 import S3Store
@@ -35,11 +36,11 @@ def what_if_match_is_for(store: S3Store, folder: Path) -> None:
     assert store.get("key").data == b"second"
 
     (folder / "rows").write_bytes(b"rows")
-    artifacts_of(store, folder, "pod-a").commit("generate", "abcdef01", {"rows": folder / "rows"})
+    artifacts_of(store, folder, "pod-a").commit("generate", "abcdef01", Produced({"rows": folder / "rows"}))
     store.put(manifest_key("generate", "abcdef01"), b"damaged")
     second = artifacts_of(store, folder, "pod-b")
     assert second.already("generate", "abcdef01", repair=True) is None
-    repaired = second.commit("generate", "abcdef01", {"rows": folder / "rows"}, repair=True)
+    repaired = second.commit("generate", "abcdef01", Produced({"rows": folder / "rows"}), repair=True)
     assert repaired.won
     assert second.lookup("generate", "abcdef01") == repaired.manifest
 
@@ -131,7 +132,7 @@ def test_without_a_listing_of_uploads(open_s3: OpenS3, s3: FaultyS3, tmp_path: P
     with pytest.raises(Unsupported):
         store.abort_uploads("", LATER)
     (tmp_path / "rows").write_bytes(b"rows")
-    artifacts_of(store, tmp_path).commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
+    artifacts_of(store, tmp_path).commit("generate", "abcdef01", Produced({"rows": tmp_path / "rows"}))
     store.put("artifacts/generate/abcdef01/parts/late-pod/rows", b"orphan")
     said: list[str] = []
     assert delete_orphans(store, LATER, warn=said.append) == 1, "the rest of the clean-up is done"
@@ -244,7 +245,7 @@ def test_racing_commits_agree_on_a_store_without_conditions(open_s3: OpenS3, s3:
 
     def commit(uid: str) -> tuple[bool, str]:
         artifacts = artifacts_of(open_s3(conditional=False), tmp_path, uid)
-        done = artifacts.commit("generate", "abcdef01", {"rows": tmp_path / "rows"})
+        done = artifacts.commit("generate", "abcdef01", Produced({"rows": tmp_path / "rows"}))
         return done.won, done.manifest.producer.pod_uid
 
     with ThreadPoolExecutor(2) as pool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract.artifacts.conftest import run_identity
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.layout import shard_file
 from srlm_contract.artifacts.manifest import Manifest, Producer, sum_statistics
 from srlm_contract.artifacts.store import MemoryStore, Store
@@ -25,18 +25,14 @@ Pod = Callable[..., ArtifactStore]
 def commit(artifacts: ArtifactStore, folder: Path, shard: int, shards: int, **options: bool) -> Manifest | None:
     path = folder / f"{shard}-{shards}"
     path.write_text(f"shard {shard}\n")
-    return artifacts.commit_shard(
-        STAGE,
-        KEY,
-        shard,
-        shards,
+    produced = Produced(
         {shard_file("judgements", shard, shards): path},
         parameters={"samples": 3},
         rows=shard + 1,
         statistics={"parsed": shard, "scores": {str(shard % 2): 1}},
         versions={"vllm": "0.32.0"},
-        **options,
     )
+    return artifacts.commit_shard(STAGE, KEY, shard, shards, produced, **options)
 
 
 def test_the_last_shard_completes_the_artifact(pod: Pod, tmp_path: Path, store: Store) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.artifacts.manifest import FileEntry, content_digest
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import Temporary
@@ -506,10 +507,8 @@ class TestBounds:
         folder.mkdir()
         (folder / "judgements.jsonl").write_text("".join(json.dumps(r.wire()) + "\n" for r in long))
         world.store.delete([f"artifacts/judge/{manifest.key}/manifest.json"])
-        world.artifacts().commit(
-            "judge", manifest.key, folder, inputs=manifest.inputs, parameters=manifest.parameters,
-            statistics=manifest.statistics,
-        )  # fmt: skip
+        longer = Produced(folder, manifest.inputs, manifest.parameters, statistics=manifest.statistics)
+        world.artifacts().commit("judge", manifest.key, longer)
         result = made.report()
         page = made.page()
         assert "20 of 300 prompts" in page

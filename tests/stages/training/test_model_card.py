@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from srlm_contract.artifacts.artifacts import Produced
 from srlm_contract.rows import PromptRow
 from srlm_contract.spec.training import DpoSpec
 from srlm_contract.tasks import ArtifactRef, ChooseParams, SftParams, SourceRef, StageTask, TrainParams
@@ -38,7 +39,7 @@ def model(world: World, stage: str, inputs: dict[str, Any], key: str) -> Artifac
     folder = world.root / key
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(key.encode())
-    commit = world.artifacts().commit(stage, key, folder, inputs=inputs, parameters={}, model=True)
+    commit = world.artifacts().commit(stage, key, Produced(folder, inputs=inputs, model=True))
     return commit.manifest.ref
 
 
