@@ -27,14 +27,40 @@ _REFUSALS = (
     "NotImplementedError", "AssertionError", "ValidationError", "FileNotFoundError", "SafetensorError",
 )  # fmt: skip
 
-_NO_MEMORY = re.compile(r"out of memory|OutOfMemoryError", re.IGNORECASE)
-_TAKEN = re.compile(r"Free memory on device .* (?:is less than|on startup)", re.DOTALL)
-_CACHE = re.compile(r"No available memory for the cache blocks|larger than the available KV cache")
-_ARCHITECTURE = re.compile(r"Model architectures? .{0,200}?(?:not supported|failed to be inspected)", re.DOTALL)
-_HEADS = re.compile(r"must be divisible by tensor parallel size|divisible by")
-_BF16 = re.compile(r"Bfloat16 is only supported on GPUs", re.IGNORECASE)
-
 _ARGS = "stages.<stage>.engine.args"
+#: (what the log says, reason, what is wrong and what to do about it); the first that fits is the cause.
+_CAUSES = (
+    (
+        r"No available memory for the cache blocks|larger than the available KV cache",
+        "ModelNotUsable",
+        "vLLM has no room for the key-value cache of {model}: raise gpu_memory_utilization or tensor_parallel_size, or "
+        f"lower max_model_len ({_ARGS}) or sampling.maxTokens",
+    ),
+    (
+        r"Free memory on device .* (?:is less than|on startup)",
+        "OutOfMemory",
+        "another process holds memory of this GPU: give the pod a GPU of its own, or lower gpu_memory_utilization "
+        f"({_ARGS})",
+    ),
+    (
+        r"(?i:out of memory|OutOfMemoryError)",
+        "OutOfMemory",
+        "{model} does not fit the GPU's memory in vLLM: use more GPUs with tensor_parallel_size, lower max_model_len, "
+        f"max_num_seqs or gpu_memory_utilization ({_ARGS})",
+    ),
+    (
+        r"Model architectures? .{0,200}?(?:not supported|failed to be inspected)",
+        "ModelNotUsable",
+        "this version of vLLM does not know the architecture of {model}: set the stage's engine.name to transformers, "
+        "or use an image with a vLLM that does",
+    ),
+    (
+        r"(?i:Bfloat16 is only supported on GPUs)",
+        "ModelNotUsable",
+        "this GPU has no bf16 for {model}: set the stage's engine.dtype to Float16",
+    ),
+    (r"divisible by", "ModelNotUsable", "{model} cannot be split that way: change tensor_parallel_size"),
+)
 
 
 def recorded(folder: Path, environ: MutableMapping[str, str] = os.environ) -> Path:
@@ -78,35 +104,10 @@ def explained(error: Exception, log: str, model: str) -> StageFailure:
     text = "\n".join([*(f"{type(e).__name__}: {e}" for e in chain), _COLOUR.sub("", log)])
     kind, cause = _root(text)
     cause = f"{kind}: {cause}"[:600]
-    if _CACHE.search(text):
-        return BadInput(
-            "ModelNotUsable",
-            f"vLLM has no room for the key-value cache of {model}: raise gpu_memory_utilization or "
-            f"tensor_parallel_size, or lower max_model_len ({_ARGS}) or sampling.maxTokens. {cause}",
-        )
-    if _TAKEN.search(text):
-        return StageFailure(
-            "OutOfMemory",
-            f"another process holds memory of this GPU: give the pod a GPU of its own, or lower gpu_memory_utilization "
-            f"({_ARGS}). {cause}",
-        )
-    if _NO_MEMORY.search(text):
-        return StageFailure(
-            "OutOfMemory",
-            f"{model} does not fit the GPU's memory in vLLM: use more GPUs with tensor_parallel_size, lower "
-            f"max_model_len, max_num_seqs or gpu_memory_utilization ({_ARGS}). {cause}",
-        )
-    if _ARCHITECTURE.search(text):
-        return BadInput(
-            "ModelNotUsable",
-            f"this version of vLLM does not know the architecture of {model}: set the stage's engine.name to "
-            f"transformers, or use an image with a vLLM that does. {cause}",
-        )
-    if _BF16.search(text):
-        remedy = "set the stage's engine.dtype to Float16"
-        return BadInput("ModelNotUsable", f"this GPU has no bf16 for {model}: {remedy}. {cause}")
-    if _HEADS.search(text):
-        return BadInput("ModelNotUsable", f"{model} cannot be split that way: change tensor_parallel_size. {cause}")
+    for sign, reason, advice in _CAUSES:
+        if re.search(sign, text, re.DOTALL):
+            failure = BadInput if reason == "ModelNotUsable" else StageFailure
+            return failure(reason, f"{advice.format(model=model)}. {cause}")
     if kind in _REFUSALS:
         return BadInput("ModelNotUsable", f"vLLM cannot load {model}: {cause}")
     return StageFailure("Crashed", f"vLLM did not start with {model}: {cause}")
