@@ -39,8 +39,7 @@ from srlm_stages.sources.fetch import Kind, pinned_files
 from srlm_stages.sources.origins import FileOrigin
 from srlm_stages.training.checkpoints import KEPT
 from srlm_stages.training.config import SupervisedRow, TrainingResult, WorkerConfig
-from srlm_stages.training.dpo_data import encode_pairs
-from srlm_stages.training.sft_data import IGNORED, encode_rows
+from srlm_stages.training.encoding import IGNORED, encode_pairs, encode_rows
 from support.stage_world import RUN, World
 from support.tiny_model import build_tokenizer
 

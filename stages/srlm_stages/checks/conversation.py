@@ -12,7 +12,7 @@ from srlm_contract.spec.run import RunSpec
 from ..conversation.chat import encode_chat, merges_system_prompt, messages
 from ..judging.rubric import Rubric
 from ..judging.scoring import MIN_VERDICT_TOKENS
-from ..training.sft_data import encode_answer
+from ..training.encoding import encode_answer
 
 QUESTION, ANSWER = "Is this a question?", "This is an answer."
 

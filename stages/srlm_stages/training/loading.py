@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from srlm_contract.errors import BadInput, InvalidTask
+from srlm_contract.spec.training import LoraSpec
 
 from ..sources.text_models import freeze_unread_parts, register_text_models
 
@@ -18,6 +19,11 @@ QUANTISED = (
     ".SCB", ".weight_format", ".absmax", ".quant_map", ".bitsandbytes__nf4", ".bitsandbytes__fp4", ".qweight",
     ".qzeros", ".scales", ".g_idx", ".weight_scale", ".weight_scale_inv", ".input_scale", ".weight_packed",
     ".weight_zero_point", ".weight_shape",
+)  # fmt: skip
+#: Names of dropout probabilities in model configurations.
+DROPOUT_FIELDS = (
+    "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout", "attention_probs_dropout_prob",
+    "hidden_dropout_prob", "dropout",
 )  # fmt: skip
 #: How many names of weights a message lists.
 NAMED = 5
@@ -34,6 +40,21 @@ def load_config(folder: str, **changes: Any) -> Any:
         return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unusable(folder, error) from error
+
+
+def dropout_fields(config: Any, probability: float) -> dict[str, float]:
+    """Configuration fields to load a model with so that it drops out with `probability`.
+
+    Llama-like models only have `attention_dropout`, at 0.0; TRL's `disable_dropout=False` alone changes nothing there.
+    The saved model keeps its own configuration (see saving.py).
+    """
+    return {name: probability for name in DROPOUT_FIELDS if isinstance(getattr(config, name, None), float | int)}
+
+
+def exact_start(config: Any) -> bool:
+    """Whether a model without dropout computes the same in training as otherwise: routers may add noise."""
+    text = config.get_text_config()
+    return not any(getattr(text, name, 0) for name in ("router_jitter_noise", "moe_jitter_eps"))
 
 
 def load_model(folder: str, config: Any, *, read: bool = True, attention: str | None = None) -> Any:
@@ -81,6 +102,25 @@ def load_model(folder: str, config: Any, *, read: bool = True, attention: str | 
     _check_tied(model)
     freeze_unread_parts(model)
     return model
+
+
+def bare_model(folder: str) -> Any:
+    """The model class without weights: it knows their names, which are tied and how files are split."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
+
+
+def lora_config(spec: LoraSpec) -> Any:
+    """peft's configuration of low-rank adapters (Hu et al. 2021)."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.target_modules) or "all-linear",
+    )
 
 
 def _check_tied(model: Any) -> None:

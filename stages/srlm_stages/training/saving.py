@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..sources.fetch import TOKENIZER_FILES
 from .checkpoints import KEPT
 from .config import WorkerConfig
+from .loading import bare_model, lora_config
 
 DTYPES = {"Float32": torch.float32, "BFloat16": torch.bfloat16}
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -128,21 +129,9 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def bare_model(folder: str) -> Any:
-    """The model class without weights: it knows their names, which are tied and how files are split."""
-    from transformers import AutoModelForCausalLM
-
-    from .loading import load_config
-
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
-
-
 def _merged(state: dict[str, torch.Tensor], config: WorkerConfig) -> dict[str, torch.Tensor]:
     """Weights with the adapters merged in. `state`: those of the model with adapters; no other copy is made."""
     from peft import get_peft_model
-
-    from .lora import lora_config
 
     model = get_peft_model(bare_model(config.model), lora_config(config.lora))
     model.load_state_dict(state, assign=True)

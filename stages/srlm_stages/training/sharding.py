@@ -95,7 +95,7 @@ def loads_once(config: WorkerConfig) -> bool:
     accelerate hands out what has been sharded only, which buffers stored with the weights (the router bias of
     DeepSeek-V3) are not.
     """
-    from .saving import bare_model
+    from .loading import bare_model
 
     model = bare_model(config.model)
     return set(model.state_dict()) <= {name for name, _ in model.named_parameters(remove_duplicate=False)}

@@ -44,16 +44,20 @@ class StepSampler(Sampler[int]):  # type: ignore[misc]  # torch is not followed 
 
 
 class _Grouped:
-    """Mixin: StepSampler over the `length` of the rows."""
+    """Mixin: StepSampler over the rows' lengths."""
 
-    row_lengths: list[int]
     args: Any
+
+    def __init__(self, *args: Any, row_lengths: list[int], **kwargs: Any) -> None:
+        """row_lengths: tokens of each row."""
+        self._row_lengths = row_lengths
+        super().__init__(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         rows_a_step = (
             self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         )
-        return StepSampler(self.row_lengths, rows_a_step, self.args.seed)
+        return StepSampler(self._row_lengths, rows_a_step, self.args.seed)
 
 
 class SupervisedTrainer(_Grouped, SFTTrainer):  # type: ignore[misc]

@@ -18,8 +18,7 @@ from srlm_contract.errors import BadInput, StageFailure, Temporary
 
 from ..runtime.devices import choice, training_precision
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
-from .launch import PARENT_VARIABLE
-from .processes import die_with_parent
+from .launch import PARENT_VARIABLE, die_with_parent
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -107,10 +106,9 @@ def encoded_rows(
     from srlm_contract.rows import PreferencePair
 
     from ..runtime.rows import read_rows
+    from .encoding import encode_pairs, encode_rows
 
     if config.dpo is not None:
-        from .dpo_data import encode_pairs
-
         rows, dropped = encode_pairs(
             tokenizer,
             read_rows(Path(config.rows), PreferencePair),
@@ -119,8 +117,6 @@ def encoded_rows(
         )
         lengths = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
     else:
-        from .sft_data import encode_rows
-
         rows, dropped = encode_rows(tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=max_length)
         lengths = [len(r["input_ids"]) for r in rows]
     if not rows:
@@ -153,9 +149,7 @@ def build_trainer(
 
     from . import arguments, cpu_head, sharding, trainers
     from .callbacks import ResumePoints
-    from .dropout import dropout_fields, exact_start
-    from .loading import load_config, load_model
-    from .lora import lora_config
+    from .loading import dropout_fields, exact_start, load_config, load_model, lora_config
 
     args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
     load = partial(load_model, read=RANK == 0 or not sharding.one_reads(args), attention=config.attn_implementation)
@@ -174,12 +168,11 @@ def build_trainer(
     if config.sft is not None:
         if config.sft.packing:
             dataset, lengths = packed(dataset, longest(config, own))
-        trainers.SupervisedTrainer.row_lengths = lengths
-        return _lean(trainers.SupervisedTrainer(**common, train_dataset=dataset))
+        return _lean(trainers.SupervisedTrainer(**common, row_lengths=lengths, train_dataset=dataset))
     other = config.reference
-    trainers.PreferenceTrainer.row_lengths = lengths
     trainer = trainers.PreferenceTrainer(
         **common,
+        row_lengths=lengths,
         train_dataset=dataset.add_column("row", list(range(len(rows)))),
         load_reference=None if other is None else lambda: load(other, load_config(other)),
         exact_start=other is None and config.recipe.dropout == 0 and exact_start(own),

@@ -23,7 +23,7 @@ from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.engines.choice_tokens import choice_tokens
 from srlm_stages.judging.comparing import CHOICE_LEAD, Pairing
 from srlm_stages.judging.rubric import judge_prompt
-from srlm_stages.training.sft_data import encode_answer
+from srlm_stages.training.encoding import encode_answer
 from support.tiny_tokenizers import CHATML, MAKES, build
 
 pytestmark = pytest.mark.heavy

@@ -18,8 +18,7 @@ from srlm_stages.conversation.chat import encode_chat, messages
 from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.training.checkpoints import Uploader, step_of
 from srlm_stages.training.config import SupervisedRow
-from srlm_stages.training.dpo_data import encode_pairs
-from srlm_stages.training.sft_data import IGNORED, encode_answer, encode_rows
+from srlm_stages.training.encoding import IGNORED, encode_answer, encode_pairs, encode_rows
 from srlm_stages.training.torchrun import Place, command, environment, failure_of
 from support.tiny_model import build_tokenizer
 

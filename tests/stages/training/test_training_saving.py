@@ -91,8 +91,7 @@ def test_merging_adapters_leaves_the_model_in_training_as_it_is(model: Path, tmp
     import torch
     from peft import get_peft_model
 
-    from srlm_stages.training.loading import load_config, load_model
-    from srlm_stages.training.lora import lora_config
+    from srlm_stages.training.loading import load_config, load_model, lora_config
     from srlm_stages.training.saving import save_model
 
     lora = LoraSpec(rank=2, alpha=4)
