@@ -22,6 +22,9 @@ COMMANDS = {
     "demo": "a whole run on this machine",
 }
 
+#: What to install for a subcommand; `operator` for all others.
+EXTRAS = {"local": "local", "demo": "cpu,local"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
@@ -35,14 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), "")
-    for name, about in COMMANDS.items():
-        if name == chosen:
-            import_module(f"{__name__}.{name}").add_parser(subparsers)
-        else:
-            subparsers.add_parser(name, help=about)
-    parsed = parser.parse_args(arguments)
     try:
+        for name, about in COMMANDS.items():
+            if name == chosen:
+                import_module(f"{__name__}.{name}").add_parser(subparsers)
+            else:
+                subparsers.add_parser(name, help=about)
+        parsed = parser.parse_args(arguments)
         status: int = parsed.func(parsed)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("srlm_"):
+            raise
+        extra = EXTRAS.get(chosen, "operator")
+        print(
+            f"error: srlm {chosen} needs {missing.name}, which is not installed:"
+            f" pip install 'self-rewarding-operator[{extra}]'",
+            file=sys.stderr,
+        )
+        return 1
     except OperatorError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

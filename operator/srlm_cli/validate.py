@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
-from srlm_operator.crd.validate import Problem, Report, validate_files, validate_text
+from srlm_contract.spec.run import RunSpec
+from srlm_operator.crd.validate import Further, Problem, Report, validate_files, validate_text
+from srlm_operator.errors import InvalidPodTemplate
+from srlm_operator.settings import PodSecurity, Settings
+
+from .estimate import planned_stages
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,8 +22,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "validate",
         help="check run manifests without a cluster",
-        description="Checks SelfRewardingRun manifests by the schema and rules that the API server applies."
-        " Exit status 0, or 1 with every problem as `path: message`.",
+        description="Checks SelfRewardingRun manifests by the schema and rules that the API server applies, and by what"
+        " the operator asks of stage pods. Exit status 0, or 1 with every problem as `path: message`.",
     )
     add_arguments(parser)
     parser.set_defaults(func=run)
@@ -32,11 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML or JSON file, a folder of such files, or - for standard input; may be repeated",
     )
+    parser.add_argument(
+        "--pod-security",
+        choices=get_args(PodSecurity),
+        default="Restricted",
+        help="level that the operator lets podTemplate patches go down to (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print problems to standard output, notes to standard error. Returns the exit status."""
-    report = _report(args.filename)
+    report = _report(args.filename, partial(_refused, Settings(pod_security=args.pod_security)))
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for (file, name), problems in groupby(report.problems, key=lambda problem: (problem.file, problem.run)):
@@ -47,14 +60,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(names: list[str]) -> Report:
+def _refused(settings: Settings, document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What the operator would stall the run for as soon as it makes a Job."""
+    try:
+        planned_stages("namespace", "name", RunSpec.parse(document["spec"]), settings)
+    except InvalidPodTemplate as problem:
+        yield "spec", str(problem)
+
+
+def _report(names: list[str], further: Further) -> Report:
     files = [name for name in names if name != "-"]
     if files == names:
-        return validate_files(names)
-    report = validate_text(sys.stdin.read(), "-")
+        return validate_files(names, further)
+    report = validate_text(sys.stdin.read(), "-", further)
     if not files:
         return report
-    others = validate_files(files)
+    others = validate_files(files, further)
     return Report(report.problems + others.problems, report.notes + others.notes, report.runs + others.runs)
 
 

@@ -105,6 +105,11 @@ class Operator:
         self._following = asyncio.create_task(self._follow(new_watch), name="watches")
         self.ready.set()
         log.info("operator is running")
+        if self.settings.pod_security != "Restricted":
+            log.warning(
+                "podSecurity is %s: whoever may create runs can have pods with what that level allows",
+                self.settings.pod_security,
+            )
         return [
             self._following,
             asyncio.create_task(self.queue.run(), name="queue"),

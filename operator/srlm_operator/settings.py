@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
@@ -18,6 +19,8 @@ from .errors import ConfigurationError
 #: Without a registry: whoever installs the operator names theirs.
 _IMAGE = "self-rewarding-operator"
 NAMESPACE_PLACEHOLDER = "{namespace}"
+PodSecurity = Literal["Restricted", "Baseline", "Privileged"]
+"""Levels of Kubernetes' Pod Security Standards that podTemplate patches may go down to."""
 _STORAGE_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/{}]+)*/\{namespace\}(/[^/{}]+)*/?")
 
 
@@ -36,6 +39,22 @@ class Settings:
     image_pull_secrets: tuple[str, ...] = ()
     gpu_resource: str = "nvidia.com/gpu"
     """Extended resource that default resources ask for; `none` for none."""
+    pod_template: Mapping[str, Any] = field(default_factory=dict)
+    """Strategic merge patch for the pod template of every stage; those of a run come after it."""
+    gpu_pod_template: Mapping[str, Any] = field(default_factory=dict)
+    """The same for pods that ask for GPUs."""
+    pod_security: PodSecurity = "Restricted"
+    """What podTemplate patches may open. Pods without such a patch are `restricted` at every level."""
+    queue_name: str = ""
+    """Kueue local queue of pods that ask for GPUs, where a run names none."""
+    cpu_queue_name: str = ""
+    """The same for all other pods; empty: they do not queue."""
+    priority_class_name: str = ""
+    """PriorityClass of stage pods, where a run names none."""
+    service_account_name: str = ""
+    """Service account of stage pods in the run's namespace, where a run names none."""
+    runtime_class_name: str = ""
+    """RuntimeClass of stage pods."""
     workers: int = 16
     """Runs reconciled at the same time."""
     slow_recheck_seconds: float = 60
@@ -70,6 +89,8 @@ class Settings:
     ca_bundle_key: str = "ca.crt"
     work_volume_size: str = ""
     """Size limit of a stage pod's scratch volume; empty for none."""
+    tmp_volume_size: str = "10Gi"
+    """Size limit of a stage pod's /tmp."""
     work_claim_size: str = ""
     """Size of a generic ephemeral volume, made for each stage pod and gone with it; empty for an emptyDir."""
     work_claim_class: str = ""
@@ -170,6 +191,12 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _convert(variable: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ConfigurationError(f"{variable}={text!r} is none of {', '.join(get_args(kind))}")
+        return text
+    if get_origin(kind) is Mapping:
+        return _object(variable, text)
     try:
         if kind is bool:
             return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
@@ -180,3 +207,13 @@ def _convert(variable: str, text: str, kind: Any) -> Any:
     if kind is str:
         return text
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _object(variable: str, text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as problem:
+        raise ConfigurationError(f"{variable} is no JSON: {problem}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{variable} is no JSON object")
+    return found

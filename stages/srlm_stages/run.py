@@ -76,6 +76,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
         return fail(EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)")
     except Exception as crash:
         print(redacted(traceback.format_exc(), environ), file=sys.stderr, flush=True)  # noqa: T201
+        if isinstance(crash, ModuleNotFoundError) and not (crash.name or "").startswith("srlm_"):
+            return fail(EXIT_INVALID_TASK, "InvalidTask", _misses(stage, crash), crash)
         reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
         return fail(EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
     warnings = tuple(redacted(text, environ) for text in result.warnings)
@@ -85,6 +87,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
         return EXIT_OK
     print(f"stage {stage} failed ({problem.reason}): {problem.message}", file=sys.stderr, flush=True)  # noqa: T201
     return EXIT_INVALID_TASK
+
+
+def _misses(stage: str, missing: ModuleNotFoundError) -> str:
+    extra = next(row.image for name, row in STAGES.items() if name == stage)
+    return (
+        f"this image has no {missing.name}, which the stage {stage} needs: leave stages.{stage}.image out, or name an"
+        f" image with self-rewarding-operator[{extra}]"
+    )
 
 
 def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:

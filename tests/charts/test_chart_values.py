@@ -39,6 +39,10 @@ SHA = "sha256:" + "0123456789abcdef" * 4
         ("operator.resyncSeconds", 0),
         ("operator.cleanupDeadlineSeconds", 1.5),
         ("stagePods.gpuResource", ""),
+        ("stagePods.podSecurity", "restricted"),
+        ("stagePods.podTemplate", "text"),
+        ("stagePods.queueName", "GPU queue"),
+        ("stagePods.tmpSizeLimit", "much"),
         ("stagePods.imagePullSecrets", [{"name": "registry"}]),
         ("stagePods.modelCache.hostPath", "var/cache"),
         ("stagePods.modelCache", {"claimName": "models", "hostPath": "/var/cache"}),
@@ -191,6 +195,14 @@ def test_settings_arrive() -> None:
         credentials_secret_ref=SecretRef(name="s3-credentials"),
         ca_bundle_ref=ConfigMapKeyRef(name="corp-ca", key="ca.crt"),
         retention="DeleteIntermediate",
+    )
+    assert (found.queue_name, found.cpu_queue_name) == ("gpus", "cpus")
+    assert (found.priority_class_name, found.service_account_name) == ("research", "training")
+    assert (found.runtime_class_name, found.pod_security, found.tmp_volume_size) == ("nvidia", "Baseline", "20Gi")
+    assert found.pod_template == {"spec": {"nodeSelector": {"pool": "training"}}}
+    assert found.gpu_pod_template["spec"]["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert (
+        from_environment(kit.environment(kit.manifests({"stagePods": {"gpuResource": "none"}}))).gpu_resource == "none"
     )
     assert found.extra_env == {
         "HTTP_PROXY": "http://proxy.example.com:3128",

@@ -145,6 +145,20 @@ def test_an_invalid_task_is_64_and_names_the_field(stage: str, task: str | None,
     assert says in result.error.message
 
 
+def test_an_image_without_what_the_stage_needs_is_64(world: World, endpoint: str, tmp_path: Path) -> None:
+    """As when a run names the light image for training."""
+    without = tmp_path / "site"
+    without.mkdir()
+    (without / "sitecustomize.py").write_text("import sys; sys.modules['boto3'] = None")
+    path = os.pathsep.join([str(without), *(p for p in sys.path if p)])
+    code, result = Pod("prompts", pool_task(world, endpoint, tmp_path), tmp_path, PYTHONPATH=path).end()
+    assert code == 64
+    assert result.error is not None
+    assert result.error.reason == "InvalidTask"
+    assert "no boto3, which the stage prompts needs" in result.error.message
+    assert "self-rewarding-operator[inference]" in result.error.message
+
+
 def test_the_wrong_stage_or_shard_is_64(world: World, endpoint: str, tmp_path: Path) -> None:
     task = pool_task(world, endpoint, tmp_path)
     code, result = Pod("judge", task, tmp_path).end()

@@ -100,6 +100,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "SRLM_IMAGE_PULL_POLICY" $pods.imagePullPolicy
   "SRLM_IMAGE_PULL_SECRETS" (join "," $pods.imagePullSecrets)
   "SRLM_GPU_RESOURCE" $pods.gpuResource
+  "SRLM_QUEUE_NAME" $pods.queueName
+  "SRLM_CPU_QUEUE_NAME" $pods.cpuQueueName
+  "SRLM_PRIORITY_CLASS_NAME" $pods.priorityClassName
+  "SRLM_SERVICE_ACCOUNT_NAME" $pods.serviceAccountName
+  "SRLM_RUNTIME_CLASS_NAME" $pods.runtimeClassName
+  "SRLM_POD_TEMPLATE" (ternary (toJson $pods.podTemplate) "" (not (empty $pods.podTemplate)))
+  "SRLM_GPU_POD_TEMPLATE" (ternary (toJson $pods.gpuPodTemplate) "" (not (empty $pods.gpuPodTemplate)))
+  "SRLM_POD_SECURITY" $pods.podSecurity
+  "SRLM_TMP_VOLUME_SIZE" $pods.tmpSizeLimit
   "SRLM_STORAGE_URI" $storage.uri
   "SRLM_STORAGE_ENDPOINT_URL" $storage.endpointUrl
   "SRLM_STORAGE_REGION" $storage.region

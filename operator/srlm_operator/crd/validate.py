@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,10 @@ class Problem:
         return f"{self.path or self.file}: {self.message}"
 
 
+Further = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
+"""What else is wrong with a run that the API server would take, as it would keep it: field path and message."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What was found in some files. `notes` need no correction."""
@@ -52,7 +56,7 @@ class Report:
     runs: int
 
 
-def validate_files(paths: Iterable[str | Path]) -> Report:
+def validate_files(paths: Iterable[str | Path], further: Further | None = None) -> Report:
     """Check all SelfRewardingRuns in files and folders (not nested ones); unreadable files are problems."""
     problems: list[Problem] = []
     notes: list[str] = []
@@ -63,7 +67,7 @@ def validate_files(paths: Iterable[str | Path]) -> Report:
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem(str(path), "", "", f"cannot be read: {error}"))
             continue
-        report = validate_text(text, str(path))
+        report = validate_text(text, str(path), further)
         problems += report.problems
         notes += report.notes
         runs += report.runs
@@ -72,8 +76,8 @@ def validate_files(paths: Iterable[str | Path]) -> Report:
     return Report(tuple(problems), tuple(notes), runs)
 
 
-def validate_text(text: str, file: str = "-") -> Report:
-    """Check all SelfRewardingRuns in one YAML or JSON text."""
+def validate_text(text: str, file: str = "-", further: Further | None = None) -> Report:
+    """Check all SelfRewardingRuns in one YAML or JSON text. further: asked about what the API server would take."""
     try:
         documents = load_documents(text)
     except ManifestError as error:
@@ -89,12 +93,12 @@ def validate_text(text: str, file: str = "-") -> Report:
             notes.append(f"{file}: {document['kind']} {_name(document)} skipped: not a {KIND}")
         else:
             runs += 1
-            problems += validate_run(document, file)
+            problems += validate_run(document, file, further)
             notes += (f"{file}: {_name(document)}: {note}" for note in _run_notes(document))
     return Report(tuple(problems), tuple(notes), runs)
 
 
-def validate_run(document: Mapping[str, Any], file: str = "-") -> list[Problem]:
+def validate_run(document: Mapping[str, Any], file: str = "-", further: Further | None = None) -> list[Problem]:
     """Check one SelfRewardingRun as it would be created; `document` stays as it is."""
     run = copy.deepcopy(dict(document))
     schema = _schema()
@@ -111,6 +115,8 @@ def validate_run(document: Mapping[str, Any], file: str = "-") -> list[Problem]:
         if error == structural.NOT_CHECKED:
             continue  # the other problems say what to correct first
         found.append((error.path, explain(schema, error)))
+    if further is not None and not found:
+        found += further(run)
     return [Problem(file, _name(document), path, message) for path, message in found]
 
 

@@ -31,7 +31,7 @@ from srlm_operator.values import CreateJob, Run
 
 from .pod import pod_spec
 from .podtemplate import apply_patches
-from .resources import check_gpus, processes
+from .resources import asks_for_gpus, check_gpus, processes
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ def render(
     pod = pod_spec(task, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
     if nodes > 1:
         pod["subdomain"] = names.service_name(run.name, run.uid)
-    patches = (spec.pod_template, getattr(spec.stages, work.stage).pod_template)
-    template = apply_patches({"metadata": {"labels": labels}, "spec": pod}, patches)
+    template, gpus = _patched({"metadata": {"labels": labels}, "spec": pod}, spec, work.stage, settings)
     check_gpus(work.stage, template["spec"], spec, settings)
+    queue = _queue(spec, settings, gpus=gpus)
     annotations = {
-        names.ANNOTATION_SETTINGS: settings_digest(template, spec),
+        names.ANNOTATION_SETTINGS: settings_digest(template, queue),
         names.ANNOTATION_SHARD_COUNT: str(work.shards),
     }
     if missing:
@@ -96,8 +96,8 @@ def render(
         "podFailurePolicy": {"rules": _failure_rules(nodes)},
         "template": template,
     }
-    if spec.scheduling.queue_name:
-        metadata["labels"][names.QUEUE_LABEL] = spec.scheduling.queue_name
+    if queue:
+        metadata["labels"][names.QUEUE_LABEL] = queue
         job["suspend"] = True  # the queue starts it
     manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
     return CreateJob(name, manifest, _service(run) if nodes > 1 else None)
@@ -114,7 +114,27 @@ def owner(run: Run) -> dict[str, Any]:
     }
 
 
-def settings_digest(template: Mapping[str, Any], spec: RunSpec) -> str:
+def _patched(
+    template: Mapping[str, Any], spec: RunSpec, stage: StageName, settings: Settings
+) -> tuple[dict[str, Any], bool]:
+    """The template with the patches of operator, run and stage, and whether its pods ask for GPUs: then those for
+    GPUs come after the general ones of operator and run. GPUs may come with a patch."""
+    own = getattr(spec.stages, stage).pod_template
+    plain = apply_patches(template, [settings.pod_template, spec.pod_template, own], settings.pod_security)
+    if not asks_for_gpus(plain["spec"], settings):
+        return plain, False
+    patches = [settings.pod_template, settings.gpu_pod_template, spec.pod_template, spec.gpu_pod_template, own]
+    return apply_patches(template, patches, settings.pod_security), True
+
+
+def _queue(spec: RunSpec, settings: Settings, *, gpus: bool) -> str:
+    """Kueue local queue of a Job, empty for none: work without GPUs does not wait behind work that needs them."""
+    if gpus:
+        return spec.scheduling.queue_name or settings.queue_name
+    return spec.scheduling.cpu_queue_name or settings.cpu_queue_name
+
+
+def settings_digest(template: Mapping[str, Any], queue: str) -> str:
     """Digest of everything about the pods that is outside the key: image, resources, environment, placement."""
     pod = dict(template["spec"])
     pod["containers"] = [
@@ -123,7 +143,7 @@ def settings_digest(template: Mapping[str, Any], spec: RunSpec) -> str:
     ]
     pod.pop("subdomain", None)
     labels = {k: v for k, v in template["metadata"]["labels"].items() if not k.startswith(names.GROUP)}
-    body = {"pod": pod, "labels": labels, "queue": spec.scheduling.queue_name}
+    body = {"pod": pod, "labels": labels, "queue": queue}
     return sha256(canonical_json(body))[7:23]
 
 

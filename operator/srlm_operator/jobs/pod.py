@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.stages import STAGES, TRAINERS
+from srlm_contract.stages import INFERENCE, STAGES, TRAINERS
 from srlm_contract.tasks import MAX_TASK_BYTES, EvaluateParams, JudgeParams, PreflightParams, StageTask
 from srlm_operator import names
 from srlm_operator.errors import InvalidPodTemplate
@@ -49,19 +49,26 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings, param
         "enableServiceLinks": False,
         "securityContext": dict(POD_SECURITY),
         "containers": [container],
-        "volumes": [{"name": "work", **_work_volume(settings)}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [
+            {"name": "work", **_work_volume(settings)},
+            {"name": "tmp", **_empty_dir(settings.tmp_volume_size)},
+        ],
     }
-    if stage in TRAINERS:
+    if stage in TRAINERS or stage in INFERENCE:
+        # Processes of several GPUs meet there, and containers have 64 MiB of it.
         _mount(pod, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory"}})  # noqa: S108 - the same
     _mount_cache(pod, task.run.namespace, settings)
     if settings.fs_group and (settings.cache_claim or settings.work_claim_size):
         # A new volume belongs to root; files that are there already need no look at each start.
         pod["securityContext"] |= {"fsGroup": settings.fs_group, "fsGroupChangePolicy": "OnRootMismatch"}
     _mount_templates(pod, task, spec)
-    if spec.service_account_name:
-        pod["serviceAccountName"] = spec.service_account_name
-    if spec.scheduling.priority_class_name:
-        pod["priorityClassName"] = spec.scheduling.priority_class_name
+    for field, value in (
+        ("serviceAccountName", spec.service_account_name or settings.service_account_name),
+        ("priorityClassName", spec.scheduling.priority_class_name or settings.priority_class_name),
+        ("runtimeClassName", settings.runtime_class_name),
+    ):
+        if value:
+            pod[field] = value
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return pod
@@ -70,7 +77,7 @@ def pod_spec(task: StageTask, job: str, spec: RunSpec, settings: Settings, param
 def _work_volume(settings: Settings) -> Mapping[str, Any]:
     """Scratch space: of the node, or a volume made for the pod."""
     if not settings.work_claim_size:
-        return {"emptyDir": {"sizeLimit": settings.work_volume_size} if settings.work_volume_size else {}}
+        return _empty_dir(settings.work_volume_size)
     claim: dict[str, Any] = {
         "accessModes": list(settings.work_claim_modes),
         "resources": {"requests": {"storage": settings.work_claim_size}},
@@ -78,6 +85,10 @@ def _work_volume(settings: Settings) -> Mapping[str, Any]:
     if settings.work_claim_class:
         claim["storageClassName"] = settings.work_claim_class
     return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def _empty_dir(limit: str) -> Mapping[str, Any]:
+    return {"emptyDir": {"sizeLimit": limit} if limit else {}}
 
 
 def task_text(task: StageTask) -> str:

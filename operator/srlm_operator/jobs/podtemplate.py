@@ -8,6 +8,7 @@ from typing import Any
 
 from srlm_operator import names
 from srlm_operator.errors import InvalidPodTemplate
+from srlm_operator.settings import PodSecurity
 
 from .security import check_security, harden
 
@@ -34,18 +35,20 @@ GUARDED_ENV = ("SRLM_TASK", "SRLM_WORK_DIR", "SRLM_TERMINATION_LOG", "SRLM_POD_U
 _KINDS: Mapping[type, str] = {Mapping: "an object", list: "a list"}
 
 
-def apply_patches(template: Mapping[str, Any], patches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def apply_patches(
+    template: Mapping[str, Any], patches: Sequence[Mapping[str, Any]], level: PodSecurity = "Restricted"
+) -> dict[str, Any]:
     """The template with all patches merged in order.
 
     Raises InvalidPodTemplate when the result breaks a guarantee: the stage's container with its command, task
-    variable and termination message, restart policy, our labels, the restricted security level.
+    variable and termination message, restart policy, our labels, the level of pod security.
     """
     merged = copy.deepcopy(dict(template))
     for patch in patches:
         merged = _merge(merged, patch, "podTemplate")
     if any(patches):
         try:
-            _check(template, merged)
+            _check(template, merged, level)
         except (AttributeError, TypeError, KeyError) as problem:
             raise InvalidPodTemplate(f"podTemplate: it is no pod template any more: {problem}") from None
     return merged
@@ -96,7 +99,7 @@ def _merge_list(base: list[Any], patch: list[Any], key: str, path: str) -> list[
     return result
 
 
-def _check(before: Mapping[str, Any], after: dict[str, Any]) -> None:
+def _check(before: Mapping[str, Any], after: dict[str, Any], level: PodSecurity) -> None:
     pod = after.get("spec") or {}
     ours, theirs = _stage(before["spec"]), _stage(pod)
     if theirs is None or ours is None:
@@ -114,7 +117,7 @@ def _check(before: Mapping[str, Any], after: dict[str, Any]) -> None:
     _check_labels(before, after)
     for container in [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]:
         harden(container)
-    check_security(pod)
+    check_security(pod, level)
 
 
 def _check_labels(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -103,6 +103,12 @@ def check_gpus(stage: StageName, pod: Mapping[str, Any], spec: RunSpec, settings
         )
 
 
+def asks_for_gpus(pod: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether the stage's container has GPUs among its limits, or claims devices."""
+    wanted = next(c.get("resources") or {} for c in pod["containers"] if c["name"] == CONTAINER)
+    return bool(gpus.count(wanted.get("limits") or {}, settings.gpu_resource) or wanted.get("claims"))
+
+
 def gpus_of(wanted: Mapping[str, Any], resource: str = "") -> float:
     """GPUs in a resources object."""
     return gpus.count(wanted.get("limits") or {}, resource)

@@ -1,4 +1,4 @@
-"""What makes stage pods pass the `restricted` Pod Security level, and the check that it still holds."""
+"""What makes stage pods pass the `restricted` Pod Security level, and the check of what podTemplate patches open."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from srlm_operator.errors import InvalidPodTemplate
+from srlm_operator.settings import PodSecurity
 
 POD_SECURITY: Mapping[str, Any] = {
     "runAsNonRoot": True,
@@ -18,16 +19,20 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+#: What a container may add at `baseline`.
+_BASELINE_CAPABILITIES = {
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}  # fmt: skip
 
 
-def check_security(pod: Mapping[str, Any]) -> None:
-    """Raises InvalidPodTemplate, naming the field, when a merged pod spec is less than `restricted`.
+def check_security(pod: Mapping[str, Any], level: PodSecurity) -> None:
+    """Raises InvalidPodTemplate, naming the field, when a merged pod spec is less than `level` of the Pod Security
+    Standards (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
 
-    A hostPath volume is let through: it is an explicit choice, and the namespace's own level decides.
+    A token for the API server is refused at every level. A hostPath volume is let through at every level: it is an
+    explicit choice, and the namespace's own level decides.
     """
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
-        if pod.get(field):
-            _refuse(f"spec.{field}", "must stay unset")
     if pod.get("automountServiceAccountToken") is not False:
         _refuse("spec.automountServiceAccountToken", "must stay false: stage pods get no API token")
     for volume in pod.get("volumes") or ():
@@ -35,13 +40,41 @@ def check_security(pod: Mapping[str, Any]) -> None:
             # With an audience it is for somebody else than the API server: workload identity is welcome.
             if "serviceAccountToken" in source and not (source["serviceAccountToken"] or {}).get("audience"):
                 _refuse(f"spec.volumes[{volume.get('name')}]", "must not hold a token for the API server")
+    try:
+        if level != "Privileged":
+            _check_baseline(pod)
+        if level == "Restricted":
+            _check_restricted(pod)
+    except InvalidPodTemplate as problem:
+        raise InvalidPodTemplate(
+            f"{problem}: the operator's setting podSecurity (stagePods.podSecurity of its chart) is {level}"
+        ) from None
+
+
+def _check_baseline(pod: Mapping[str, Any]) -> None:
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(field):
+            _refuse(f"spec.{field}", "must stay unset")
+    _check_seccomp("spec.securityContext", pod.get("securityContext") or {})
+    for path, container in _containers(pod):
+        security = container.get("securityContext") or {}
+        _check_seccomp(f"{path}.securityContext", security)
+        if security.get("privileged"):
+            _refuse(f"{path}.securityContext.privileged", "must stay unset")
+        more = set((security.get("capabilities") or {}).get("add") or ()) - _BASELINE_CAPABILITIES
+        if more:
+            _refuse(f"{path}.securityContext.capabilities.add", f"may not contain {', '.join(sorted(more))}")
+        for port in container.get("ports") or ():
+            if port.get("hostPort"):
+                _refuse(f"{path}.ports.hostPort", "must stay unset")
+
+
+def _check_restricted(pod: Mapping[str, Any]) -> None:
     _check_user("spec.securityContext", pod.get("securityContext") or {})
     for path, container in _containers(pod):
         security = container.get("securityContext") or {}
         where = f"{path}.securityContext"
         _check_user(where, security)
-        if security.get("privileged"):
-            _refuse(f"{where}.privileged", "must stay unset")
         if security.get("allowPrivilegeEscalation") is not False:
             _refuse(f"{where}.allowPrivilegeEscalation", "must be false")
         capabilities = security.get("capabilities") or {}
@@ -49,9 +82,6 @@ def check_security(pod: Mapping[str, Any]) -> None:
             _refuse(f"{where}.capabilities.drop", "must contain ALL")
         if set(capabilities.get("add") or ()) - {"NET_BIND_SERVICE"}:
             _refuse(f"{where}.capabilities.add", "may contain NET_BIND_SERVICE only")
-        for port in container.get("ports") or ():
-            if port.get("hostPort"):
-                _refuse(f"{path}.ports.hostPort", "must stay unset")
 
 
 def harden(container: dict[str, Any]) -> None:
@@ -59,6 +89,8 @@ def harden(container: dict[str, Any]) -> None:
     security = container.setdefault("securityContext", {})
     for field, value in CONTAINER_SECURITY.items():
         security.setdefault(field, value)
+    if security.get("privileged"):
+        del security["allowPrivilegeEscalation"]  # the API server refuses privileged containers that may not escalate
 
 
 def _check_user(path: str, security: Mapping[str, Any]) -> None:
@@ -66,6 +98,9 @@ def _check_user(path: str, security: Mapping[str, Any]) -> None:
         _refuse(f"{path}.runAsNonRoot", "must stay true")
     if security.get("runAsUser") == 0:
         _refuse(f"{path}.runAsUser", "must not be 0")
+
+
+def _check_seccomp(path: str, security: Mapping[str, Any]) -> None:
     profile = (security.get("seccompProfile") or {}).get("type", "RuntimeDefault")
     if profile not in ("RuntimeDefault", "Localhost"):
         _refuse(f"{path}.seccompProfile.type", "must be RuntimeDefault or Localhost")

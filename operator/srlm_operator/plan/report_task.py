@@ -43,7 +43,8 @@ def without_pod_templates(spec: RunSpec) -> RunSpec:
         name: getattr(spec.stages, name).model_copy(update={"pod_template": {}})
         for name in type(spec.stages).model_fields
     }
-    return spec.model_copy(update={"pod_template": {}, "stages": spec.stages.model_copy(update=stages)})
+    none: Json = {"pod_template": {}, "gpu_pod_template": {}}
+    return spec.model_copy(update={**none, "stages": spec.stages.model_copy(update=stages)})
 
 
 def shortened(status: RunStatus, room: int) -> Json:

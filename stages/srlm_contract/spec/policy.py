@@ -58,9 +58,12 @@ class SchedulingSpec(Contract):
     """Queueing and priority of the Jobs."""
 
     queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
-    """Kueue local queue; Jobs are created suspended and the queue starts them."""
+    """Kueue local queue of Jobs that ask for GPUs: created suspended, the queue starts them; empty for the operator's
+    default."""
+    cpu_queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    """The same for Jobs without GPUs, which otherwise do not queue."""
     priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods; empty for the operator's default."""
     gpu_memory: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$")] | None = None
     """Memory of one GPU, such as `80Gi`: preflight then refuses models that cannot fit the GPUs asked for. Left out,
     only the names of MIG resources tell (`nvidia.com/mig-3g.40gb`), and nothing is refused where they do not."""

@@ -123,5 +123,7 @@ class RunSpec(Contract):
     """Seconds that finished Jobs are kept; artifacts follow storage.retention."""
     pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM), PreflightIgnores()] = {}
     """Strategic merge patch for the pod template of all stages."""
+    gpu_pod_template: Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM), PreflightIgnores()] = {}
+    """The same for those pods that ask for GPUs, after podTemplate: tolerations, runtimeClassName, network devices."""
     stages: StagesSpec = StagesSpec()
     """How the pods of each stage look: image, resources, engine, pod template."""

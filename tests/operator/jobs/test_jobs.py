@@ -151,6 +151,61 @@ def test_manifest_is_the_committed_one(name: str) -> None:
     assert out.getvalue() == path.read_text()
 
 
+GPU_POOL = {"spec": {"nodeSelector": {"pool": "gpu"}}}
+
+
+def placed(work: Work, spec: RunSpec, **configured: Any) -> dict[str, Any]:
+    made = render(run(), spec, work, 1, (), settings(**configured)).manifest
+    pod = made["spec"]["template"]["spec"]
+    names = ("nodeSelector", "priorityClassName", "serviceAccountName", "runtimeClassName")
+    return {name: pod.get(name) for name in names} | {
+        "queue": made["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+    }
+
+
+def test_what_the_operator_says_about_pods_holds_where_the_run_says_nothing() -> None:
+    configured: dict[str, Any] = {
+        "pod_template": {"spec": {"nodeSelector": {"pool": "any", "zone": "a"}}},
+        "gpu_pod_template": GPU_POOL, "queue_name": "gpus", "priority_class_name": "low",
+        "service_account_name": "theirs", "runtime_class_name": "nvidia",
+    }  # fmt: skip
+    assert placed(generate(), spec_of(), **configured) == {
+        "nodeSelector": {"pool": "gpu", "zone": "a"}, "priorityClassName": "low", "serviceAccountName": "theirs",
+        "runtimeClassName": "nvidia", "queue": "gpus",
+    }  # fmt: skip
+    without_gpus = placed(preflight(spec_of()), spec_of(), **configured)
+    assert (without_gpus["nodeSelector"], without_gpus["queue"]) == ({"pool": "any", "zone": "a"}, None)
+    own = spec_of(
+        podTemplate={"spec": {"nodeSelector": {"zone": "b"}}},
+        gpuPodTemplate={"spec": {"nodeSelector": {"pool": "mine"}}},
+        scheduling={"queueName": "ours", "priorityClassName": "high"}, serviceAccountName="ours",
+    )  # fmt: skip
+    assert placed(generate(), own, **configured) == {
+        "nodeSelector": {"pool": "mine", "zone": "b"}, "priorityClassName": "high", "serviceAccountName": "ours",
+        "runtimeClassName": "nvidia", "queue": "ours",
+    }  # fmt: skip
+
+
+def test_work_without_gpus_queues_only_where_it_is_asked_to() -> None:
+    spec = spec_of(scheduling={"queueName": "gpus"})
+    assert placed(preflight(spec), spec)["queue"] is None
+    assert placed(judge(spec_of(**FULL)), spec_of(**FULL))["queue"] is None, "an external judge needs no GPU here"
+    assert placed(preflight(spec), spec, cpu_queue_name="cpus")["queue"] == "cpus"
+    asked = spec_of(scheduling={"queueName": "gpus", "cpuQueueName": "small"})
+    assert placed(preflight(asked), asked, cpu_queue_name="cpus")["queue"] == "small"
+    claims = {"spec": {"containers": [{"name": "stage", "resources": {"claims": [{"name": "gpu"}]}}]}}
+    claimed = spec_of(stages={"generate": {"podTemplate": claims}})
+    configured = {"queue_name": "gpus", "gpu_resource": "none", "gpu_pod_template": GPU_POOL}
+    by_claim = placed(generate(), claimed, **configured)
+    assert (by_claim["queue"], by_claim["nodeSelector"]) == ("gpus", {"pool": "gpu"}), "GPUs by a ResourceClaim"
+
+
+def test_pods_of_several_gpus_share_memory_and_tmp_is_bounded() -> None:
+    volumes = {v["name"]: v for v in make(generate()).manifest["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory"}
+    assert volumes["tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
+
+
 def test_no_two_namespaces_share_a_nodes_directory() -> None:
     made = render(run(), spec_of(), generate(), 1, (), settings(cache_host_path="/var/cache/"))
     pod = made.manifest["spec"]["template"]["spec"]

@@ -34,15 +34,15 @@ def test_lists_merge_by_their_keys_and_others_are_replaced() -> None:
     container = result["spec"]["containers"][0]
     assert {"name": "A", "value": "1"} in container["env"]
     assert any(e["name"] == "SRLM_TASK" for e in container["env"])
-    assert [m["mountPath"] for m in container["volumeMounts"]] == ["/srlm/work", "/tmp", "/data"]
-    assert [v["name"] for v in result["spec"]["volumes"]] == ["work", "tmp", "data"]
+    assert [m["mountPath"] for m in container["volumeMounts"]] == ["/srlm/work", "/tmp", "/dev/shm", "/data"]
+    assert [v["name"] for v in result["spec"]["volumes"]] == ["work", "tmp", "shm", "data"]
     assert result["spec"]["tolerations"] == [{"key": "b"}]
 
 
 def test_null_removes_and_directives_work() -> None:
     result = merged({"spec": {"enableServiceLinks": None, "volumes": [{"name": "tmp", "$patch": "delete"}]}})
     assert "enableServiceLinks" not in result["spec"]
-    assert [v["name"] for v in result["spec"]["volumes"]] == ["work"]
+    assert [v["name"] for v in result["spec"]["volumes"]] == ["work", "shm"]
     replaced = merged(stage(resources={"$patch": "replace", "limits": {"memory": "1Gi"}}))
     assert replaced["spec"]["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
 
@@ -107,3 +107,46 @@ def test_a_token_for_somebody_else_is_welcome() -> None:
 def test_broken_guarantees_are_named(patch: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidPodTemplate, match=named):
         merged(patch)
+
+
+RDMA = {
+    "spec": {
+        "hostNetwork": True,
+        "containers": [{"name": "stage", "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}}}],
+        "initContainers": [
+            {"name": "tcpxo", "image": "x", "restartPolicy": "Always", "securityContext": {"privileged": True}}
+        ],
+    }
+}
+ROOT = stage(securityContext={"runAsNonRoot": False, "runAsUser": 0, "allowPrivilegeEscalation": True})
+
+
+def test_the_operators_setting_opens_what_restricted_forbids() -> None:
+    opened = apply_patches(template(), [RDMA], "Privileged")["spec"]
+    assert opened["hostNetwork"]
+    security = opened["containers"][0]["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+    assert security["allowPrivilegeEscalation"] is False, "what a patch does not name stays restricted"
+    sidecar = opened["initContainers"][0]["securityContext"]
+    assert sidecar["privileged"]
+    assert "allowPrivilegeEscalation" not in sidecar, "the API server refuses both together"
+    assert apply_patches(template(), [ROOT], "Baseline")["spec"]["containers"][0]["securityContext"]["runAsUser"] == 0
+
+
+@pytest.mark.parametrize(
+    ("patch", "level", "named"),
+    [
+        (RDMA, "Restricted", "spec.hostNetwork must stay unset.*podSecurity.*is Restricted"),
+        (RDMA, "Baseline", "spec.hostNetwork must stay unset.*podSecurity.*is Baseline"),
+        (stage(securityContext={"capabilities": {"add": ["IPC_LOCK"]}}), "Baseline", "may not contain IPC_LOCK"),
+        (stage(securityContext={"privileged": True}), "Baseline", "privileged"),
+        ({"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}}, "Baseline", "seccompProfile"),
+        (ROOT, "Restricted", "runAsNonRoot must stay true"),
+        ({"spec": {"automountServiceAccountToken": True}}, "Privileged", "automountServiceAccountToken"),
+        ({"spec": {"volumes": [token()]}}, "Privileged", "must not hold a token"),
+        (stage(command=["sh"]), "Privileged", "command must stay"),
+    ],
+)
+def test_each_level_has_its_bounds(patch: dict[str, Any], level: Any, named: str) -> None:
+    with pytest.raises(InvalidPodTemplate, match=named):
+        apply_patches(template(), [patch], level)
