@@ -62,6 +62,10 @@ class StageStatus(Contract):
     """Shards that earlier attempts have committed, as ranges such as `0-3,5`."""
     counted_failures: int = 0
     """Failures that count against failurePolicy.maxAttempts."""
+    disruptions: int = 0
+    """Pods of all attempts that were evicted, preempted or lost with their node; they do not count as failures."""
+    disrupted_pods: Annotated[tuple[Token, ...], Field(max_length=64)] = ()
+    """Those of the present attempt, by the end of their UID."""
     temporary_since: Time | None = None
     """Start of the present series of temporary failures."""
     stalled_since: Time | None = None

@@ -89,6 +89,11 @@ def _unreadable(pod: PodView) -> Failed:
     return Failed("counted", "NoResult", f"{text}: {said}", pod.exit_code)
 
 
+def disrupted(pod: PodView) -> bool:
+    """Whether a pod ends, or has ended, for a reason that has nothing to do with its stage."""
+    return pod.phase != "Succeeded" and (pod.disrupted or pod.pod_reason in _NODE_LOSS)
+
+
 def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
     """Why a Job failed."""
     failed = [p for p in pods if p.phase == "Failed"]
@@ -103,8 +108,8 @@ def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
             text = pod.pod_message or parse_error(pod).message
             return Failed("counted", "DiskFull", f"pod {pod.name}: {text}", pod.exit_code)
     for pod in pods:
-        if pod.disrupted or pod.pod_reason in _NODE_LOSS:
-            return _disrupted(pod)
+        if disrupted(pod):
+            return why_disrupted(pod)
     # The Job controller deletes the peers of a pod that failed: being deleted explains nothing beside a crash.
     crashed = [p for p in failed if p.exit_code != EXIT_TEMPORARY and not p.deleting]
     if crashed:
@@ -116,7 +121,7 @@ def failure(job: JobView, pods: Sequence[PodView], stage: str) -> Failed:
         return Failed("temporary", reason, f"pod {temporary[0].name}: {error.message}", EXIT_TEMPORARY)
     for pod in pods:
         if pod.deleting:
-            return _disrupted(pod)
+            return why_disrupted(pod)
     return Failed("free", "Disrupted", f"Job {job.name} failed and its pods are gone: {job.failure_message}")
 
 
@@ -126,7 +131,7 @@ def _telling(pod: PodView) -> tuple[bool, datetime]:
     return not memory, pod.finished_at or datetime.max.replace(tzinfo=UTC)
 
 
-def _disrupted(pod: PodView) -> Failed:
+def why_disrupted(pod: PodView) -> Failed:
     text = pod.pod_message or pod.pod_reason or "evicted, preempted or deleted"
     return Failed("free", "Disrupted", f"pod {pod.name}: {text}", pod.exit_code)
 

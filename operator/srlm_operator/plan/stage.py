@@ -24,6 +24,7 @@ from srlm_operator.values import CreateJob, JobView
 from . import outcomes
 from .attempts import account, gpu_seconds, missing_shards, note_shards
 from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, wait, wake, warn
+from .disruptions import note_disruptions, waits_for_pod, worn_out
 from .outcomes import Committed, Failed
 from .waiting import look_at_pods
 from .world import CLEANUP, REPORT, Records, World, title
@@ -50,6 +51,7 @@ def adopt_jobs(world: World, records: Records) -> Records:
                 "shards": job.shards,
                 "started_at": record.started_at or stamp(job.created_at or world.now),
                 "attempt_started_at": stamp(job.created_at or world.now),
+                "disrupted_pods": (),
                 "next_attempt_at": None,
             }
         )
@@ -76,10 +78,16 @@ def settle_all(world: World, records: Records) -> Settled:
         if record.state != "Running":
             continue
         job = world.job(record.job)
+        if job is not None:
+            noted = note_disruptions(world, node_id, record, job)
+            settled[node_id] = record = noted.record
+            decided += noted.decided
         outcome = _outcome(world, record, job)
         if outcome is None:
             continue
         if job is not None:
+            if job.state == "Active":
+                decided += delete(job)
             record, spent = _with_usage(world, record, job)
             decided += Decisions(gpu_seconds=spent)
         if isinstance(outcome, Committed):
@@ -107,7 +115,9 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
             return outcomes.committed(job, world.pods(job.name), needs_answer=not plain)
         case "Failed":
             return outcomes.failure(job, world.pods(job.name), record.stage)
-        case _:
+        case "Active":
+            return worn_out(world, record, job)
+        case "Suspended":
             return None
 
 
@@ -130,6 +140,7 @@ def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: Stage
             "repair": False,
             "finished_at": stamp(world.now),
             "finished_shards": "",
+            "disrupted_pods": (),
             "next_attempt_at": None,
             "temporary_since": None,
             "stalled_since": None,
@@ -294,7 +305,7 @@ def _outdated(world: World, work: Work, record: StageStatus, job: JobView) -> bo
 
 def _watch(world: World, record: StageStatus, job: JobView, work: Work) -> Decisions:
     """A running attempt: what does it wait for?"""
-    seen = look_at_pods(world, job, title(work.id))
+    seen = waits_for_pod(world, record, job, title(work.id)) or look_at_pods(world, job, title(work.id))
     failure = record.last_failure
     if seen.hindrances or failure is None or failure.reason not in STALLED:
         return seen
@@ -336,6 +347,7 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
             "started_at": record.started_at or moment,
             "attempt_started_at": moment,
             "finished_at": None,
+            "disrupted_pods": (),
             "next_attempt_at": None,
         }
     )

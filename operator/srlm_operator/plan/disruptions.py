@@ -1,0 +1,78 @@
+"""Pods that are evicted, preempted or lost with their node while their Job goes on. Pure.
+
+Machines that may be taken away at any time are the normal case: each loss is counted and told, and costs no attempt.
+The Job replaces the pod after a pause that doubles with each loss, so after the second one a fresh Job goes on.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from srlm_contract.graph import NodeId
+from srlm_contract.status import Failure, StageStatus
+from srlm_operator.times import parse, stamp
+from srlm_operator.values import JobView, PodView
+
+from .decisions import NOTHING, Decisions, Step, wait, warn
+from .outcomes import Failed, disrupted, why_disrupted
+from .world import World, title
+
+#: The Job controller's pause before it replaces a pod, in seconds; it doubles with each further one.
+_REPLACED_AFTER = 10
+#: Pods of one attempt that are lost before a fresh Job takes over.
+_ENOUGH = 2
+_MOST_KNOWN = 64
+
+
+def note_disruptions(world: World, node_id: NodeId, record: StageStatus, job: JobView) -> Step:
+    """Count the pods that a running attempt has lost since the last look. A pod may be gone at the next one."""
+    if job.state == "Suspended":  # by its queue: all pods are new afterwards
+        return Step(record.model_copy(update={"disrupted_pods": ()}))
+    known = set(record.disrupted_pods)
+    lost = [pod for pod in world.pods(job.name) if disrupted(pod) and _mark(pod) not in known]
+    if not lost or len(known) >= _MOST_KNOWN:
+        return Step(record)
+    decided = NOTHING
+    text = why_disrupted(lost[-1]).message[:900]
+    if len(lost) > 1:
+        text += f", and {len(lost) - 1} more"
+    if job.state == "Active":  # otherwise its end is told
+        decided = warn("Disrupted", f"{title(node_id)}, attempt {record.attempt}: {text}; it does not count")
+    update = {
+        "disruptions": record.disruptions + len(lost),
+        "disrupted_pods": (*record.disrupted_pods, *map(_mark, lost))[:_MOST_KNOWN],
+        "last_failure": Failure(reason="Disrupted", message=text, at=stamp(world.now)),
+    }
+    return Step(record.model_copy(update=update), decided)
+
+
+def worn_out(world: World, record: StageStatus, job: JobView) -> Failed | None:
+    """The end of an attempt that has lost its pods twice: a fresh one begins sooner than its Job makes another pod."""
+    if len(record.disrupted_pods) < _ENOUGH or _alive(world, job):
+        return None
+    failure = record.last_failure
+    return Failed("free", "Disrupted", f"{_times(record)}, at last {failure.message if failure else 'unseen'}")
+
+
+def waits_for_pod(world: World, record: StageStatus, job: JobView, what: str) -> Decisions | None:
+    """When a Job that has lost its pods gets the next one; None where there is one."""
+    failure = record.last_failure
+    if not record.disrupted_pods or failure is None or _alive(world, job) or job.create_error:
+        return None
+    pause = timedelta(seconds=_REPLACED_AFTER * 2 ** (len(record.disrupted_pods) - 1))
+    again = stamp((parse(failure.at) or world.now) + pause)
+    return wait("Retrying", f"{what}: {_times(record)} ({failure.message}); next pod about {again}")
+
+
+def _alive(world: World, job: JobView) -> bool:
+    """Whether a pod runs, starts or is still on its way out: it may commit yet."""
+    return any(pod.phase not in ("Failed", "Succeeded") for pod in world.pods(job.name))
+
+
+def _mark(pod: PodView) -> str:
+    return pod.uid[-12:]
+
+
+def _times(record: StageStatus) -> str:
+    count = record.disruptions
+    return {1: "evicted once", 2: "evicted twice"}.get(count, f"evicted {count} times")
