@@ -9,7 +9,7 @@ In the order of a reconcile:
     plan           the workflow, pure                                       draft  plan_preflight  plan_nodes
                                                                             plan_stage  plan_deletion  resolve  gates
       attempts     what a failure costs, when the next attempt starts       outcomes (what became of a Job)
-      jobs         stage task → Job manifest, pure                          pods  resources  podtemplate  security
+      jobs         stage task → Job manifest, pure                        pods resources podtemplate strategic security
       status       draft → status, pure                                     conditions  progress  figures  waiting
     apply          all writes                                               client (the API boundary)
 

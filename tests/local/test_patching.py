@@ -1,4 +1,4 @@
-"""The three kinds of patches, selectors and quantities: functions of values."""
+"""JSON patches and merge patches, selectors and quantities: functions of values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from srlm_local.http.tables import duration
 from srlm_local.store.errors import ApiError
-from srlm_local.store.patching import PatchFailed, json_patch, merge_patch, strategic_merge
+from srlm_local.store.patching import json_patch, merge_patch
 from srlm_local.store.selectors import field_selector, label_selector
 from srlm_local.store.values import parse_quantity
+from srlm_operator.jobs.strategic import PatchFailed
 
 VALUES = st.recursive(
     st.booleans() | st.integers() | st.text(max_size=3),
@@ -68,23 +69,6 @@ def test_json_patch(operations: list[dict[str, Any]], result: Any) -> None:
 def test_json_patches_that_do_not_apply(operation: dict[str, Any]) -> None:
     with pytest.raises(PatchFailed):
         json_patch({"l": [1]}, [operation])
-
-
-def test_strategic_merge_by_keys() -> None:
-    pod = {"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b", "image": "2"}]}}
-    patch = {"spec": {"containers": [{"name": "b", "image": "3"}, {"name": "a", "$patch": "delete"}]}}
-    assert strategic_merge(pod, patch) == {"spec": {"containers": [{"name": "b", "image": "3"}]}}
-    patch = {"spec": {"containers": [{"name": "a", "args": ["y"]}]}}
-    assert strategic_merge(pod, patch)["spec"]["containers"][0] == {"name": "a", "image": "1", "args": ["y"]}
-
-
-def test_strategic_merge_directives() -> None:
-    target = {"metadata": {"finalizers": ["a", "b"]}, "spec": {"x": 1, "y": 2}}
-    assert strategic_merge(target, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}})["metadata"] == {
-        "finalizers": ["b"]
-    }
-    assert strategic_merge(target, {"spec": {"$patch": "replace", "z": 3}})["spec"] == {"z": 3}
-    assert strategic_merge(target, {"spec": {"$retainKeys": ["x"], "x": 5}})["spec"] == {"x": 5}
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,14 @@ from srlm_local.store.clock import Clock, SystemClock, to_seconds
 from srlm_local.store.deletion import DeleteOptions, check_preconditions, gone_after_update, mark
 from srlm_local.store.isolation import check_version, isolated, spec_changed
 from srlm_local.store.metadata import check_decoded, validate_metadata
-from srlm_local.store.patching import PatchFailed, json_patch, merge_patch, strategic_merge
+from srlm_local.store.patching import json_patch, merge_patch
 from srlm_local.store.request import Request
 from srlm_local.store.resources import Registry, ResourceType
 from srlm_local.store.selectors import Predicate, field_selector, label_selector
 from srlm_local.store.storage import Change, Object, Objects, Storage
 from srlm_local.store.values import copy
 from srlm_operator.crd.schema import FieldError
+from srlm_operator.jobs.strategic import PatchFailed, strategic_merge
 
 PatchType = Literal["merge", "json", "strategic"]
 Resource = str | ResourceType
