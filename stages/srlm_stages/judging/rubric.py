@@ -81,8 +81,3 @@ class Rubric:
 def rubric_of(ctx: StageContext, name: str) -> Rubric:
     """The judge template of that name: a built-in one, or the mounted one. Nothing means the default."""
     return Rubric.parse(template(ctx.environ, name or DEFAULT_RUBRIC, RUBRIC_FILE, BUILT_IN_RUBRICS))
-
-
-def judge_prompt(question: str, answer: str, template: str = BUILT_IN_RUBRICS[DEFAULT_RUBRIC]) -> str:
-    """The user turn given to the judge."""
-    return Rubric.parse(template).fill(question, answer)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from statistics import fmean, pvariance
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from srlm_contract.errors import BadInput
 from srlm_contract.rows import Verdict
@@ -29,9 +28,6 @@ DIGITS = "012345"
 MIN_VERDICT_TOKENS = 96
 #: Tokens kept for the score line when the text before it is bounded in characters.
 SCORE_LINE_TOKENS = 14
-
-SeedOf = Callable[[str, int], int]
-"""(row id, number of the ask) → seed."""
 
 
 @dataclass(frozen=True)
@@ -77,60 +73,6 @@ class Tally:
             self.scores[f"{score:g}"] = self.scores.get(f"{score:g}", 0) + 1
 
 
-class Asker(Protocol):
-    """Puts judge tasks to a model; None where the task does not fit its context."""
-
-    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None) -> list[Completion | None]:
-        """tasks: (judge prompt, seed)."""
-
-
-class EngineAsker:
-    """Asks a model in an engine of ours."""
-
-    def __init__(
-        self, engine: Engine, tokenizer: Any, limit: int, sampling: Any, constrained: bool, tally: Tally,
-        lead: str = SCORE_LEAD,
-    ) -> None:  # fmt: skip
-        """lead: what the score line begins with when it is forced."""
-        self._lead = lead
-        self._engine, self._tokenizer, self._limit = engine, tokenizer, limit
-        self._sampling, self._constrained, self._tally = sampling, constrained, tally
-
-    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
-        # A score line is forced on what comes next: that must not be a thought.
-        thinking = not self._constrained
-        prompts = [chat_prompt(self._tokenizer, messages(text), thinking=thinking) for text, _ in tasks]
-        budgets = [verdict_budget(len(prompt.ids), self._sampling.max_tokens, self._limit) for prompt in prompts]
-        requests = [
-            Request(
-                prompt.ids,
-                seed=seed,
-                max_tokens=budget,
-                temperature=self._sampling.temperature,
-                top_p=self._sampling.top_p,
-                constraint=score_line(budget, self._lead, len(prompt.ids) / len(text)) if self._constrained else None,
-            )
-            for prompt, budget, (text, seed) in zip(prompts, budgets, tasks, strict=True)
-            if budget is not None
-        ]
-        self._tally.tokens += sum(len(request.prompt) for request in requests)
-        answers = iter(self._engine.generate(requests, on_progress))
-        return [
-            None if budget is None else verdict_of(self._tokenizer, next(answers), prompt.opened)
-            for prompt, budget in zip(prompts, budgets, strict=True)
-        ]
-
-
-class ExternalAsker:
-    """Asks a model behind an API."""
-
-    def __init__(self, judge: ExternalJudge) -> None:
-        self._judge = judge
-
-    def ask(self, tasks: Sequence[tuple[str, int]], on_progress: OnProgress | None = None) -> list[Completion | None]:
-        return self._judge.ask([Ask(text, seed) for text, seed in tasks], on_progress)
-
-
 def score_line(budget: int, lead: str, density: float = 1.0) -> ScoreLine:
     """The constraint that leaves room for the score line in `budget` tokens; a byte of `lead` needs at most one.
 
@@ -145,90 +87,6 @@ def verdict_budget(prompt_tokens: int, wanted: int, limit: int) -> int | None:
     """Tokens a verdict may have: what is wanted, or what the context leaves; None when that is too little."""
     room = limit - prompt_tokens
     return min(wanted, room) if room >= min(wanted, MIN_VERDICT_TOKENS) else None
-
-
-def sampled_scores(
-    tasks: Sequence[Task],
-    asker: Asker,
-    *,
-    samples: int,
-    min_valid: int,
-    max_reasks: int,
-    seed_of: SeedOf,
-    tally: Tally,
-    lead: str = SCORE_LEAD,
-    on_progress: OnProgress | None = None,
-) -> list[Score]:
-    """Mean of `samples` verdicts for each task; unreadable ones are asked again with another seed.
-
-    lead: what the rubric's score line begins with.
-    A task that does not fit the context has no verdicts. Fewer than `min_valid` readable verdicts: no score.
-    """
-    verdicts: dict[tuple[int, int], Verdict] = {}
-    missing = [(i, j) for i in range(len(tasks)) for j in range(samples)]
-    too_long: set[int] = set()
-    for ask in range(1 + max_reasks):
-        if not missing:
-            break
-        seeds = [seed_of(tasks[i].id, j + ask * samples) for i, j in missing]
-        answers = asker.ask(
-            [(tasks[i].prompt, seed) for (i, _), seed in zip(missing, seeds, strict=True)],
-            on_progress if ask == 0 else None,
-        )
-        for (i, j), seed, answer in zip(missing, seeds, answers, strict=True):
-            if answer is None:
-                too_long.add(i)
-                continue
-            score = parse_score(answer.text, label_of(lead))
-            tally.add(answer, score)
-            verdicts[i, j] = Verdict(text=answer.text, score=score, seed=seed, asks=ask + 1)
-        missing = [k for k in missing if k in verdicts and verdicts[k].score is None]
-    tally.too_long += len(too_long)
-    return [_mean([verdicts[i, j] for j in range(samples) if (i, j) in verdicts], min_valid) for i in range(len(tasks))]
-
-
-def _mean(verdicts: list[Verdict], min_valid: int) -> Score:
-    scores = [v.score for v in verdicts if v.score is not None]
-    if len(scores) < max(min_valid, 1):
-        return Score(tuple(verdicts))
-    return Score(tuple(verdicts), fmean(scores), pvariance(scores))
-
-
-def expected_scores(
-    tasks: Sequence[Task],
-    engine: Engine,
-    tokenizer: Any,
-    limit: int,
-    *,
-    min_mass: float,
-    tally: Tally,
-    lead: str = SCORE_LEAD,
-    on_progress: OnProgress | None = None,
-) -> list[Score]:
-    """Σ s·p / Σ p over the digits 0 .. 5 right after `lead`, the rubric's `Score: `; Σ p is the digit mass.
-
-    The model gives its score without reasoning first, unlike the paper's judge. Below `min_mass` the verdict is
-    unusable: the model wanted to say something else.
-    """
-    encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), lead, DIGITS) for task in tasks]
-    fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < limit]
-    tally.too_long += len(tasks) - len(fitting)
-    digits = {ids for _, ids in encoded}
-    if len(digits) > 1:
-        raise BadInput("JudgeNotUsable", "the tokenizer encodes score digits differently from row to row; use Sampled")
-    found = engine.next_token_probabilities([encoded[i][0] for i in fitting], list(*digits), on_progress)
-    scores = [Score() for _ in tasks]
-    for i, probabilities in zip(fitting, found, strict=True):
-        mass = sum(probabilities)
-        value = sum(s * p for s, p in enumerate(probabilities)) / mass if mass >= min_mass and mass > 0 else None
-        tally.asked += 1
-        tally.tokens += len(encoded[i][0]) + 1
-        if value is not None:
-            tally.parsed += 1
-            bin_name = f"{round(value):g}"
-            tally.scores[bin_name] = tally.scores.get(bin_name, 0) + 1
-        scores[i] = Score((Verdict(text="", score=value),), value, None, mass)
-    return scores
 
 
 @dataclass(frozen=True)
@@ -252,40 +110,119 @@ class Judge:
         """A score for each task; `None` scores nothing."""
         return [] if scorer == "None" or not tasks else SCORING[scorer](self, tasks, tally, on_progress)
 
-    def ask_freely(self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress) -> None:
+    def ask_freely(self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> None:
         """One verdict a task without the constraint: how well the judge keeps the format by itself."""
         if tasks:
-            sampled_scores(
-                tasks, self.asker(False, tally), samples=1, min_valid=1, max_reasks=0,
-                seed_of=partial(self.seed, "judge-free"), tally=tally, lead=self.lead, on_progress=on_progress,
-            )  # fmt: skip
+            self.verdicts(tasks, tally, on_progress, purpose="judge-free", samples=1, max_reasks=0, constrained=False)
 
-    def asker(self, constrained: bool, tally: Tally) -> Asker:
-        """Puts tasks to the judge; constrained: into the form of the score line."""
+    def verdicts(
+        self, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None, *,
+        purpose: str, samples: int, max_reasks: int, constrained: bool,
+    ) -> list[list[Verdict]]:  # fmt: skip
+        """`samples` verdicts for each task, none where it does not fit the context; unreadable ones are asked again
+        with another seed.
+
+        purpose: goes into the seeds. constrained: into the form of the score line.
+        """
+        verdicts: dict[tuple[int, int], Verdict] = {}
+        missing = [(i, j) for i in range(len(tasks)) for j in range(samples)]
+        too_long: set[int] = set()
+        for ask in range(1 + max_reasks):
+            if not missing:
+                break
+            asks = [Ask(tasks[i].prompt, self.seed(purpose, tasks[i].id, j + ask * samples)) for i, j in missing]
+            answers = self._answers(asks, tally, on_progress if ask == 0 else None, constrained)
+            for (i, j), asked, answer in zip(missing, asks, answers, strict=True):
+                if answer is None:
+                    too_long.add(i)
+                    continue
+                score = parse_score(answer.text, label_of(self.lead))
+                tally.add(answer, score)
+                verdicts[i, j] = Verdict(text=answer.text, score=score, seed=asked.seed, asks=ask + 1)
+            missing = [k for k in missing if k in verdicts and verdicts[k].score is None]
+        tally.too_long += len(too_long)
+        return [[verdicts[i, j] for j in range(samples) if (i, j) in verdicts] for i in range(len(tasks))]
+
+    def _answers(
+        self, asks: Sequence[Ask], tally: Tally, on_progress: OnProgress | None, constrained: bool
+    ) -> list[Completion | None]:
+        """What the judge writes; None where the task does not fit its context."""
         if self.external is not None:
-            return ExternalAsker(self.external)
+            return self.external.ask(asks, on_progress)
         assert self.engine is not None
-        return EngineAsker(self.engine, self.tokenizer, self.limit, self.params.sampling, constrained, tally, self.lead)
+        sampling = self.params.sampling
+        # A score line is forced on what comes next: that must not be a thought.
+        prompts = [chat_prompt(self.tokenizer, messages(ask.text), thinking=not constrained) for ask in asks]
+        budgets = [verdict_budget(len(prompt.ids), sampling.max_tokens, self.limit) for prompt in prompts]
+        requests = [
+            Request(
+                prompt.ids,
+                seed=ask.seed,
+                max_tokens=budget,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                constraint=score_line(budget, self.lead, len(prompt.ids) / len(ask.text)) if constrained else None,
+            )
+            for prompt, budget, ask in zip(prompts, budgets, asks, strict=True)
+            if budget is not None
+        ]
+        tally.tokens += sum(len(request.prompt) for request in requests)
+        answers = iter(self.engine.generate(requests, on_progress))
+        return [
+            None if budget is None else verdict_of(self.tokenizer, next(answers), prompt.opened)
+            for prompt, budget in zip(prompts, budgets, strict=True)
+        ]
 
 
-def _sampled(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+def sampled_scores(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+    """Mean of `samples` verdicts for each task; no score with fewer than `minValidSamples` readable ones."""
     params = judge.params
-    return sampled_scores(
-        tasks, judge.asker(params.constrain == "ScoreLine", tally), samples=params.samples,
-        min_valid=params.min_valid_samples, max_reasks=params.max_reasks, seed_of=partial(judge.seed, "judge"),
-        tally=tally, lead=judge.lead, on_progress=on_progress,
+    found = judge.verdicts(
+        tasks, tally, on_progress, purpose="judge", samples=params.samples, max_reasks=params.max_reasks,
+        constrained=params.constrain == "ScoreLine",
     )  # fmt: skip
+    return [_mean(verdicts, params.min_valid_samples) for verdicts in found]
 
 
-def _expected(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+def _mean(verdicts: list[Verdict], min_valid: int) -> Score:
+    scores = [v.score for v in verdicts if v.score is not None]
+    if len(scores) < max(min_valid, 1):
+        return Score(tuple(verdicts))
+    return Score(tuple(verdicts), fmean(scores), pvariance(scores))
+
+
+def expected_scores(judge: Judge, tasks: Sequence[Task], tally: Tally, on_progress: OnProgress | None) -> list[Score]:
+    """Σ s·p / Σ p over the digits 0 .. 5 right after the rubric's `Score: `; Σ p is the digit mass.
+
+    The model gives its score without reasoning first, unlike the paper's judge. Below `minDigitMass` the verdict is
+    unusable: the model wanted to say something else.
+    """
     assert judge.engine is not None  # external judges are refused: they tell no probabilities
-    return expected_scores(
-        tasks, judge.engine, judge.tokenizer, judge.limit,
-        min_mass=judge.params.min_digit_mass, tally=tally, lead=judge.lead, on_progress=on_progress,
-    )  # fmt: skip
+    tokenizer, min_mass = judge.tokenizer, judge.params.min_digit_mass
+    encoded = [
+        choice_tokens(tokenizer, render_chat(tokenizer, messages(task.prompt)), judge.lead, DIGITS) for task in tasks
+    ]
+    fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < judge.limit]
+    tally.too_long += len(tasks) - len(fitting)
+    digits = {ids for _, ids in encoded}
+    if len(digits) > 1:
+        raise BadInput("JudgeNotUsable", "the tokenizer encodes score digits differently from row to row; use Sampled")
+    found = judge.engine.next_token_probabilities([encoded[i][0] for i in fitting], list(*digits), on_progress)
+    scores = [Score() for _ in tasks]
+    for i, probabilities in zip(fitting, found, strict=True):
+        mass = sum(probabilities)
+        value = sum(s * p for s, p in enumerate(probabilities)) / mass if mass >= min_mass and mass > 0 else None
+        tally.asked += 1
+        tally.tokens += len(encoded[i][0]) + 1
+        if value is not None:
+            tally.parsed += 1
+            bin_name = f"{round(value):g}"
+            tally.scores[bin_name] = tally.scores.get(bin_name, 0) + 1
+        scores[i] = Score((Verdict(text="", score=value),), value, None, mass)
+    return scores
 
 
 SCORING: Mapping[Scorer, Callable[[Judge, Sequence[Task], Tally, OnProgress | None], list[Score]]] = {
-    "Sampled": _sampled,
-    "ExpectedScore": _expected,
+    "Sampled": sampled_scores,
+    "ExpectedScore": expected_scores,
 }

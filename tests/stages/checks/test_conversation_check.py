@@ -10,7 +10,7 @@ from srlm_contract.errors import BadInput
 from srlm_contract.spec.run import RunSpec
 from srlm_stages.checks.conversation import ANSWER, QUESTION, check_conversations
 from srlm_stages.conversation.chat import encode_chat, messages
-from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, judge_prompt
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from support.tiny_model import build_tokenizer
 
 pytestmark = pytest.mark.heavy
@@ -61,7 +61,7 @@ def test_a_new_prompt_must_fit_where_the_model_writes_them(tokenizer: Any) -> No
 
 
 def test_the_judge_needs_room_for_a_verdict(tokenizer: Any) -> None:
-    task = len(encode_chat(tokenizer, messages(judge_prompt(QUESTION, ANSWER))))
+    task = len(encode_chat(tokenizer, messages(Rubric.parse(BUILT_IN_RUBRICS[DEFAULT_RUBRIC]).fill(QUESTION, ANSWER))))
     asked = spec(generation={"sampling": {"maxTokens": 16}}, prompts={"sampling": {"maxTokens": 16}})
     says = refused(tokenizer, task + 95, asked)
     assert f"the judge's task takes {task} tokens even for a short answer" in says

@@ -22,7 +22,7 @@ from srlm_stages.conversation.chat import (
 from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.engines.choice_tokens import choice_tokens
 from srlm_stages.judging.comparing import CHOICE_LEAD, Pairing
-from srlm_stages.judging.rubric import judge_prompt
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from srlm_stages.training.encoding import encode_answer
 from support.tiny_tokenizers import CHATML, MAKES, build
 
@@ -70,7 +70,12 @@ def test_texts_without_special_tokens_are_encoded_as_ever(make: str) -> None:
 def test_special_tokens_in_texts_stay_text(make: str, text: str) -> None:
     tokenizer = chatml(make)
     assert turns_in(tokenizer, encode_chat(tokenizer, messages(text, text))) == 3
-    assert turns_in(tokenizer, encode_chat(tokenizer, messages(judge_prompt(text, text)))) == 2
+    assert (
+        turns_in(
+            tokenizer, encode_chat(tokenizer, messages(Rubric.parse(BUILT_IN_RUBRICS[DEFAULT_RUBRIC]).fill(text, text)))
+        )
+        == 2
+    )
     question, _ = Pairing("M1", "1", text, text, text).questions()
     assert turns_in(tokenizer, encode_chat(tokenizer, messages(question), CHOICE_LEAD)) == 2
     before, answer = encode_answer(tokenizer, text, text, text)

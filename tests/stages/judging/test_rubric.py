@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm_contract.errors import BadInput
+from srlm_contract.tasks import JudgeParams
 from srlm_stages.engines import Completion
 from srlm_stages.judging.comparing import Pairing, choice, read_choice
-from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric, judge_prompt
+from srlm_stages.judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
 from srlm_stages.judging.score_words import label_of, score_lead
-from srlm_stages.judging.scoring import Tally, Task, sampled_scores, score_line
+from srlm_stages.judging.scoring import Judge, Tally, Task, score_line
 from srlm_stages.judging.verdict import parse_score
 
 
 def test_the_built_in_rubric_is_additive_and_shares_its_beginning() -> None:
     text = BUILT_IN_RUBRICS[DEFAULT_RUBRIC]
     assert text.count("Add 1 point") == 5
-    one, two = judge_prompt("Same question?", "First."), judge_prompt("Same question?", "Second.")
+    one, two = (Rubric.parse(text).fill("Same question?", answer) for answer in ("First.", "Second."))
     assert one[: one.index("First.")] == two[: two.index("Second.")]
 
 
@@ -106,16 +107,16 @@ class Judging:
     def __init__(self, *verdicts: str) -> None:
         self.verdicts = list(verdicts)
 
-    def ask(self, tasks: Any, on_progress: Any) -> list[Completion | None]:
-        return [Completion(self.verdicts.pop(0), 3, truncated=False) for _ in tasks]
+    def ask(self, asks: Any, on_progress: Any) -> list[Completion | None]:
+        return [Completion(self.verdicts.pop(0), 3, truncated=False) for _ in asks]
 
 
 def test_verdicts_are_read_by_the_label_of_the_template() -> None:
     tally = Tally()
-    (score,) = sampled_scores(
-        [Task("1", "Epaitu.")], Judging("Ona da.\nPuntazioa: 4", "Puntazioa: 2", "Bikaina!"), samples=3, min_valid=2,
-        max_reasks=0, seed_of=lambda row, sample: sample, tally=tally, lead="Puntazioa: ",
-    )  # fmt: skip
+    external: Any = Judging("Ona da.\nPuntazioa: 4", "Puntazioa: 2", "Bikaina!")
+    params = JudgeParams(samples=3, min_valid_samples=2, max_reasks=0)
+    judge = Judge(params, "Puntazioa: ", seed=lambda purpose, row, sample: sample, external=external)
+    (score,) = judge.score("Sampled", [Task("1", "Epaitu.")], tally, None)
     assert [verdict.score for verdict in score.verdicts] == [4, 2, None]
     assert (score.score, tally.parsed, tally.asked) == (3, 2, 3)
 
