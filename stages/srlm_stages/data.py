@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import DataParams
 
 from .context import StageContext
-from .runtime.rows import write_rows
 from .runtime.statistics import Statistics
 from .seed.formats import SeedData, SeedDataError, SeedPrompt, read_seed_data
 from .seed.source import seed_file

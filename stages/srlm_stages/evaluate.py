@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import Comparison, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.tasks import EvaluateParams
 
@@ -20,7 +21,7 @@ from .judging.answering import answer_prompts
 from .judging.comparing import Pairing, choices_by_api, choices_by_model
 from .judging.external import ExternalJudge
 from .judging.metrics import Estimate, group_by_prompt, head_to_head, judge_metrics, outcome
-from .runtime.rows import read_all, read_rows, write_rows
+from .runtime.rows import read_all, read_rows
 from .runtime.statistics import Statistics
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.tasks import GenerateParams
@@ -13,7 +14,7 @@ from srlm_contract.tasks import GenerateParams
 from .context import StageContext
 from .conversation.chat import chat_prompt, messages
 from .engines.model import LanguageModel
-from .runtime.rows import read_all, write_rows
+from .runtime.rows import read_all
 from .runtime.statistics import Statistics, merge_shards
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srlm_contract.errors import BadInput, InvalidTask
+from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import Candidate, Judgement, RankedAnswer
 from srlm_contract.scorers import READING, SCORERS, WRITING, Scorer
 from srlm_contract.tasks import JudgeParams
@@ -20,7 +21,7 @@ from .engines.model import LanguageModel
 from .judging.external import ExternalJudge
 from .judging.rubric import rubric_of
 from .judging.scoring import Judge, Tally, Task
-from .runtime.rows import read_all, write_rows
+from .runtime.rows import read_all
 from .runtime.statistics import Statistics, merge_shards, moments
 
 #: A pod with this many verdicts and no readable one gives up before its shard is committed.

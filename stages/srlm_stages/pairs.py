@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import Judgement
 from srlm_contract.tasks import PairsParams
 
 from .context import StageContext
 from .judging.preference import positives, preference_pairs
-from .runtime.rows import read_all, write_rows
+from .runtime.rows import read_all
 from .runtime.statistics import Statistics
 
 CAUSES = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import PromptsParams
@@ -20,7 +21,7 @@ from .engines.answers import answer_of
 from .engines.model import LanguageModel
 from .prompting.filters import PromptFilter, cleaned
 from .prompting.pool import read_pool
-from .runtime.rows import read_all, read_rows, write_rows
+from .runtime.rows import read_all, read_rows
 from .runtime.statistics import Statistics
 from .seed.languages import word_count
 

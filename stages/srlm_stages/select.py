@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
 from srlm_contract.rows import EftExample, Judgement
 from srlm_contract.tasks import SelectParams
@@ -13,7 +14,7 @@ from srlm_contract.tasks import SelectParams
 from .context import StageContext
 from .judging.agreement import KeptVerdict, rebalance, select_agreeing
 from .judging.rubric import Rubric, rubric_of
-from .runtime.rows import read_all, write_rows
+from .runtime.rows import read_all
 from .runtime.statistics import Statistics
 
 

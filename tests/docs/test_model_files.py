@@ -9,8 +9,8 @@ from docs.pages import ROOT
 from srlm_contract.artifacts import layout
 from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Producer
-from srlm_contract.artifacts.store import MemoryStore
 from srlm_contract.tasks import RunIdentity
+from support.memory_store import MemoryStore
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"# M2"}
 

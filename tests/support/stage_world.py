@@ -9,13 +9,14 @@ from typing import Any
 
 from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
-from srlm_contract.artifacts.store import MemoryStore, Store
+from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import artifact_key, row_id
 from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
 from srlm_contract.tasks import ArtifactRef, RunIdentity, SourceRef, StageResult, StageTask, StorageLocation
 from srlm_stages.run import execute
+from support.memory_store import MemoryStore
 
 RUN = RunIdentity(namespace="default", name="world", uid="11111111-2222-3333-4444-555555555555")
 

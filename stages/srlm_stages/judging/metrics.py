@@ -40,8 +40,8 @@ class Ranked:
 class Estimate:
     """A figure with its number of observations and a 95% bootstrap interval over prompts."""
 
-    value: float | None
-    n: int
+    value: float | None = None
+    n: int = 0
     low: float | None = None
     high: float | None = None
     excluded: int = 0
@@ -168,10 +168,14 @@ class HeadToHead:
     unreadable: int
 
     @property
+    def compared(self) -> int:
+        """Readable comparisons."""
+        return self.wins + self.ties + self.losses
+
+    @property
     def win_rate(self) -> float | None:
         """Wins plus half the ties over all readable comparisons."""
-        n = self.wins + self.ties + self.losses
-        return (self.wins + self.ties / 2) / n if n else None
+        return (self.wins + self.ties / 2) / self.compared if self.compared else None
 
 
 def head_to_head(comparisons: Iterable[Comparison]) -> HeadToHead:

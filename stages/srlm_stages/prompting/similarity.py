@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -72,16 +71,13 @@ class SimilarityIndex:
             return []
         common = np.bincount(np.concatenate([np.frombuffer(numbers, np.intc) for numbers in found]))
         lengths = np.frombuffer(self._lengths, np.intc)[: len(common)]
-        likely: list[int] = np.flatnonzero(common >= self._needed(len(tokens), lengths)).tolist()
+        needed = self._threshold * (len(tokens) + lengths) / 2 - 1e-6
+        likely: list[int] = np.flatnonzero(common >= needed).tolist()
         return likely
-
-    def _needed(self, length: int, other: Any) -> Any:
-        """Length of the common subsequence at which texts of these lengths reach the threshold."""
-        return self._threshold * (length + other) / 2 - 1e-9
 
     def _reaches(self, tokens: list[str], other: list[str]) -> bool:
         self.compared += 1
-        return bool(lcs_length(tokens, other) >= self._needed(len(tokens), len(other)))
+        return rouge_l(tokens, other) >= self._threshold - 1e-9
 
 
 def _numbered(tokens: Sequence[str]) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
 from srlm_contract.stages import TRAINERS
 from srlm_contract.status import IterationMetrics
 
+from ..judging.metrics import Estimate, HeadToHead
 from ..runtime.statistics import figures as numbers
 from .collect import Collected, Stage
 from .distributions import Distribution
@@ -30,32 +31,12 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A measure with its number of observations and 95% interval."""
-
-    value: float | None = None
-    n: int = 0
-    low: float | None = None
-    high: float | None = None
-    excluded: int = 0
-
-
-@dataclass(frozen=True)
-class HeadToHead:
+class Meeting(HeadToHead):
     """How a model did against an earlier one."""
 
     opponent: str
-    wins: int
-    ties: int
-    losses: int
-    unreadable: int
-    win_rate: float | None
     same_letter: int = 0
     """Comparisons in which the judge said the same letter in both orders: position, not quality."""
-
-    @property
-    def compared(self) -> int:
-        return self.wins + self.ties + self.losses
 
 
 @dataclass
@@ -70,7 +51,7 @@ class ModelFigures:
     length_only: dict[str, Estimate] = field(default_factory=dict)
     heldout: dict[str, int] = field(default_factory=dict)
     """Answers, prompts and unscored answers behind the judge measures."""
-    against: dict[str, HeadToHead] = field(default_factory=dict)
+    against: dict[str, Meeting] = field(default_factory=dict)
     verdicts: dict[str, int] = field(default_factory=dict)
     """Verdicts about candidates by score, on the way to this model."""
     scores: Distribution = field(default_factory=Distribution)
@@ -117,7 +98,7 @@ def measure(found: Collected) -> Figures:
         stages = [s for s in found.stages if s.iteration == iteration]
         if not any(s.manifest is not None or s.statistics for s in stages):
             continue
-        made = from_manifests(found, iteration)
+        made = iteration_figures(_told(found, iteration), _told(found, iteration - 1))  # as in status
         record = found.record(iteration)
         told = record.metrics if record is not None else IterationMetrics()
         metrics, differing = _merged(told, made)
@@ -158,8 +139,7 @@ def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
             same[row.opponent] = same.get(row.opponent, 0) + (row.first is not None and row.first == row.second)
     for opponent, result in ((metrics.get("headToHead") or {}).get("opponents") or {}).items():
         wins, ties, losses, unreadable = (int(result[name]) for name in ("wins", "ties", "losses", "unreadable"))
-        letters = same.get(opponent, 0)
-        figures.against[opponent] = HeadToHead(opponent, wins, ties, losses, unreadable, result["winRate"], letters)
+        figures.against[opponent] = Meeting(wins, ties, losses, unreadable, opponent, same.get(opponent, 0))
     for answer in found.rows(stage, "answers*.jsonl", ValidationAnswer):
         figures.lengths.add(None, len(answer.answer))
 
@@ -186,11 +166,6 @@ def _metrics_file(found: Collected, stage: Stage) -> dict[str, Any]:
     except (ArtifactDamaged, ValueError) as error:
         found.problems.append(f"{stage.id}: {error}")
         return {}
-
-
-def from_manifests(found: Collected, iteration: int) -> IterationMetrics:
-    """The same figures as in status, from the manifests."""
-    return iteration_figures(_told(found, iteration), _told(found, iteration - 1))
 
 
 def _told(found: Collected, iteration: int) -> list[Told]:

@@ -12,8 +12,9 @@ from matplotlib.ticker import PercentFormatter
 
 from srlm_contract.progress import whole_seconds
 
+from ..judging.metrics import Estimate
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
-from .figures import Estimate, Figures, ModelFigures
+from .figures import Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
 from .text import visible
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from srlm_contract.figures import NOTHING, figure_rows
 from srlm_contract.graph import model_name
 
+from ..judging.metrics import Estimate
 from ..pairs import CAUSES
 from .collect import Collected, Stage
-from .figures import MEASURES, Estimate, Figures
+from .figures import MEASURES, Figures
 from .plots import duration
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from srlm_contract.base import Contract
 from srlm_contract.errors import BadInput
+from srlm_contract.jsonl import write_rows
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import StageResult, TrainerParams
 
 from ..context import StageContext
 from ..conversation.templates import chat_template, say_merged_system_prompt
-from ..runtime.rows import write_rows
 from ..runtime.statistics import Statistics
 from .checkpoints import KEPT, Uploader, step_of
 from .config import TrainingResult, WorkerConfig

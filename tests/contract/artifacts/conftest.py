@@ -16,10 +16,11 @@ from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_transfer import TransferSettings
-from srlm_contract.artifacts.store import MemoryStore, Probe, Store
+from srlm_contract.artifacts.store import Probe, Store
 from srlm_contract.spec.storage import Place
 from srlm_contract.tasks import RunIdentity
 from srlm_local.s3 import Account
+from support.memory_store import MemoryStore
 from support.s3_world import server as server_on
 
 #: Before tests put credentials of their own into the environment.

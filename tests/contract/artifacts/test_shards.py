@@ -15,8 +15,9 @@ from srlm_contract.artifacts import layout
 from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
 from srlm_contract.artifacts.layout import shard_file
 from srlm_contract.artifacts.manifest import Manifest, Producer, sum_statistics
-from srlm_contract.artifacts.store import MemoryStore, Store
+from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
+from support.memory_store import MemoryStore
 
 STAGE, KEY = "judge", "0123456789abcdef"
 Pod = Callable[..., ArtifactStore]

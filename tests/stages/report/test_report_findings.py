@@ -11,9 +11,10 @@ import pytest
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Condition, IterationMetrics, IterationStatus, RunStatus
 from srlm_contract.tasks import ReportParams
+from srlm_stages.judging.metrics import Estimate
 from srlm_stages.report.collect import Collected, Stage, collect
 from srlm_stages.report.distributions import Distribution
-from srlm_stages.report.figures import Estimate, Figures, HeadToHead, ModelFigures, measure
+from srlm_stages.report.figures import Figures, Meeting, ModelFigures, measure
 from srlm_stages.report.finding import LEVELS, Finding
 from srlm_stages.report.findings import find
 from support.report_world import MadeRun, make_run, report_task, spec
@@ -179,26 +180,26 @@ class TestLengths:
 
 class TestComparisons:
     def test_position_decides(self, found: Collected) -> None:
-        met = HeadToHead("M1", wins=3, ties=5, losses=2, unreadable=0, win_rate=0.55, same_letter=5)
+        met = Meeting(opponent="M1", wins=3, ties=5, losses=2, unreadable=0, same_letter=5)
         finding = about(found, model(against={"M1": met}))["The comparison judge goes by position: M2 against M1"]
         assert "In 5 of 10 comparisons M1 says the same letter in both orders" in finding.figures
         assert about(found, model(against={"M1": replace(met, same_letter=4)})) == {}
 
     def test_few(self, found: Collected) -> None:
-        met = [HeadToHead(f"M{i}", wins=n, ties=0, losses=0, unreadable=0, win_rate=1) for i, n in ((1, 49), (2, 50))]
+        met = [Meeting(opponent=f"M{i}", wins=n, ties=0, losses=0, unreadable=0) for i, n in ((1, 49), (2, 50))]
         figures = Figures([model("M3", against={m.opponent: m for m in met})], "M1")
         finding = next(f for f in find(found, figures) if f.title == "Few comparisons stand behind the win rates")
         assert finding.figures.startswith("M3 against M1 49;")
 
     def test_unreadable(self, found: Collected) -> None:
-        met = HeadToHead("M1", wins=4, ties=0, losses=4, unreadable=1, win_rate=0.5)
+        met = Meeting(opponent="M1", wins=4, ties=0, losses=4, unreadable=1)
         assert "Many comparisons cannot be read: M2 against M1" in about(found, model(against={"M1": met}))
         assert about(found, model(against={"M1": replace(met, wins=5)})) == {}
 
     def test_losing_is_a_warning_beyond_chance_only(self, found: Collected) -> None:
-        few = HeadToHead("M1", wins=9, ties=0, losses=11, unreadable=0, win_rate=0.45)
-        many = HeadToHead("M1", wins=90, ties=20, losses=130, unreadable=0, win_rate=100 / 240)
-        even = HeadToHead("M1", wins=10, ties=5, losses=10, unreadable=0, win_rate=0.5)
+        few = Meeting(opponent="M1", wins=9, ties=0, losses=11, unreadable=0)
+        many = Meeting(opponent="M1", wins=90, ties=20, losses=130, unreadable=0)
+        even = Meeting(opponent="M1", wins=10, ties=5, losses=10, unreadable=0)
         unclear = about(found, model(against={"M1": few}))
         assert unclear["Loses head to head, within chance: M2 against M1"].level == "note"
         clear = about(found, model(against={"M1": many}))["Loses head to head: M2 against M1"]

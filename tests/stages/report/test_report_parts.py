@@ -8,9 +8,10 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
+from srlm_stages.judging.metrics import Estimate
 from srlm_stages.report.curves import thin
 from srlm_stages.report.examples import cut
-from srlm_stages.report.figures import Estimate, Figures, HeadToHead, ModelFigures
+from srlm_stages.report.figures import Figures, Meeting, ModelFigures
 from srlm_stages.report.page import digest, policy
 from srlm_stages.report.plots import duration, shown, win_rates
 from srlm_stages.report.svg import INK, SERIES, draw
@@ -117,8 +118,8 @@ def test_of_many_models_the_first_and_last_are_drawn() -> None:
 
 def test_win_matrix_by_hand() -> None:
     """M2 wins 3, ties 2, loses 1 of 6 against M1: 4/6; M1 against M2 is the rest."""
-    met = HeadToHead("M1", wins=3, ties=2, losses=1, unreadable=0, win_rate=4 / 6)
-    unread = HeadToHead("M2", wins=0, ties=0, losses=0, unreadable=6, win_rate=None)
+    met = Meeting(opponent="M1", wins=3, ties=2, losses=1, unreadable=0)
+    unread = Meeting(opponent="M2", wins=0, ties=0, losses=0, unreadable=6)
     matrix = win_matrix(Figures([model(1), model(2, against={"M1": met}), model(3, against={"M2": unread})]))
     assert [(name, [c.text for c in cells]) for name, cells in matrix] == [
         ("M1", ["", "33.3%", "–"]),
@@ -130,7 +131,7 @@ def test_win_matrix_by_hand() -> None:
 
 
 def test_wins_are_drawn_for_readable_meetings_only() -> None:
-    unread = HeadToHead("M1", wins=0, ties=0, losses=0, unreadable=6, win_rate=None)
+    unread = Meeting(opponent="M1", wins=0, ties=0, losses=0, unreadable=6)
     assert win_rates(Figures([model(1), model(2, against={"M1": unread})])) is None
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.artifacts.store import MemoryStore
 from srlm_contract.errors import BadInput
 from srlm_contract.tasks import SourceRef
 from srlm_stages.sources.fetch import MODEL_FILES, fetch_source
 from srlm_stages.sources.weights import FIRST_BYTES, Tensor, read_headers, weight_files
+from support.memory_store import MemoryStore
 
 
 @dataclass
