@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Manifest
@@ -22,6 +22,7 @@ from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, St
 from ..runtime.statistics import figures
 from .lenient import read_status
 
+T = TypeVar("T")
 _MODEL = re.compile(r"M([1-9][0-9]{0,2})")
 
 
@@ -183,6 +184,11 @@ def collect(artifacts: ArtifactStore, task: StageTask, params: ReportParams) -> 
             stages.append(lookup.recorded(node_id.iteration, record))
     problems += [f"{s.id}: {s.damage}" for s in stages if s.damage]
     return Collected(artifacts, task.run, task, params.spec, status, pins, branch, tuple(stages), problems)
+
+
+def first_and_last(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` items: where there are more, the first and the last ones."""
+    return list(items) if len(items) <= most else [*items[: most // 2], *items[-(most // 2) :]]
 
 
 def moment(text: str | None) -> datetime | None:

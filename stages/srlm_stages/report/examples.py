@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from srlm_contract.graph import model_name
 from srlm_contract.rows import Comparison, Judgement, Positive, PreferencePair, ValidationAnswer
 
-from .collect import Collected
+from .collect import Collected, first_and_last
 
 #: Prompts shown over all iterations, and of validation prompts.
 MAX_PROMPTS = 120
@@ -89,11 +89,7 @@ def read_examples(found: Collected) -> Examples:
     """Candidates of every iteration, then all models' answers to the same validation prompts."""
     judged = [t for t in found.iterations if any(s.manifest for s in found.of(t, "judge"))]
     quota = max(2, min(MAX_PROMPTS_AN_ITERATION, MAX_PROMPTS // max(len(judged), 1)))
-    # With very many iterations the first and the last ones are shown.
-    most = MAX_PROMPTS // 2
-    if len(judged) > most:
-        judged = [*judged[: most // 2], *judged[-most // 2 :]]
-    groups = [_candidates(found, t, quota) for t in judged]
+    groups = [_candidates(found, t, quota) for t in first_and_last(judged, MAX_PROMPTS // 2)]
     return Examples([g for g in [*groups, _validation(found)] if g.examples])
 
 
@@ -136,7 +132,7 @@ def _candidates(found: Collected, iteration: int, quota: int) -> Group:
     group = Group(made, f"Candidates by {writer}, on the way to {made}", sample.total)
     for _, rows in sorted(sample.rows.items()):
         ordered = sorted(rows, key=lambda r: (-(r.score if r.score is not None else -1), r.id))
-        kept = ordered if len(ordered) <= MAX_ANSWERS else ordered[: MAX_ANSWERS // 2] + ordered[-MAX_ANSWERS // 2 :]
+        kept = first_and_last(ordered, MAX_ANSWERS)
         answers = tuple(_judged(i, row, roles) for i, row in enumerate(kept, 1))
         group.examples.append(Example(made, cut(ordered[0].prompt, MAX_TEXT), answers, len(ordered) - len(kept)))
     return group
@@ -174,9 +170,8 @@ def _roles(found: Collected, iteration: int, sample: Sample[Judgement]) -> dict[
 
 def _validation(found: Collected) -> Group:
     """The same prompts answered by every model."""
-    evaluated = [s for t in found.iterations for s in found.of(t, "evaluate") if s.manifest is not None]
-    if len(evaluated) > MAX_ANSWERS:
-        evaluated = [*evaluated[: MAX_ANSWERS // 2], *evaluated[-MAX_ANSWERS // 2 :]]
+    all_evaluated = [s for t in found.iterations for s in found.of(t, "evaluate") if s.manifest is not None]
+    evaluated = first_and_last(all_evaluated, MAX_ANSWERS)
     sample: Sample[tuple[str, ValidationAnswer]] = Sample(MAX_PROMPTS_AN_ITERATION)
     for stage in evaluated:
         for row in found.rows(stage, "answers*.jsonl", ValidationAnswer):

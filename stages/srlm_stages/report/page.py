@@ -16,7 +16,7 @@ from markupsafe import Markup
 from srlm_contract.graph import model_name
 
 from . import curves, plots
-from .collect import Collected, Stage, moment
+from .collect import Collected, Stage, first_and_last, moment
 from .examples import Examples
 from .figures import Figures
 from .finding import LEVELS, Finding
@@ -109,9 +109,8 @@ def _took(found: Collected) -> float | None:
 
 
 def _timelines(found: Collected) -> list[int]:
-    """At most twelve iterations: the first and the last ones."""
-    ran = sorted({s.iteration for s in found.stages if s.span is not None})
-    return ran if len(ran) <= plots.MAX_SHOWN else [*ran[: plots.MAX_SHOWN // 2], *ran[-plots.MAX_SHOWN // 2 :]]
+    """The iterations whose stages are drawn."""
+    return first_and_last(sorted({s.iteration for s in found.stages if s.span is not None}), plots.MAX_SHOWN)
 
 
 def _drawn(*drawings: Markup | None) -> list[Markup]:

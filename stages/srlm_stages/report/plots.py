@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from srlm_contract.progress import whole_seconds
 
 from ..judging.metrics import Estimate
+from .collect import first_and_last
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
@@ -36,9 +37,9 @@ def marker(iteration: int) -> str:
     return "osD^vPXd"[iteration % COLOURS]
 
 
-def shown(models: Sequence[ModelFigures], most: int = MAX_SHOWN) -> list[ModelFigures]:
-    """At most `most` of them: the first and the last ones."""
-    return list(models) if len(models) <= most else [*models[: most // 2], *models[-most // 2 :]]
+def shown(models: Sequence[ModelFigures]) -> list[ModelFigures]:
+    """Those of one drawing."""
+    return first_and_last(models, MAX_SHOWN)
 
 
 def judge_shares(figures: Figures) -> Markup | None:
