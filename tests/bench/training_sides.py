@@ -26,6 +26,7 @@ from trl import DPOConfig, DPOTrainer
 
 from srlm_contract.rows import PreferencePair
 from srlm_contract.spec.training import DpoSpec
+from srlm_contract.tasks import ProcessSettings
 from srlm_stages.training import arguments
 from srlm_stages.training.callbacks import Reporter
 from srlm_stages.training.config import WorkerConfig
@@ -63,8 +64,8 @@ def worker_config(folder: Path, kind: str) -> WorkerConfig:
     names = ("model", "output", "result", "failures", "checkpoints")
     paths = {name: str(folder / name) for name in names} | {"rows": str(folder / f"{kind}-{os.getpid()}.jsonl")}
     return WorkerConfig(
-        dpo=recipe, stage="train", precision="Float32", micro_batch_size=MICRO, parallelism="DDP",
-        gradient_checkpointing=False, **paths,
+        dpo=recipe, stage="train", precision="Float32", **paths,
+        process=ProcessSettings(micro_batch_size=MICRO, parallelism="DDP", gradient_checkpointing=False),
     )  # fmt: skip
 
 

@@ -59,10 +59,11 @@ def setting(folder: Path, way: str, place: str) -> Any:
     base = config(folder, "full", place)
     here = folder / f"{way}-{place}"
     recipe = base.dpo.model_copy(update={"max_length": 2048, "batch_size": 8, "learning_rate": 1e-6})
+    process = base.process.model_copy(update={"micro_batch_size": 4, "gradient_checkpointing": True})
     return base.model_copy(
         update={
             "dpo": recipe, "model": str(folder / "large"), "rows": str(folder / "long.jsonl"), "output": str(here),
-            "result": str(here / "result.json"), "micro_batch_size": 4, "gradient_checkpointing": True, **BUSY[way],
+            "result": str(here / "result.json"), "process": process, **BUSY[way],
         }
     )  # fmt: skip
 
@@ -80,7 +81,7 @@ def main() -> None:
         port = free.getsockname()[1]
     place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"})
-    sharding.sharded = lambda config, processes: config.parallelism == "FSDP"
+    sharding.sharded = lambda config, processes: config.process.parallelism == "FSDP"
     figures: dict[str, Any] = {}
     for way in (*WAYS, *BUSY):
         for parallelism in PLACES:

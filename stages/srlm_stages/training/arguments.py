@@ -36,7 +36,7 @@ def micro_batches(batch_size: int, micro_batch_size: int, processes: int) -> tup
 def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
     """What SFTConfig and DPOConfig have in common."""
     recipe = config.recipe
-    micro, accumulate = micro_batches(recipe.batch_size, config.micro_batch_size, processes)
+    micro, accumulate = micro_batches(recipe.batch_size, config.process.micro_batch_size, processes)
     cuda = torch.cuda.is_available()
     settings: dict[str, Any] = {
         "output_dir": config.checkpoints,
@@ -57,7 +57,7 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "max_length": recipe.max_length,
         "bf16": training_precision(config.precision) == "BF16Mixed",
         "fp16": False,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing": config.process.gradient_checkpointing,
         "ddp_find_unused_parameters": False,
         "use_cpu": not cuda,
         "ddp_backend": None if cuda else "gloo",
@@ -68,14 +68,14 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "save_strategy": "steps" if config.checkpoint_every else "no",
-        "save_steps": config.checkpoint_every or 500,
+        "save_strategy": "steps" if config.process.checkpoint_every_steps else "no",
+        "save_steps": config.process.checkpoint_every_steps or 500,
         "eval_strategy": "no",
         "remove_unused_columns": True,
     }
     if sharding.sharded(config, processes):
         settings |= sharding.fsdp_settings(config, processes)
-    if config.parallelism == "DeepSpeed":
+    if config.process.parallelism == "DeepSpeed":
         settings |= sharding.deepspeed_settings(config)
     return settings
 
@@ -100,7 +100,7 @@ def sft_arguments(config: WorkerConfig, processes: int) -> SFTConfig:
         **trainer_settings(config, processes),
         dataset_kwargs={"skip_prepare_dataset": True},
         packing=config.sft is not None and config.sft.packing,
-        padding_free=config.padding_free,
+        padding_free=config.process.padding_free,
     )
     sharding.sum_in_full_precision(arguments)
     return arguments

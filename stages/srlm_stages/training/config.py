@@ -6,17 +6,8 @@ from pydantic import Field
 
 from srlm_contract.base import Contract
 from srlm_contract.spec.data import TemplateArguments
-from srlm_contract.spec.training import (
-    AttnImplementation,
-    DeepSpeedSpec,
-    DpoSpec,
-    FsdpSpec,
-    LoraSpec,
-    Parallelism,
-    Precision,
-    SaveDtype,
-    SftSpec,
-)
+from srlm_contract.spec.training import DpoSpec, LoraSpec, Precision, SaveDtype, SftSpec
+from srlm_contract.tasks import ProcessSettings
 
 
 class WorkerConfig(Contract):
@@ -54,15 +45,7 @@ class WorkerConfig(Contract):
     precision: Precision = "Auto"
     save_dtype: SaveDtype = "Float32"
 
-    micro_batch_size: int = 1
-    parallelism: Parallelism = "FSDP"
-    fsdp: FsdpSpec = FsdpSpec()
-    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
-    attn_implementation: AttnImplementation | None = None
-    padding_free: bool = False
-    gradient_checkpointing: bool = True
-    checkpoint_every: int = 0
-    """Steps between resume points; 0 for none."""
+    process: ProcessSettings = ProcessSettings()
     keep_every: int = 0
     """Steps between models kept in the artifact; 0 for none."""
 

@@ -58,14 +58,7 @@ def run_training(
         seed=task.seed,
         precision=params.precision,
         save_dtype=params.save_dtype,
-        micro_batch_size=task.process.micro_batch_size,
-        parallelism=task.process.parallelism,
-        fsdp=task.process.fsdp,
-        deepspeed=task.process.deepspeed,
-        attn_implementation=task.process.attn_implementation,
-        padding_free=task.process.padding_free,
-        gradient_checkpointing=task.process.gradient_checkpointing,
-        checkpoint_every=task.process.checkpoint_every_steps,
+        process=task.process,
         sft=sft,
         dpo=dpo,
         lora=lora or LoraSpec(),
@@ -91,7 +84,7 @@ def run_training(
         else:
             uploader.on_line(line)
 
-    run_workers(config, task.process, folder, ctx.environ, on_line)
+    run_workers(config, folder, ctx.environ, on_line)
     uploader.close()
     if not first:
         shutil.rmtree(ctx.output)

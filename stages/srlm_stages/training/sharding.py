@@ -14,7 +14,7 @@ from .config import WorkerConfig
 
 def sharded(config: WorkerConfig, processes: int) -> bool:
     """Whether weights are sharded: accelerate does that on accelerators only, and one process has nobody to share."""
-    return config.parallelism == "FSDP" and processes > 1 and torch.cuda.is_available()
+    return config.process.parallelism == "FSDP" and processes > 1 and torch.cuda.is_available()
 
 
 def fsdp_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def fsdp_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
     accelerate's `activation_checkpointing` does not (`preserve_rng_state=False`): with dropout its gradients belong
     to another model than the loss.
     """
-    return hybrid_settings(config.fsdp.dp_replicate_size, processes) | {
+    return hybrid_settings(config.process.fsdp.dp_replicate_size, processes) | {
         "fsdp": True,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing": config.process.gradient_checkpointing,
         "fsdp_config": {
             "activation_checkpointing": False,
-            "cpu_offload": config.fsdp.cpu_offload,
-            "reshard_after_forward": config.fsdp.reshard_after_forward,
+            "cpu_offload": config.process.fsdp.cpu_offload,
+            "reshard_after_forward": config.process.fsdp.reshard_after_forward,
             "state_dict_type": "FULL_STATE_DICT",
             "cpu_ram_efficient_loading": loads_once(config),
         },
@@ -67,7 +67,7 @@ def deepspeed_settings(config: WorkerConfig) -> dict[str, Any]:
             "training.parallelism DeepSpeed needs the package deepspeed, which this image does not have: use a train "
             "image with it, or parallelism FSDP",
         )
-    chosen = config.deepspeed
+    chosen = config.process.deepspeed
     zero: dict[str, Any] = {
         "stage": chosen.zero_stage,
         "offload_optimizer": {"device": chosen.offload_optimizer_device},

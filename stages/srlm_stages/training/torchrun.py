@@ -88,17 +88,12 @@ def environment(settings: ProcessSettings, place: Place, environ: Mapping[str, s
     return env
 
 
-def run_workers(
-    config: WorkerConfig,
-    settings: ProcessSettings,
-    folder: Path,
-    environ: Mapping[str, str],
-    on_line: Callable[[str], None],
-) -> None:
+def run_workers(config: WorkerConfig, folder: Path, environ: Mapping[str, str], on_line: Callable[[str], None]) -> None:
     """Train on this node and wait. on_line: called with every line of the workers' log.
 
     Raises the failure of the worker that failed first.
     """
+    settings = config.process
     place = Place.here(settings, environ)
     path = folder / "training.json"
     path.write_text(config.model_dump_json(by_alias=True))

@@ -40,7 +40,7 @@ def train(config: WorkerConfig) -> None:
     if RANK == 0:
         line = choice("training.precision", config.precision, training_precision(config.precision))
         print(line, flush=True)  # noqa: T201 - the log of the pod
-        if config.padding_free and config.sft is None:
+        if config.process.padding_free and config.sft is None:
             print("training.paddingFree: preference training pads its rows all the same", flush=True)  # noqa: T201
     tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
     rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
@@ -152,7 +152,8 @@ def build_trainer(
     from .loading import dropout_fields, exact_start, load_config, load_model, lora_config
 
     args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
-    load = partial(load_model, read=RANK == 0 or not sharding.one_reads(args), attention=config.attn_implementation)
+    read, attention = RANK == 0 or not sharding.one_reads(args), config.process.attn_implementation
+    load = partial(load_model, read=read, attention=attention)
     own, dataset = load_config(config.model), Dataset.from_list(rows)
     model = load(config.model, load_config(config.model, **dropout_fields(own, config.recipe.dropout)))
     model.config.use_cache = False

@@ -9,11 +9,12 @@ import pytest
 from markupsafe import Markup
 
 from srlm_stages.judging.metrics import Estimate
+from srlm_stages.report.collect import first_and_last
 from srlm_stages.report.curves import thin
 from srlm_stages.report.examples import cut
 from srlm_stages.report.figures import Figures, Meeting, ModelFigures
 from srlm_stages.report.page import digest, policy
-from srlm_stages.report.plots import duration, shown, win_rates
+from srlm_stages.report.plots import duration, win_rates
 from srlm_stages.report.svg import INK, SERIES, draw
 from srlm_stages.report.tables import judge_table, win_matrix
 from srlm_stages.report.text import finalize, visible
@@ -110,10 +111,10 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_of_many_models_the_first_and_last_are_drawn() -> None:
-    models = [model(i) for i in range(1, 31)]
-    assert [m.name for m in shown(models, 4)] == ["M1", "M2", "M29", "M30"]
-    assert shown(models[:3], 4) == models[:3]
+def test_of_many_the_first_and_last_are_shown() -> None:
+    assert first_and_last(range(1, 31), 4) == [1, 2, 29, 30]
+    assert first_and_last(range(1, 31), 5) == [1, 2, 29, 30]
+    assert first_and_last([1, 2, 3], 4) == [1, 2, 3]
 
 
 def test_win_matrix_by_hand() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 #: What differs from a full training in fp32 without dropout against the start model. With dropout, sharded trainings
 #: recompute activations: they must draw the same dropout again.
 WAYS: dict[str, dict[str, Any]] = {
-    "full": {"checkpoint_every": 1},
+    "full": {"checkpoint_every_steps": 1},
     "resumed": {"resume_from": "full"},  # after its first step, with new processes' objects
     "dropout": {"dropout": 0.1},
     "lora": {"lora": {"rank": 4, "alpha": 64}},
@@ -48,11 +48,12 @@ def shard_on_cpus() -> None:
             states.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     states.AcceleratorState.__init__ = init
-    sharding.sharded = lambda config, processes: config.parallelism == "FSDP"
+    sharding.sharded = lambda config, processes: config.process.parallelism == "FSDP"
 
 
 def config(folder: Path, way: str, place: str) -> Any:
     from srlm_contract.spec.training import DpoSpec, LoraSpec
+    from srlm_contract.tasks import ProcessSettings
     from srlm_stages.training.config import WorkerConfig
 
     options = dict(WAYS[way])
@@ -62,12 +63,15 @@ def config(folder: Path, way: str, place: str) -> Any:
     dpo = DpoSpec(
         learning_rate=1e-4, min_learning_rate=0, batch_size=4, max_length=256, dropout=options.pop("dropout", 0)
     )
+    process = ProcessSettings(
+        parallelism=place, gradient_checkpointing=place == "FSDP" and dpo.dropout > 0,
+        checkpoint_every_steps=options.pop("checkpoint_every_steps", 0),
+    )  # fmt: skip
     return WorkerConfig(
         dpo=dpo, model=str(folder / "model"), rows=str(folder / "rows.jsonl"), output=str(here), stage="train",
         result=str(here / "result.json"), failures=str(here), checkpoints=str(here / "checkpoints"),
-        reference=str(folder / "other") if options.pop("reference", False) else None, micro_batch_size=1,
-        parallelism=place, lora=LoraSpec(**options.pop("lora", {})), seed=3,
-        gradient_checkpointing=place == "FSDP" and dpo.dropout > 0, **({"precision": "Float32"} | options),
+        reference=str(folder / "other") if options.pop("reference", False) else None, process=process,
+        lora=LoraSpec(**options.pop("lora", {})), seed=3, **({"precision": "Float32"} | options),
     )  # fmt: skip
 
 

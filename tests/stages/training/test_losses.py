@@ -12,6 +12,7 @@ import pytest
 from srlm_contract.jsonl import write_rows
 from srlm_contract.rows import PreferencePair
 from srlm_contract.spec.training import DpoSpec, LoraSpec, LossType
+from srlm_contract.tasks import ProcessSettings
 from srlm_stages.training.config import WorkerConfig
 from support.stage_world import QUESTIONS
 from support.tiny_model import build_tiny_model
@@ -57,7 +58,8 @@ def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: A
     config = WorkerConfig(
         dpo=DpoSpec(**recipe), model=str(model), rows=str(folder / "rows.jsonl"), output=str(folder / "out"),
         result="", failures="", checkpoints=str(folder / "checkpoints"), stage="train", precision="Float32",
-        parallelism="DDP", gradient_checkpointing=False, micro_batch_size=4, lora=lora or LoraSpec(),
+        process=ProcessSettings(parallelism="DDP", gradient_checkpointing=False, micro_batch_size=4),
+        lora=lora or LoraSpec(),
     )  # fmt: skip
     tokenizer = load_tokenizer(model)
     rows, lengths, _ = encoded_rows(config, tokenizer, 256)

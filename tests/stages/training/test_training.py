@@ -328,13 +328,13 @@ def test_a_node_that_stays_alone_is_tried_again(tmp_path: Path, monkeypatch: pyt
         port = free.getsockname()[1]
     settings = ProcessSettings(nodes=2, master_address="127.0.0.1", master_port=port)
     config = WorkerConfig(
-        dpo=DPO, stage="train", model="m", rows="r", output="o", result="x", failures=str(tmp_path / "failures"),
-        checkpoints="c",
+        process=settings, dpo=DPO, stage="train", model="m", rows="r", output="o", result="x", checkpoints="c",
+        failures=str(tmp_path / "failures"),
     )  # fmt: skip
     for index, says in (("0", "1/2 clients joined"), ("1", "trying to connect to")):
         environ = dict(os.environ) | {"JOB_COMPLETION_INDEX": index}
         with pytest.raises(Temporary, match=says):
-            torchrun.run_workers(config, settings, tmp_path, environ, lambda line: None)
+            torchrun.run_workers(config, tmp_path, environ, lambda line: None)
 
 
 def test_nodes_that_found_different_resume_points_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

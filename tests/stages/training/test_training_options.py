@@ -11,6 +11,7 @@ import pytest
 
 from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.spec.training import DeepSpeedSpec, DpoSpec, FsdpSpec, SftSpec
+from srlm_contract.tasks import ProcessSettings
 from srlm_stages.training.config import WorkerConfig
 from support.tiny_model import build_tiny_model
 
@@ -47,7 +48,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_of_supervised_training_reach_trl(tmp_path: Path) -> None:
     from srlm_stages.training.arguments import sft_arguments
 
-    arguments = sft_arguments(config(tmp_path, sft=SftSpec(packing=True, **OPTIMIZER), padding_free=True), 1)
+    asked = config(tmp_path, sft=SftSpec(packing=True, **OPTIMIZER), process=ProcessSettings(padding_free=True))
+    arguments = sft_arguments(asked, 1)
     reaches(arguments, OPTIMIZER | {"packing": True, "padding_free": True})
     plain = {"optim": "adamw_torch", "weight_decay": 0, "adam_beta1": 0.9, "adam_beta2": 0.999, "max_grad_norm": 1}
     reaches(sft_arguments(config(tmp_path, sft=SftSpec()), 1), plain | {"packing": False, "padding_free": False})
@@ -81,7 +83,7 @@ def test_options_of_sharding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     monkeypatch.setattr(sharding, "loads_once", lambda config: True)
     options = FsdpSpec(cpu_offload=True, reshard_after_forward=False, dp_replicate_size=2)
-    settings = sharding.fsdp_settings(config(tmp_path, dpo=DpoSpec(), fsdp=options), 8)
+    settings = sharding.fsdp_settings(config(tmp_path, dpo=DpoSpec(), process=ProcessSettings(fsdp=options)), 8)
     assert settings["fsdp_config"] == {
         "activation_checkpointing": False, "cpu_offload": True, "reshard_after_forward": False,
         "state_dict_type": "FULL_STATE_DICT", "cpu_ram_efficient_loading": True,
@@ -98,7 +100,7 @@ def test_deepspeed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from srlm_stages.training import sharding
 
     offload = DeepSpeedSpec(offload_param_device="cpu")
-    asked = config(tmp_path, dpo=DpoSpec(), parallelism="DeepSpeed", deepspeed=offload)
+    asked = config(tmp_path, dpo=DpoSpec(), process=ProcessSettings(parallelism="DeepSpeed", deepspeed=offload))
     monkeypatch.setattr(sharding, "find_spec", lambda package: None)
     with pytest.raises(InvalidTask, match="needs the package deepspeed"):
         sharding.deepspeed_settings(asked)
