@@ -80,10 +80,9 @@ class Checkpoints(Commits):
 
     def _load_checkpoint(self, stage: str, key: str, object_key: str) -> CheckpointManifest | None:
         try:
-            data = self.store.get(object_key).data
-        except NotFound:
+            return self._load(object_key, CheckpointManifest, stage, key)
+        except ArtifactDamaged:
             return None
-        return self._readable(data, stage, key, object_key)
 
     def _readable(self, data: bytes, stage: str, key: str, object_key: str) -> CheckpointManifest | None:
         try:

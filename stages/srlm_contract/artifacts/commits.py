@@ -122,11 +122,7 @@ class Commits:
         return self._load(object_key, model, stage, key)
 
     def _load(self, object_key: str, model: type[M], stage: str, key: str) -> M | None:
-        try:
-            data = self.store.get(object_key).data
-        except NotFound:
-            return None
-        return reader.parse_manifest(data, model, stage, key, self.store.uri(object_key))
+        return reader.find_manifest(self.store, object_key, model, stage, key)
 
     def _intact(self, object_key: str, model: type[M], stage: str, key: str) -> M | None:
         """The manifest if every byte it names is as it says; else None, and it may be replaced."""

@@ -40,14 +40,21 @@ def parse_manifest(data: bytes, model: type[M], stage: str, key: str, uri: str) 
     return manifest
 
 
+def find_manifest(store: Store, object_key: str, model: type[M], stage: str, key: str) -> M | None:
+    """The manifest at `object_key`, None when there is none. Raises ArtifactDamaged."""
+    try:
+        data = store.get(object_key).data
+    except NotFound:
+        return None
+    return parse_manifest(data, model, stage, key, store.uri(object_key))
+
+
 def load_manifest(store: Store, ref: ArtifactRef) -> Manifest:
     """The manifest of a committed artifact. Raises ArtifactDamaged when it is missing or another one."""
     object_key = layout.manifest_key(ref.stage, ref.key)
-    try:
-        data = store.get(object_key).data
-    except NotFound as error:
-        raise damaged(ref.stage, ref.key, f"its manifest {store.uri(object_key)} is gone", ref) from error
-    manifest = parse_manifest(data, Manifest, ref.stage, ref.key, store.uri(object_key))
+    manifest = find_manifest(store, object_key, Manifest, ref.stage, ref.key)
+    if manifest is None:
+        raise damaged(ref.stage, ref.key, f"its manifest {store.uri(object_key)} is gone", ref)
     if manifest.content_digest != ref.content_digest:
         what = f"its content digest is {manifest.content_digest}, expected {ref.content_digest}"
         raise damaged(ref.stage, ref.key, what, ref)

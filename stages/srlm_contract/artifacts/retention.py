@@ -69,7 +69,11 @@ def removable(
         result = STAGES[ref.stage].result and ref.key not in intermediate
         if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and result):
             continue
-        manifest = _manifest(store, ref.stage, ref.key)
+        try:
+            object_key = layout.manifest_key(ref.stage, ref.key)
+            manifest = reader.find_manifest(store, object_key, Manifest, ref.stage, ref.key)
+        except ArtifactDamaged:
+            continue
         if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:
             found.append(manifest.ref)
     return found
@@ -156,11 +160,7 @@ def _load(store: Store, stage: str, key: str, object_key: str) -> Described | No
         model = CheckpointManifest
     else:
         return None
-    try:
-        data = store.get(object_key).data
-    except NotFound:
-        return None
-    return reader.parse_manifest(data, model, stage, key, store.uri(object_key))
+    return reader.find_manifest(store, object_key, model, stage, key)
 
 
 def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
@@ -176,14 +176,6 @@ def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
             if uid != run.uid:
                 named |= {(ref.stage, ref.key) for ref in artifacts}
     return named
-
-
-def _manifest(store: Store, stage: str, key: str) -> Manifest | None:
-    object_key = layout.manifest_key(stage, key)
-    try:
-        return reader.parse_manifest(store.get(object_key).data, Manifest, stage, key, store.uri(object_key))
-    except (NotFound, ArtifactDamaged):
-        return None
 
 
 def _change(

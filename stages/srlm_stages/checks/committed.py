@@ -35,19 +35,12 @@ def find_committed(artifacts: ArtifactStore, spec: RunSpec, pins: Pins, branch: 
     seen: set[str] = set()
     while True:
         # The graph may grow with what is found: an iteration with too few pairs has further rounds.
-        node = next(
-            (
-                n
-                for n in graph(spec, pins, outcomes, branch)
-                if n.id not in seen and node_key(n, outcomes, spec.seed) is not None
-            ),
-            None,
-        )
+        new = [n for n in graph(spec, pins, outcomes, branch) if n.id not in seen]
+        keyed = ((n, key) for n in new if (key := node_key(n, outcomes, spec.seed)) is not None)
+        node, key = next(keyed, (None, ""))
         if node is None:
             return found
         seen.add(node.id)
-        key = node_key(node, outcomes, spec.seed)
-        assert key is not None  # chosen so
         try:
             manifest = artifacts.lookup(node.stage, key)
         except ArtifactDamaged as error:

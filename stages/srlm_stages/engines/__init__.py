@@ -98,7 +98,6 @@ def open_engine(spec: EngineSettings, model: Path, max_model_len: int) -> Engine
 def context_length(model: Path) -> int:
     """The longest input plus output of a model, from its configuration; 1,048,576 when it names none."""
     config = model_config(model)
-    config = config.get("text_config") or config  # models that also see images
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
         if isinstance(config.get(name), int):
             return int(config[name])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from srlm_contract.errors import BadInput
 from srlm_stages.conversation.chat import (
     encode_chat,
+    encode_rendered,
     encode_text,
     load_tokenizer,
     merges_system_prompt,
@@ -70,14 +71,10 @@ def test_texts_without_special_tokens_are_encoded_as_ever(make: str) -> None:
 def test_special_tokens_in_texts_stay_text(make: str, text: str) -> None:
     tokenizer = chatml(make)
     assert turns_in(tokenizer, encode_chat(tokenizer, messages(text, text))) == 3
-    assert (
-        turns_in(
-            tokenizer, encode_chat(tokenizer, messages(Rubric.parse(BUILT_IN_RUBRICS[DEFAULT_RUBRIC]).fill(text, text)))
-        )
-        == 2
-    )
+    task = Rubric.parse(BUILT_IN_RUBRICS[DEFAULT_RUBRIC]).fill(text, text)
+    assert turns_in(tokenizer, encode_chat(tokenizer, messages(task))) == 2
     question, _ = Pairing("M1", "1", text, text, text).questions()
-    assert turns_in(tokenizer, encode_chat(tokenizer, messages(question), CHOICE_LEAD)) == 2
+    assert turns_in(tokenizer, encode_rendered(tokenizer, render_chat(tokenizer, messages(question)), CHOICE_LEAD)) == 2
     before, answer = encode_answer(tokenizer, text, text, text)
     assert tuple(before) == encode_chat(tokenizer, messages(text, text))
     assert (turns_in(tokenizer, before), turns_in(tokenizer, answer)) == (3, 0)
