@@ -16,7 +16,8 @@ from srlm_contract.tasks import DataParams
 
 from .context import StageContext
 from .runtime.statistics import Statistics
-from .seed.formats import SeedData, SeedDataError, SeedPrompt, read_seed_data
+from .seed.files import SeedDataError
+from .seed.formats import SeedData, SeedPrompt, read_seed_data
 from .seed.source import seed_file
 from .seed.split import split_prompts
 

@@ -20,8 +20,8 @@ from .checks.size import check_sizes
 from .context import StageContext
 from .conversation.templates import BUILT_IN_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, RUBRIC_FILE, pinned
 from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
-from .seed.files import whole_rows
-from .seed.formats import SeedDataError, read_seed_data
+from .seed.files import SeedDataError, whole_rows
+from .seed.formats import read_seed_data
 from .seed.source import pick_seed_file
 from .seed.split import split_prompts
 from .sources.origins import Missing, Origin, open_origin

@@ -20,8 +20,9 @@ from types import FrameType, ModuleType
 
 from pydantic import ValidationError
 
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.cache import ModelCache
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
@@ -64,7 +65,13 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     errors = RequestErrors()
 
     def fail(code: int, reason: str, message: str, error: BaseException | None = None) -> int:
-        return _fail(stage, environ, code, reason, message, error, errors.count)
+        message = redacted(message, environ)
+        print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
+        known = stage if stage in STAGES else "preflight"
+        failure = StageError(reason=reason, message=message[:3000], artifact=getattr(error, "artifact", None))
+        result = StageResult(stage=known, error=failure, storage_errors=errors.count)  # type: ignore[arg-type]  # checked
+        write_result(result, environ)
+        return code
 
     try:
         if len(arguments) != 1:
@@ -281,27 +288,5 @@ def committed_result(
     )
 
 
-def _fail(
-    stage: str,
-    environ: Mapping[str, str],
-    code: int,
-    reason: str,
-    message: str,
-    error: BaseException | None,
-    storage_errors: int,
-) -> int:
-    message = redacted(message, environ)
-    print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
-    known = stage if stage in STAGES else "preflight"
-    artifact = getattr(error, "artifact", None)
-    failure = StageError(reason=reason, message=message[:3000], artifact=artifact)
-    result = StageResult(stage=known, error=failure, storage_errors=storage_errors)  # type: ignore[arg-type]  # checked
-    write_result(result, environ)
-    return code
-
-
 def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
-
-
-__all__ = ["EXIT_INVALID_TASK", "execute", "main", "read_task", "run_task"]

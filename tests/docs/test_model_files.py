@@ -7,7 +7,8 @@ from pathlib import Path
 
 from docs.pages import ROOT
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Producer
 from srlm_contract.tasks import RunIdentity
 from support.memory_store import MemoryStore

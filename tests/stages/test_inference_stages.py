@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement, PromptRow, ValidationAnswer

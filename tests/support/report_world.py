@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.base import Contract
 from srlm_contract.graph import Node, Outcome, graph, model_name, node_key

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract

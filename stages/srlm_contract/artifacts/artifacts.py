@@ -12,28 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from srlm_contract.errors import ArtifactDamaged
-from srlm_contract.jsonl import RowT, iter_rows, write_rows
+from srlm_contract.jsonl import RowT, iter_rows
 from srlm_contract.tasks import ArtifactRef
 
 from . import reader, writer
 from .cache import ModelCache
 from .checkpoints import Checkpoints
-from .commits import Commit, Produced
-from .layout import shard_file
-from .manifest import Manifest, Producer, sum_statistics
+from .manifest import Manifest
 from .shards import Shards
-
-__all__ = [
-    "ArtifactStore",
-    "Commit",
-    "Manifest",
-    "Produced",
-    "Producer",
-    "iter_rows",
-    "shard_file",
-    "sum_statistics",
-    "write_rows",
-]
 
 
 class ArtifactStore(Shards, Checkpoints):

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from srlm_contract.errors import StageFailure
-from srlm_stages.seed.formats import SeedDataError, SeedPrompt, read_seed_data
+from srlm_stages.seed.files import SeedDataError
+from srlm_stages.seed.formats import SeedPrompt, read_seed_data
 
 #: Prompts that are taken at most.
 MOST_PROMPTS = 38

@@ -25,8 +25,6 @@ from .values import Dropped, content_text, rank_of
 #: Rows that are looked at to tell the format.
 TELLING_ROWS = 50
 
-__all__ = ["Answer", "SeedData", "SeedDataError", "SeedPrompt", "read_seed_data"]
-
 
 @dataclass(frozen=True)
 class Answer:

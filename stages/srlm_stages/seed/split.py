@@ -13,7 +13,8 @@ from math import ceil
 
 from srlm_contract.keys import row_seed
 
-from .formats import SeedDataError, SeedPrompt
+from .files import SeedDataError
+from .formats import SeedPrompt
 
 #: Share of the ranked prompts kept for training the judge, whatever the other parts want.
 JUDGE_SHARE = 0.2

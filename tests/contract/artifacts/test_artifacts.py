@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact

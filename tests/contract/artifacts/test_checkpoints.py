@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.store import Store
 
 STAGE, KEY = "train", "0123456789abcdef"

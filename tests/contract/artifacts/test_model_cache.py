@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.cache import ModelCache
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.errors import InvalidArtifact
 
 SIZE = 100

@@ -11,7 +11,8 @@ import pytest
 
 from contract.artifacts.conftest import run_identity
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.retention import (
     Retention,
     add_refs,

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from contract.artifacts.conftest import artifacts_of
 from contract.artifacts.faulty_s3 import Environ, Fault, FaultyS3, S3Server, error, ignore_conditions, refuse_conditions
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.artifacts.s3_transfer import TransferSettings
 from srlm_contract.errors import (

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 from contract.artifacts import quirks
 from contract.artifacts.conftest import artifacts_of
 from contract.artifacts.faulty_s3 import Environ, Fault, FaultyS3, ignore_conditions, refuse_conditions
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.layout import manifest_key
 from srlm_contract.artifacts.retention import add_refs, delete_orphans, read_refs
 from srlm_contract.artifacts.s3 import S3Store

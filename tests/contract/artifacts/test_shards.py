@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from contract.artifacts.conftest import run_identity
 from srlm_contract.artifacts import layout
-from srlm_contract.artifacts.artifacts import ArtifactStore, Produced
+from srlm_contract.artifacts.artifacts import ArtifactStore
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.layout import shard_file
 from srlm_contract.artifacts.manifest import Manifest, Producer, sum_statistics
 from srlm_contract.artifacts.store import Store

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import FileEntry, content_digest
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import Temporary

@@ -22,8 +22,8 @@ from srlm_contract.spec.data import SeedFormat
 from srlm_stages.seed import languages
 from srlm_stages.seed import rows as seed_rows
 from srlm_stages.seed import values as seed_values
-from srlm_stages.seed.files import read_rows, whole_rows
-from srlm_stages.seed.formats import SeedData, SeedDataError, read_seed_data
+from srlm_stages.seed.files import SeedDataError, read_rows, whole_rows
+from srlm_stages.seed.formats import SeedData, read_seed_data
 from srlm_stages.seed.source import pick_seed_file
 from srlm_stages.seed.values import Dropped, content_text, flag, identity, rank_of
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlm_contract.keys import row_id
-from srlm_stages.seed.formats import Answer, SeedDataError, SeedPrompt, read_seed_data
+from srlm_stages.seed.files import SeedDataError
+from srlm_stages.seed.formats import Answer, SeedPrompt, read_seed_data
 from srlm_stages.seed.source import pick_seed_file
 from srlm_stages.seed.split import Split, split_prompts
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from srlm_contract.artifacts.artifacts import Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.rows import PromptRow
 from srlm_contract.spec.training import DpoSpec
 from srlm_contract.tasks import ArtifactRef, ChooseParams, SftParams, SourceRef, StageTask, TrainParams
