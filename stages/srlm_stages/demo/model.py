@@ -41,19 +41,6 @@ NEEDED_FILES = (
     "tokenizer_config.json",
 )
 
-# The template of the original model, word for word in effect. The GGUF file carries it too; this copy
-# serves when a source does not.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
-    "trained by Hugging Face<|im_end|>\n' }}"
-    "{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 Say = Callable[[str], None]
 
 
@@ -199,14 +186,12 @@ def convert_gguf(gguf: Path, result: Path, say: Say) -> None:
 
 
 def _complete_tokenizer(tokenizer: Any) -> None:
-    """Sets what GGUF files carry incompletely: single digits, chat template, padding, the longest input."""
+    """Sets what GGUF files carry incompletely: single digits, padding, the longest input."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.pad_token = tokenizer.eos_token = "<|im_end|>"  # noqa: S105  a token's name, no secret
     tokenizer.model_max_length = 8192
     tokenizer.clean_up_tokenization_spaces = False

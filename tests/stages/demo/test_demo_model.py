@@ -83,18 +83,6 @@ def test_the_fetched_tokenizer_is_the_original_one() -> None:
 
 
 @pytest.mark.heavy
-def test_the_template_kept_here_is_the_one_of_the_model() -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(fetched())
-    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
-    with_own = tokenizer.apply_chat_template(chat, tokenize=False)
-    kept = tokenizer.apply_chat_template(chat, tokenize=False, chat_template=demo_model.CHAT_TEMPLATE)
-    assert kept == with_own
-    assert "You are a helpful AI assistant named SmolLM" in kept
-
-
-@pytest.mark.heavy
 def test_the_fetched_model_answers_a_question() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
