@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log2, sqrt
+from math import log2
+
+from srlm_contract.artifacts.manifest import sum_statistics
+
+from ..runtime.statistics import correlation, moments
 
 #: Score bins a point: 0, 0.5 .. 5.
 SCORE_BINS = 2
@@ -22,7 +26,8 @@ class Distribution:
     lengths: dict[int, int] = field(default_factory=dict)
     """Rows by bin: bin b holds 2^(b/3) to 2^((b+1)/3) characters; 0 holds empty texts and single characters."""
     characters: int = 0
-    _sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    _moments: dict[str, float] = field(default_factory=lambda: moments(()))
+    """Of (score, length in characters)."""
 
     def add(self, score: float | None, length: int) -> None:
         """One row."""
@@ -35,12 +40,11 @@ class Distribution:
         self.scored += 1
         score_bin = round(score * SCORE_BINS) / SCORE_BINS
         self.scores[score_bin] = self.scores.get(score_bin, 0) + 1
-        for i, value in enumerate((score, length, score * score, float(length) * length, score * length)):
-            self._sums[i] += value
+        self._moments = sum_statistics([self._moments, moments([(score, length)])])
 
     @property
     def mean_score(self) -> float | None:
-        return self._sums[0] / self.scored if self.scored else None
+        return self._moments["x"] / self.scored if self.scored else None
 
     @property
     def mean_length(self) -> float | None:
@@ -49,12 +53,4 @@ class Distribution:
     @property
     def score_length_correlation(self) -> float | None:
         """Pearson correlation of score and length in characters; None where either is constant."""
-        n = self.scored
-        if n < 3:
-            return None
-        x, y, xx, yy, xy = (value / n for value in self._sums)
-        spread = (xx - x * x) * (yy - y * y)
-        # Rounding leaves a tiny rest where all values are equal.
-        if spread <= 1e-9 * max(xx * yy, 1e-9):
-            return None
-        return (xy - x * y) / sqrt(spread)
+        return correlation(self._moments) if self.scored >= 3 else None

@@ -28,7 +28,7 @@ def run_training(
     *,
     sft: SftSpec | None = None,
     dpo: DpoSpec | None = None,
-    lora: LoraSpec | None = None,
+    lora: LoraSpec,
     keep_every: int = 0,
 ) -> Statistics | StageResult:
     """Train on `rows` and leave the model in `ctx.output`: supervised as `sft` says, or on preferences as `dpo` says.
@@ -61,7 +61,7 @@ def run_training(
         process=task.process,
         sft=sft,
         dpo=dpo,
-        lora=lora or LoraSpec(),
+        lora=lora,
         keep_every=keep_every,
     )
     ctx.progress.say(
