@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stages.sharded_training import PLACES, WAYS, config  # the same ways as on CPUs, in tests/stages
+from stages.training.sharded_training import PLACES, WAYS, config  # the same ways as on CPUs, in tests/stages
 
 #: A model large enough to keep a GPU busy: about 190 M weights.
 LARGE = {
