@@ -270,3 +270,13 @@ def test_tokens_of_several_attempts_add_up() -> None:
     logged = [(1, 10), (2, 20), (3, 10), (4, 25), (5, 15)]  # each attempt counts from 0: 20, then 25, then 15
     history = [{"loss": 1.0, "step": step, "num_tokens": tokens} for step, tokens in logged]
     assert [row["tokens"] for row in earlier_steps([*history, {"train_runtime": 3.0}])] == [10, 20, 30, 45, 60]
+
+
+def test_gpus_train_in_the_ways_of_cpus(tmp_path: Path) -> None:
+    """tests/gpu runs where there is a GPU alone: that its list of trainings can be made is seen here."""
+    from gpu.gpu_training import BUSY, setting
+    from stages.training.sharded_training import PLACES, WAYS
+
+    made = {(way, place): setting(tmp_path, way, place) for way in (*WAYS, *BUSY) for place in PLACES}
+    assert all(config.process.parallelism == place for (_, place), config in made.items())
+    assert {made[way, "FSDP"].process.micro_batch_size for way in BUSY} == {4}
