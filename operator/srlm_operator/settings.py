@@ -71,6 +71,8 @@ class Settings:
     """After this long an image that cannot be pulled, or a pod that cannot be configured, is a matter for a person."""
     wedged_seconds: float = 900
     """A stopped pod that its Job keeps for longer waits for a replacement that never comes; Jobs back off for less."""
+    node_lost_seconds: float = 180
+    """So long after its grace period a pod that has not ended is lost with its node."""
     cleanup_deadline_seconds: int = 600
     """Longest time that clean-up may hold up the deletion of a run."""
     max_backoff_seconds: float = 600

@@ -104,6 +104,8 @@ class PodView:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     gpus: float = 0
+    node: str = ""
+    """Name of its node; empty before it has one."""
     deleting: bool = False
     deleted_at: datetime | None = None
     """When it has to be gone: the end of its grace period."""

@@ -18,6 +18,8 @@ WAITING: Mapping[str, str] = {
     "Retrying": "An attempt failed; the next one starts after a pause.",
     "PodConfigError": "The pod cannot be configured. Create the Secret or ConfigMap that the message names.",
     "WebhookFailed": "An admission webhook cannot be called. It is tried again; look after the webhook's service.",
+    "NodeLost": "The node of a pod does not answer. The attempt is given up some minutes after the pod's grace period,"
+    " does not count, and the next one begins.",
     "NewerSpec": "The definition of runs is newer than the operator. It goes on when the operator is upgraded, too.",
     "Deleting": "The run is being deleted; its clean-up runs.",
 }

@@ -121,7 +121,7 @@ def _lean(kind: Kind, obj: Obj) -> Obj:
         lean["spec"] = {k: v for k, v in spec.items() if k != "template"}
     else:
         containers = [{k: v for k, v in c.items() if k in ("name", "resources")} for c in spec.get("containers") or ()]
-        lean["spec"] = {"containers": containers}
+        lean["spec"] = {"containers": containers} | {k: v for k, v in spec.items() if k == "nodeName"}
     return lean
 
 

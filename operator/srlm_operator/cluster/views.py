@@ -197,6 +197,7 @@ def pod_view(obj: Obj) -> PodView:
         started_at=parse(ended.get("startedAt") or running or status.get("startTime")),
         finished_at=parse(ended.get("finishedAt")),
         gpus=_gpus(spec.get("containers") or ()),
+        node=spec.get("nodeName") or "",
         deleting="deletionTimestamp" in meta,
         deleted_at=parse(meta.get("deletionTimestamp")),
     )

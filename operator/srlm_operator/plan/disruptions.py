@@ -2,18 +2,22 @@
 
 Machines that may be taken away at any time are the normal case: each loss is counted and told, and costs no attempt.
 The Job replaces the pod after a pause that doubles with each loss, so after the second one a fresh Job goes on.
+
+A node that does not answer leaves its pods terminating: they should have ended, and nobody says that they have. Such a
+pod may even run on. What it commits then is as good as what the next attempt commits, and only one of them counts.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from srlm_contract.graph import NodeId
+from srlm_contract.stages import TRAINERS
 from srlm_contract.status import Failure, StageStatus
 from srlm_operator.times import parse, stamp
 from srlm_operator.values import JobView, PodView
 
-from .decisions import NOTHING, Decisions, Step, wait, warn
+from .decisions import NOTHING, Decisions, Step, wait, wake, warn
 from .outcomes import Failed, disrupted, why_disrupted
 from .world import World, title
 
@@ -22,6 +26,8 @@ _REPLACED_AFTER = 10
 #: Pods of one attempt that are lost before a fresh Job takes over.
 _ENOUGH = 2
 _MOST_KNOWN = 64
+#: A kubelet that answers may be so many seconds late.
+_LATE = timedelta(seconds=30)
 
 
 def note_disruptions(world: World, node_id: NodeId, record: StageStatus, job: JobView) -> Step:
@@ -62,6 +68,53 @@ def waits_for_pod(world: World, record: StageStatus, job: JobView, what: str) ->
     pause = timedelta(seconds=_REPLACED_AFTER * 2 ** (len(record.disrupted_pods) - 1))
     again = stamp((parse(failure.at) or world.now) + pause)
     return wait("Retrying", f"{what}: {_times(record)} ({failure.message}); next pod about {again}")
+
+
+def node_lost(world: World, record: StageStatus, job: JobView) -> Failed | None:
+    """The end of an attempt with a pod whose node does not answer; peers that can go on without it end first."""
+    lost = [pod for pod in _leaving(world, job) if world.now >= _given_up(world, pod)]
+    if not lost:
+        return None
+    others = any(pod.phase in ("Pending", "Running") and pod not in lost for pod in world.pods(job.name))
+    if others and record.stage not in TRAINERS:
+        return None
+    return Failed("free", "NodeLost", _silent(lost[0]))
+
+
+def waits_for_node(world: World, job: JobView, what: str) -> Decisions | None:
+    """Says that a pod's node does not answer."""
+    late = [pod for pod in _leaving(world, job) if pod.deleted_at and world.now >= pod.deleted_at + _LATE]
+    if not late:
+        return None
+    pod = late[0]
+    limit = _given_up(world, pod)
+    then = f"the next attempt begins at {stamp(limit)}" if world.now < limit else "the other shards end first"
+    return wait("NodeLost", f"{what}: {_silent(pod)}; {then}")
+
+
+def look_at_leaving(world: World, job: JobView) -> Decisions:
+    """No event tells that a pod does not end."""
+    moments = [
+        moment
+        for pod in _leaving(world, job)
+        if pod.deleted_at
+        for moment in (pod.deleted_at + _LATE, _given_up(world, pod))
+        if moment > world.now
+    ]
+    return sum(map(wake, moments), NOTHING)
+
+
+def _leaving(world: World, job: JobView) -> list[PodView]:
+    return [pod for pod in world.pods(job.name) if pod.deleted_at and pod.phase not in ("Failed", "Succeeded")]
+
+
+def _given_up(world: World, pod: PodView) -> datetime:
+    return (pod.deleted_at or world.now) + timedelta(seconds=world.settings.node_lost_seconds)
+
+
+def _silent(pod: PodView) -> str:
+    end = stamp(pod.deleted_at) if pod.deleted_at else "an unknown time"
+    return f"pod {pod.name} should have ended at {end}, and node {pod.node or 'unknown'} does not answer"
 
 
 def _alive(world: World, job: JobView) -> bool:

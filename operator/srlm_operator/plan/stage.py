@@ -24,7 +24,7 @@ from srlm_operator.values import CreateJob, JobView
 from . import outcomes
 from .attempts import account, gpu_seconds, missing_shards, note_shards
 from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, wait, wake, warn
-from .disruptions import note_disruptions, waits_for_pod, worn_out
+from .disruptions import look_at_leaving, node_lost, note_disruptions, waits_for_node, waits_for_pod, worn_out
 from .outcomes import Committed, Failed
 from .waiting import look_at_pods
 from .world import CLEANUP, REPORT, Records, World, title
@@ -116,7 +116,7 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
         case "Failed":
             return outcomes.failure(job, world.pods(job.name), record.stage)
         case "Active":
-            return worn_out(world, record, job)
+            return worn_out(world, record, job) or node_lost(world, record, job)
         case "Suspended":
             return None
 
@@ -305,7 +305,9 @@ def _outdated(world: World, work: Work, record: StageStatus, job: JobView) -> bo
 
 def _watch(world: World, record: StageStatus, job: JobView, work: Work) -> Decisions:
     """A running attempt: what does it wait for?"""
-    seen = waits_for_pod(world, record, job, title(work.id)) or look_at_pods(world, job, title(work.id))
+    what = title(work.id)
+    seen = waits_for_node(world, job, what) or waits_for_pod(world, record, job, what) or look_at_pods(world, job, what)
+    seen += look_at_leaving(world, job)
     failure = record.last_failure
     if seen.hindrances or failure is None or failure.reason not in STALLED:
         return seen

@@ -57,9 +57,9 @@ def test_only_what_is_read_is_kept() -> None:
     assert "managedFields" not in kept["metadata"]
     limits = {"limits": {"nvidia.com/gpu": "1"}}
     container = template["spec"]["containers"][0] | {"resources": limits}
-    world.feed("pods", job(6, name="p") | {"spec": {"containers": [container], "volumes": []}})
+    world.feed("pods", job(6, name="p") | {"spec": {"nodeName": "n", "containers": [container], "volumes": []}})
     [pod] = world.owned("pods", "ns", "run-uid")
-    assert pod["spec"] == {"containers": [{"name": "stage", "resources": limits}]}
+    assert pod["spec"] == {"containers": [{"name": "stage", "resources": limits}], "nodeName": "n"}
 
 
 def test_a_label_in_another_namespace_claims_nothing() -> None:

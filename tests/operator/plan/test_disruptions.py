@@ -98,3 +98,45 @@ def test_a_pod_on_its_way_out_may_commit_yet() -> None:
     world.finish(name)
     world.settle()
     assert (world.status.phase, attempts(world, "1/train")) == ("Succeeded", 1)
+
+
+def leave_behind(world: FakeCluster, job: str, index: int = 0) -> None:
+    """The node stops to answer: the pod is deleted, and nobody says that it has ended."""
+    world.pods[job] = [
+        replace(pod, deleting=True, deleted_at=world.now, node="node-7") if pod.index == index else pod
+        for pod in world.pods[job]
+    ]
+
+
+def test_a_lost_node_is_named_and_then_left() -> None:
+    world, name = running()
+    leave_behind(world, name)
+    assert world.reconcile().requeue_after == 30
+    assert world.condition("Reconciling") == "Progressing", "a kubelet may be a little late"
+    world.advance(30)
+    found = world.reconcile()
+    assert (world.condition("Reconciling"), found.requeue_after) == ("NodeLost", 150)
+    assert f"pod {world.pods[name][0].name}" in message(world)
+    assert "node node-7" in message(world)
+    assert world.events[-1] == "NodeLost"
+    world.advance(150)
+    world.reconcile()
+    record = world.record("1/train")
+    assert (record.attempt, record.counted_failures, record.last_failure.reason) == (2, 0, "NodeLost")
+    assert name not in world.jobs
+    world.settle()
+    assert world.status.phase == "Succeeded"
+
+
+def test_shards_on_other_nodes_end_before_the_lost_one_begins_anew() -> None:
+    world, name = running("1/generate", generation={"shards": 2})
+    leave_behind(world, name, 1)
+    world.advance(1000)
+    world.reconcile()
+    assert (attempts(world, "1/generate"), world.condition("Reconciling")) == (1, "NodeLost")
+    good = world._end(world.pods[name][0], world.stages.run(world.tasks[name], 0))
+    world.pods[name] = [good, world.pods[name][1]]
+    world.jobs[name] = replace(world.jobs[name], completed=(0,))
+    world.reconcile()
+    assert attempts(world, "1/generate") == 2
+    assert world.missing_of(world.active()[0]) == (1,)

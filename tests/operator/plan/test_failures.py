@@ -335,7 +335,7 @@ def test_a_figure_that_is_no_number_does_no_harm() -> None:
 
 
 def test_a_job_suspended_by_its_queue_waits() -> None:
-    world = FakeCluster(spec=spec(scheduling={"queueName": "gpu-queue"}))
+    world = FakeCluster(spec=spec(scheduling={"cpuQueueName": "cpu-queue"}))
     world.reconcile()
     world.reconcile()
     assert world.condition("Reconciling") == "WaitingForQueue"

@@ -10,7 +10,7 @@ import pytest
 from srlm_operator.names import QUEUE_LABEL
 from support.wire import JOBS, SHORT, Wire, wire
 
-QUEUED = {"scheduling": {"queueName": "gpu-queue", "priorityClassName": "research"}}
+QUEUED = {"scheduling": {"queueName": "gpu-queue", "cpuQueueName": "gpu-queue", "priorityClassName": "research"}}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_every_job_waits_until_the_queue_admits_it(folder: Any) -> None:
 async def test_a_waiting_job_says_so(folder: Any) -> None:
     async with wire(*folder) as w:
         await w.start_operator()
-        w.apply(**SHORT, scheduling={"queueName": "gpu-queue"})
+        w.apply(**SHORT, scheduling={"queueName": "gpu-queue", "cpuQueueName": "gpu-queue"})
         await w.until(lambda: waits(w, "preflight"))
         await w.until(lambda: any(e["reason"] == "WaitingForQueue" for e in w.cluster.list("events")))
         assert w.cluster.list("pods") == []
@@ -71,7 +71,7 @@ async def test_an_evicted_job_waits_and_goes_on_without_counting(folder: Any) ->
     async with wire(*folder) as w:
         w.pods.held.add("data")
         await w.start_operator()
-        w.apply(**SHORT, scheduling={"queueName": "gpu-queue"})
+        w.apply(**SHORT, scheduling={"queueName": "gpu-queue", "cpuQueueName": "gpu-queue"})
         await w.until(lambda: waits(w, "preflight"))
         admit(w, "preflight")
         await w.until(lambda: waits(w, "data"))
@@ -94,8 +94,8 @@ async def test_an_evicted_job_waits_and_goes_on_without_counting(folder: Any) ->
 async def test_leaving_the_queue_replaces_the_job_that_waits(folder: Any) -> None:
     async with wire(*folder) as w:
         await w.start_operator()
-        w.apply(**SHORT, scheduling={"queueName": "gpu-queue"})
+        w.apply(**SHORT, scheduling={"queueName": "gpu-queue", "cpuQueueName": "gpu-queue"})
         await w.until(lambda: waits(w, "preflight"))
-        w.edit({"scheduling": {"queueName": None}})
+        w.edit({"scheduling": {"queueName": None, "cpuQueueName": None}})
         await w.until(lambda: w.condition("Ready"))
         assert w.status()["preflightStage"].get("countedFailures", 0) == 0
