@@ -36,6 +36,8 @@ ANNOTATION_SHARDS = f"{GROUP}/shards"
 ANNOTATION_SHARD_COUNT = f"{GROUP}/shard-count"
 #: Name of the stage's container.
 CONTAINER = "stage"
+#: Of stage pods, unless a podTemplate says otherwise: a mesh's proxy runs on when the stage has ended, and its Job too.
+NO_SIDECARS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 

@@ -104,6 +104,8 @@ class PodView:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     gpus: float = 0
+    beside: str = ""
+    """A container that runs on although that of the stage has ended."""
     node: str = ""
     """Name of its node; empty before it has one."""
     deleting: bool = False

@@ -197,6 +197,7 @@ def pod_view(obj: Obj) -> PodView:
         started_at=parse(ended.get("startedAt") or running or status.get("startTime")),
         finished_at=parse(ended.get("finishedAt")),
         gpus=_gpus(spec.get("containers") or ()),
+        beside=_beside(status) if state.get("terminated") and phase == "Running" else "",
         node=spec.get("nodeName") or "",
         deleting="deletionTimestamp" in meta,
         deleted_at=parse(meta.get("deletionTimestamp")),
@@ -209,6 +210,12 @@ def _waiting(status: Obj) -> Obj:
     states = [container.get("state") or {} for group in groups for container in status.get(group) or ()]
     found = [state["waiting"] for state in states if state.get("waiting")]
     return min(found, key=lambda waiting: waiting.get("reason") in _STARTING, default={})
+
+
+def _beside(status: Obj) -> str:
+    """The first container that runs, other than that of the stage."""
+    others = (c for c in status.get("containerStatuses") or () if c.get("name") != names.CONTAINER)
+    return next((str(c["name"]) for c in others if "running" in (c.get("state") or {})), "")
 
 
 def _failed_init(status: Obj) -> Obj:

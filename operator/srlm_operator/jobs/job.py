@@ -74,7 +74,8 @@ def render(
     pod = pod_spec(task, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
     if nodes > 1:
         pod["subdomain"] = names.service_name(run.name, run.uid)
-    template, gpus = _patched({"metadata": {"labels": labels}, "spec": pod}, spec, work.stage, settings)
+    plain = {"metadata": {"labels": labels, "annotations": dict(names.NO_SIDECARS)}, "spec": pod}
+    template, gpus = _patched(plain, spec, work.stage, settings)
     check_gpus(work.stage, template["spec"], spec, settings)
     queue = _queue(spec, settings, gpus=gpus)
     annotations = {

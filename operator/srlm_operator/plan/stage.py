@@ -26,6 +26,7 @@ from .attempts import account, gpu_seconds, missing_shards, note_shards
 from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, wait, wake, warn
 from .disruptions import look_at_leaving, node_lost, note_disruptions, waits_for_node, waits_for_pod, worn_out
 from .outcomes import Committed, Failed
+from .sidecars import held_up, look_at_sidecars, sidecar_of
 from .waiting import look_at_pods
 from .world import CLEANUP, REPORT, Records, World, title
 
@@ -88,6 +89,9 @@ def settle_all(world: World, records: Records) -> Settled:
         if job is not None:
             if job.state == "Active":
                 decided += delete(job)
+                if sidecar := sidecar_of(world, job):
+                    text = f"{title(node_id)} has ended, and {sidecar} has not: its result is taken, its Job deleted"
+                    decided += warn("SidecarRunning", text)
             record, spent = _with_usage(world, record, job)
             decided += Decisions(gpu_seconds=spent)
         if isinstance(outcome, Committed):
@@ -116,7 +120,7 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
         case "Failed":
             return outcomes.failure(job, world.pods(job.name), record.stage)
         case "Active":
-            return worn_out(world, record, job) or node_lost(world, record, job)
+            return held_up(world, record, job) or worn_out(world, record, job) or node_lost(world, record, job)
         case "Suspended":
             return None
 
@@ -307,7 +311,7 @@ def _watch(world: World, record: StageStatus, job: JobView, work: Work) -> Decis
     """A running attempt: what does it wait for?"""
     what = title(work.id)
     seen = waits_for_node(world, job, what) or waits_for_pod(world, record, job, what) or look_at_pods(world, job, what)
-    seen += look_at_leaving(world, job)
+    seen += look_at_leaving(world, job) + look_at_sidecars(world, job)
     failure = record.last_failure
     if seen.hindrances or failure is None or failure.reason not in STALLED:
         return seen

@@ -67,6 +67,14 @@ def test_gpus_are_counted_over_all_containers() -> None:
     assert pod_view(body).gpus == 10
 
 
+def test_a_container_that_outlives_the_stage_is_named() -> None:
+    ended = container("stage", terminated={"exitCode": 0, "finishedAt": "2026-05-01T12:00:00Z", "message": "done"})
+    proxy = container("istio-proxy", running={})
+    seen = pod_view(pod("Running", containerStatuses=[proxy, ended]))
+    assert (seen.beside, seen.exit_code, seen.message) == ("istio-proxy", 0, "done")
+    assert not pod_view(pod("Running", containerStatuses=[proxy, container("stage", running={})])).beside
+
+
 def stored(version: int, **more: Any) -> dict[str, Any]:
     """A run as the API tells it: another object each time."""
     meta = {"namespace": "team", "name": "run", "uid": "u", "generation": 1, "resourceVersion": str(version)}
