@@ -1,6 +1,7 @@
 """Condition reasons and stage error reasons: every constant with what it means and what to do.
 
-The operator writes them into conditions and events, stages into their termination message.
+The operator writes them into conditions and events, stages into their termination message. What follows the first
+sentence ends the message of a condition: what to do, where the message itself does not say it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ WAITING: Mapping[str, str] = {
     "Retrying": "An attempt failed; the next one starts after a pause.",
     "PodConfigError": "The pod cannot be configured. Create the Secret or ConfigMap that the message names.",
     "WebhookFailed": "An admission webhook cannot be called. It is tried again; look after the webhook's service.",
-    "NodeLost": "The node of a pod does not answer. The attempt is given up some minutes after the pod's grace period,"
-    " does not count, and the next one begins.",
+    "NodeLost": "The node of a pod does not answer. Look after the node; the attempt is given up some minutes after"
+    " the pod's grace period and does not count.",
     "NewerSpec": "The definition of runs is newer than the operator. It goes on when the operator is upgraded, too.",
     "Deleting": "The run is being deleted; its clean-up runs.",
 }
@@ -28,7 +29,7 @@ WAITING: Mapping[str, str] = {
 STALLED: Mapping[str, str] = {
     "InvalidSpec": "The spec does not fit the schema of this operator. Correct the field in the message.",
     "SecretNotFound": "A Secret, ConfigMap or key that the run names does not exist. Create it.",
-    "StorageNotSet": "Neither the run nor the operator says where artifacts shall lie. Set spec.storage.uri.",
+    "StorageNotSet": "Neither the run nor the operator says where artifacts shall lie: set spec.storage.uri.",
     "ObjectNotFound": "A ServiceAccount, PriorityClass or other object that the pods name does not exist. Create it.",
     "StorageNotFound": "The bucket does not exist. Create it or correct storage.uri.",
     "StorageNotPermitted": "The store refuses the credentials or the right. Correct the Secret or the policy.",
@@ -41,12 +42,12 @@ STALLED: Mapping[str, str] = {
     "NoPairs": "No preference pair is left. Look at tie rate, truncated answers and minMargin.",
     "InputTooLong": "Rows do not fit the model's context. Raise maxLength or shorten the prompts.",
     "GateFailed": "A gate of spec.gates was missed and onFailure is Stop. Change gates or the recipe.",
-    "Held": "A gate was missed and onFailure is Hold. Annotate selfrewarding.dev/continue or change the spec.",
+    "Held": "A gate was missed and onFailure is Hold: annotate selfrewarding.dev/continue or change the spec.",
     "BudgetExceeded": "spec.budget is spent. Raise it to go on.",
     "AttemptsExhausted": "A stage failed failurePolicy.maxAttempts times. Mend the cause, then annotate"
     " selfrewarding.dev/retry or change the spec.",
-    "NameConflict": "A Job or Service of the needed name belongs to somebody else. Delete or rename it.",
-    "Forbidden": "The API server or an admission webhook refuses the object. See the message.",
+    "NameConflict": "A Job or Service of the needed name belongs to somebody else: delete or rename it.",
+    "Forbidden": "The API server or an admission webhook refuses the object: see the message.",
     "BranchNotFound": "The run or model of branchFrom does not exist. Correct it.",
     "InvalidPodTemplate": "A podTemplate patch breaks a guarantee of stage pods. Correct it.",
     "InvalidTask": "The stage refused its task (exit 64). Operator and stage image versions may differ.",
@@ -76,3 +77,9 @@ FAILURES: Mapping[str, str] = {
     "InputDamaged": "An input artifact is missing or damaged (exit 65); its producer runs again.",
     "DiskFull": "The pod's disk is full. Raise ephemeral storage or the work volume.",
 }
+
+
+def remedy(reason: str) -> str:
+    """What to do about the reason of a condition; empty where there is nothing to do, or the message says it."""
+    text = WAITING.get(reason) or STALLED.get(reason) or ""
+    return text.partition(". ")[2]

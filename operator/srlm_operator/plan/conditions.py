@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from srlm_contract.reasons import remedy
 from srlm_contract.status import Condition, RunPhase
 from srlm_operator.times import stamp
 
@@ -16,7 +17,8 @@ from .decisions import Note
 
 #: The most telling reason first; what is not listed comes before `Progressing`.
 _LAST = ("Retrying", "Progressing")
-_MAX_MESSAGE = 4000
+#: Characters of what happened; the remedy has room beside them.
+_MAX_MESSAGE, _LONGEST = 3600, 4096
 
 
 def waiting(waits: Sequence[Note]) -> Note:
@@ -24,8 +26,17 @@ def waiting(waits: Sequence[Note]) -> Note:
     ordered = sorted(waits, key=lambda note: _LAST.index(note.reason) + 1 if note.reason in _LAST else 0)
     if not ordered:
         return Note("Progressing", "The next stage is being started")
-    same = [note.message for note in ordered if note.reason == ordered[0].reason]
-    return Note(ordered[0].reason, "; ".join(dict.fromkeys(same)))
+    return _together([note for note in ordered if note.reason == ordered[0].reason])
+
+
+def _together(notes: Sequence[Note]) -> Note:
+    """The reason of the first, all messages, and what to do about them."""
+    text = "; ".join(dict.fromkeys(note.message for note in notes))[:_MAX_MESSAGE]
+    remedies = [remedy(reason) for reason in dict.fromkeys(note.reason for note in notes)]
+    for what in filter(None, remedies):
+        if not text.endswith(what):
+            text = f"{text.rstrip('. ')}. {what}"
+    return Note(notes[0].reason, text)
 
 
 def conditions(
@@ -48,7 +59,7 @@ def conditions(
             type=kind,
             status=status,
             reason=note.reason,
-            message=note.message[:_MAX_MESSAGE],
+            message=note.message[:_LONGEST],
             last_transition_time=since,
             observed_generation=generation,
         )
@@ -59,8 +70,7 @@ def conditions(
         note = Note("Suspended", "spec.suspend is set; what is committed stays")
         found = [condition("Ready", "False", note)]
     elif stalls:
-        messages = dict.fromkeys(note.message for note in stalls)
-        note = Note(stalls[0].reason, "; ".join(messages))
+        note = _together(stalls)
         found = [condition("Ready", "False", note), condition("Stalled", "True", note)]
     else:
         note = waiting(waits)

@@ -187,6 +187,24 @@ def test_not_permitted_stalls_is_checked_slowly_and_recovers() -> None:
     assert world.status.phase == "Succeeded"
 
 
+def test_the_condition_ends_with_what_to_do() -> None:
+    world = FakeCluster()
+    world.stages.fail("preflight", error(77, "StorageNotPermitted", "s3://bucket: 403 AccessDenied"))
+    world.reconcile()
+    name = world.active()[0]
+    _set(world, name, replace, unschedulable="0/3 nodes: Insufficient memory")
+    world.reconcile()
+    ready = next(c.message for c in world.status.conditions if c.type == "Ready")
+    assert ready.endswith("0/3 nodes: Insufficient memory. Check resources, node selectors and free GPUs.")
+    world.finish(name)
+    world.reconcile()
+    for condition in world.status.conditions:
+        assert condition.message.endswith("403 AccessDenied. Correct the Secret or the policy.")
+    writes = world.writes
+    world.reconcile()
+    assert world.writes == writes
+
+
 def stalled_for(world: FakeCluster, checks: int) -> list[float]:
     """Pauses of a run whose storage refuses it all the time."""
     pauses = []
