@@ -194,6 +194,8 @@ class ProgressStatus(Contract):
 
     percent: int = Field(default=0, ge=0, le=100)
     """Finished share of all stages in percent."""
+    text: Annotated[str, Field(max_length=8)] = ""
+    """The same as people read it: `41%`."""
     shards_done: int = 0
     """Finished shards of the running stage."""
     shards_total: int = 0
@@ -202,6 +204,8 @@ class ProgressStatus(Contract):
     """Such as `judge 4,120/12,000 verdicts, 3,900 tok/s`."""
     eta_seconds: int | None = None
     """Estimated seconds left of the running stage."""
+    eta: Annotated[str, Field(max_length=16)] = ""
+    """The same as people read it: `21m`."""
 
 
 class Condition(Contract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -43,15 +44,23 @@ _NAME_COLUMN = {"name": "Name", "type": "string", "format": "name"}
 _AGE_COLUMN = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
+#: A field, and of a list the item of one type: what printer columns of conditions ask for.
+_STEP = re.compile(r'\.(\w+)(?:\[\?\(@\.type=="(\w+)"\)\])?')
+
+
 def _shown(column: Object) -> Object:
     return {key: value for key, value in column.items() if key != "jsonPath"}
 
 
 def _custom_cell(column: Object) -> Cell:
-    path, kind = column["jsonPath"].strip(".").split("."), column["type"]
+    steps, kind = _STEP.findall(column["jsonPath"]), column["type"]
 
     def cell(obj: Object, now: datetime) -> Any:
-        value = dig(obj, *path)
+        value: Any = obj
+        for field, wanted in steps:
+            value = value.get(field) if isinstance(value, dict) else None
+            if wanted:
+                value = next((item for item in value or () if item.get("type") == wanted), None)
         if value is None or kind not in ("date", "string"):
             return value
         return age(value, now) if kind == "date" else str(value)

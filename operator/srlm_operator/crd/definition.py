@@ -173,15 +173,29 @@ def _storage_stays() -> Schema:
 
 
 def _printer_columns() -> list[dict[str, Any]]:
+    ready = '.status.conditions[?(@.type=="Ready")]'
     columns = (
         ("Phase", "string", ".status.phase", "Where the run stands."),
+        ("Ready", "string", f"{ready}.status", "Whether all iterations are done."),
+        ("Reason", "string", f"{ready}.reason", "What it does, waits for, or is stopped by."),
         ("Iteration", "integer", ".status.iteration", "0 is the bootstrap."),
         ("Stage", "string", ".status.stage", "The running stage."),
-        ("Progress", "integer", ".status.progress.percent", "Finished share of all stages in percent."),
+        ("Progress", "string", ".status.progress.text", "Finished share of all stages."),
         ("Model", "string", ".status.currentModel", "The latest finished model."),
         ("Age", "date", ".metadata.creationTimestamp", "Time since the run was created."),
     )
-    return [{"name": name, "type": type_, "jsonPath": path, "description": text} for name, type_, path, text in columns]
+    wide = (
+        ("ETA", "string", ".status.progress.eta", "Estimated time left of the running stage."),
+        ("Message", "string", f"{ready}.message", "What happened, and what to do."),
+    )
+    shown: list[dict[str, Any]] = [
+        {"name": name, "type": type_, "jsonPath": path, "description": text} for name, type_, path, text in columns
+    ]
+    # With `kubectl get -o wide` only.
+    return shown + [
+        {"name": name, "type": type_, "jsonPath": path, "description": text, "priority": 1}
+        for name, type_, path, text in wide
+    ]
 
 
 def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:

@@ -50,10 +50,14 @@ def render() -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
+_WIDE = " With `-o wide`."
+
+
 def _columns() -> str:
     [version] = custom_resource_definition()["spec"]["versions"]
     rows = [
-        f"| {column['name']} | `{column['jsonPath'].lstrip('.')}` | {column['description']} |"
+        f"| {column['name']} | `{column['jsonPath'].lstrip('.')}` |"
+        f" {column['description']}{_WIDE if column.get('priority') else ''} |"
         for column in version["additionalPrinterColumns"]
     ]
     return "\n".join(["What `kubectl get srr` shows:\n", "| column | field | meaning |", "|---|---|---|", *rows]) + "\n"

@@ -36,19 +36,34 @@ def run_progress(world: World, records: Records, total: int, done: int, running:
     """
     if not running:
         percent = round(100 * done / total) if total else 0
-        return ProgressStatus(percent=percent)
+        return ProgressStatus(percent=percent, text=f"{percent}%")
     node_id = running[0]
     record = records[node_id]
     work = _look(world, record)
     rows = work.done / work.total if work.total else 0.0
     share = min(1.0, max(rows, work.finished / record.shards))
+    percent, eta = min(99, round(100 * (done + share) / max(total, 1))), _eta(work)
     return ProgressStatus(
-        percent=min(99, round(100 * (done + share) / max(total, 1))),
+        percent=percent,
+        text=f"{percent}%",
         shards_done=work.finished,
         shards_total=record.shards,
         message=f"{title(node_id)}: {describe(work) or _before_the_first_line(world, record)}",
-        eta_seconds=_eta(work),
+        eta_seconds=eta,
+        eta="" if eta is None else short_time(eta),
     )
+
+
+def short_time(seconds: int) -> str:
+    """`40s`, `21m`, `2h05m`, `3d04h`."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds}s"
+    if minutes < 60:
+        return f"{minutes}m"
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes // 1440}d{minutes % 1440 // 60:02}h"
 
 
 def _look(world: World, record: StageStatus) -> Work:

@@ -72,12 +72,15 @@ def test_names_scope_and_columns() -> None:
     assert version["storage"]
     assert version["subresources"] == {"status": {}}
     columns = {column["name"]: column for column in version["additionalPrinterColumns"]}
-    assert list(columns) == ["Phase", "Iteration", "Stage", "Progress", "Model", "Age"]
+    narrow = [name for name, column in columns.items() if not column.get("priority")]
+    assert narrow == ["Phase", "Ready", "Reason", "Iteration", "Stage", "Progress", "Model", "Age"]
+    assert columns.keys() - narrow == {"ETA", "Message"}
     for column in columns.values():
         if column["jsonPath"] == ".metadata.creationTimestamp":
             assert column["type"] == "date"
         else:
-            assert NODES[column["jsonPath"].lstrip(".")]["type"] == column["type"]
+            path = column["jsonPath"].lstrip(".").replace('[?(@.type=="Ready")]', "[]")
+            assert NODES[path]["type"] == column["type"]
 
 
 def test_every_rule_compiles() -> None:

@@ -7,6 +7,7 @@ from unittest.mock import ANY
 
 from srlm_contract.progress import Progress
 from srlm_operator.plan.plan import plan
+from srlm_operator.plan.progress import short_time
 from support.builders import spec
 from support.fake_cluster import FakeCluster, until_node
 
@@ -95,3 +96,10 @@ def test_a_stage_that_prepares_says_what_it_does() -> None:
     assert shown(world)[0] == "judge of M2: its program starts and reads its inputs"
     assert shown(world, starting(96))[0] == "judge of M2: 0/96 verdicts, starting vLLM"
     assert shown(world, starting(0))[0] == "judge of M2: starting vLLM"
+
+
+def test_progress_as_people_read_it() -> None:
+    assert [short_time(seconds) for seconds in (40, 1260, 7500, 273_600)] == ["40s", "21m", "2h05m", "3d04h"]
+    world = FakeCluster()
+    until_node(world, "1/train")
+    assert world.status.progress.text == f"{world.status.progress.percent}%"
