@@ -29,7 +29,9 @@ _MARKS = {
     "Failed": ("✗", "red"),
     "Pending": ("·", "dim"),
 }
-_PHASES = {"Succeeded": "green", "Running": "cyan", "Failed": "red", "Held": "yellow", "Suspended": "yellow"}
+_PHASES = {"Succeeded": "green", "Running": "cyan", "Stalled": "red", "Failed": "red"} | dict.fromkeys(
+    ("Waiting", "Queued", "Held", "Suspended"), "yellow"
+)
 
 
 def add_parser(subparsers: Any) -> None:

@@ -22,7 +22,7 @@ Token = Annotated[str, Field(max_length=128)]
 #: Stage details are kept for this many latest iterations.
 DETAILED_ITERATIONS = 5
 
-RunPhase = Literal["Pending", "Running", "Suspended", "Held", "Succeeded", "Failed"]
+RunPhase = Literal["Pending", "Running", "Waiting", "Queued", "Stalled", "Suspended", "Held", "Succeeded", "Failed"]
 """For people; machines read conditions."""
 
 

@@ -80,14 +80,22 @@ def conditions(
     return tuple(found)
 
 
-def phase(*, stalls: Sequence[Note], ready: bool, suspended: bool, started: bool, active: bool) -> RunPhase:
-    """For people. Something stalled is `Failed` only when no Job is left that could go on by itself."""
+def phase(
+    *, waits: Sequence[Note], stalls: Sequence[Note], ready: bool, suspended: bool, started: bool, active: bool
+) -> RunPhase:
+    """For people. Something stalled is `Failed` only when no Job is left that could go on by itself; a run of which
+    any stage goes on is `Running`."""
     if ready:
         return "Succeeded"
     if suspended:
         return "Suspended"
     if any(note.reason == "Held" for note in stalls):
         return "Held"
-    if stalls and not active:
-        return "Failed"
-    return "Running" if started else "Pending"
+    if stalls:
+        return "Stalled" if active else "Failed"
+    if not started:
+        return "Pending"
+    reasons = {note.reason for note in waits}
+    if not reasons or "Progressing" in reasons:
+        return "Running"
+    return "Queued" if reasons == {"WaitingForQueue"} else "Waiting"

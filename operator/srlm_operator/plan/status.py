@@ -50,7 +50,12 @@ def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> Run
     status = RunStatus(
         observed_generation=world.run.generation,
         phase=phase(
-            stalls=decided.stalls, ready=ready, suspended=suspended, started=started is not None, active=bool(running)
+            waits=decided.waits,
+            stalls=decided.stalls,
+            ready=ready,
+            suspended=suspended,
+            started=started is not None,
+            active=bool(running),
         ),
         current_model=models[-1].name if models else "",
         iteration=current,

@@ -195,6 +195,7 @@ def test_the_condition_ends_with_what_to_do() -> None:
     _set(world, name, replace, unschedulable="0/3 nodes: Insufficient memory")
     world.reconcile()
     ready = next(c.message for c in world.status.conditions if c.type == "Ready")
+    assert world.status.phase == "Waiting"
     assert ready.endswith("0/3 nodes: Insufficient memory. Check resources, node selectors and free GPUs.")
     world.finish(name)
     world.reconcile()
@@ -269,7 +270,7 @@ def test_a_recheck_that_does_not_start_says_why_and_not_what_was_wrong_before() 
     waiting = {"waiting_reason": "CreateContainerConfigError", "waiting_message": 'secret "s3" not found'}
     _set(world, name, replace, **waiting)
     world.reconcile()
-    assert world.condition("Stalled") == "SecretNotFound"
+    assert (world.condition("Stalled"), world.status.phase) == ("SecretNotFound", "Stalled")
     _set(world, name, replace, waiting_reason="", waiting_message="", phase="Running")
     world.reconcile()
     assert world.condition("Stalled") == "StorageNotPermitted"
@@ -356,7 +357,7 @@ def test_a_job_suspended_by_its_queue_waits() -> None:
     world = FakeCluster(spec=spec(scheduling={"cpuQueueName": "cpu-queue"}))
     world.reconcile()
     world.reconcile()
-    assert world.condition("Reconciling") == "WaitingForQueue"
+    assert (world.condition("Reconciling"), world.status.phase) == ("WaitingForQueue", "Queued")
     name = world.created[0]
     world.jobs[name] = replace(world.jobs[name], state="Active")  # the queue lets it start
     world.start_pods(name)
