@@ -239,7 +239,7 @@ def _log(machine: Machine) -> Path | None:
         for container in statuses:
             if "running" in container.get("state", {}):
                 folder = logs_of(machine) / pod["metadata"]["uid"]
-                return log_path(folder, container["name"], container.get("restartCount", 0))
+                return log_path(folder, container["name"])
     return None
 
 

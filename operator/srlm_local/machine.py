@@ -148,23 +148,19 @@ async def _assemble(
     except OSError as error:
         raise _taken("the API server", settings.port, "--port", error) from error
     stack.push_async_callback(server.stop)
-    bootstrap.prepare(cluster, server.authority)
+    bootstrap.prepare(cluster)
     provision.install(cluster, store.credentials)
     machine = Machine(folder, settings, cluster, server, store, None)
     machine.tasks = [
-        *bootstrap.start(cluster, server.authority),
+        *bootstrap.start(cluster),
         asyncio.create_task(JobController(cluster).run(), name="Job controller"),
-        asyncio.create_task(_pod_runner(server, folder, cores).run(), name="pod runner"),
+        asyncio.create_task(PodRunner(cluster, folder / "node", cores=cores).run(), name="pod runner"),
         asyncio.create_task(pause.keep(alive, clock), name="heartbeat"),
     ]
     stack.push_async_callback(_cancel, machine.tasks)
     server.write_kubeconfig(machine.kubeconfig)
     (folder / "storage.json").write_text(json.dumps(machine.storage, indent=1) + "\n")
     return machine
-
-
-def _pod_runner(server: ApiServer, folder: Path, cores: int | None) -> PodRunner:
-    return PodRunner(server.cluster, folder / "node", cores=cores)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

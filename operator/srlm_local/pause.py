@@ -26,7 +26,7 @@ def resume(file: Path, cluster: Cluster) -> timedelta:
     now, last = cluster.clock.now(), _last(file)
     still = max(now - last, timedelta()) if last is not None else timedelta()
     if still:
-        for resource, shifted in (("jobs.batch", _with_start), ("pods", _with_start), (_RUNS, _with_budgets)):
+        for resource, shifted in (("jobs.batch", _with_start), (_RUNS, _with_budgets)):
             for obj in cluster.storage.list(resource):
                 if (changed := shifted(obj, still)) is not None:
                     meta = obj["metadata"]
@@ -59,14 +59,13 @@ def _last(file: Path) -> datetime | None:
         return None
 
 
-def _with_start(obj: Object, still: timedelta) -> Object | None:
-    """A Job or pod that has a deadline and is not finished, begun so much later; None for others."""
-    status = obj.get("status") or {}
+def _with_start(job: Object, still: timedelta) -> Object | None:
+    """A Job that has a deadline and is not finished, begun so much later; None for others."""
+    status = job.get("status") or {}
     ended = any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in status.get("conditions") or ())
-    ended = ended or status.get("phase") in ("Succeeded", "Failed")
-    if ended or "startTime" not in status or "activeDeadlineSeconds" not in obj["spec"]:
+    if ended or "startTime" not in status or "activeDeadlineSeconds" not in job["spec"]:
         return None
-    return {**obj, "status": {**status, "startTime": _later(status["startTime"], still)}}
+    return {**job, "status": {**status, "startTime": _later(status["startTime"], still)}}
 
 
 def _with_budgets(run: Object, still: timedelta) -> Object | None:
@@ -74,27 +73,20 @@ def _with_budgets(run: Object, still: timedelta) -> Object | None:
 
     None where none has begun.
     """
-    status = run.get("status") or {}
-    changes: Object = {
-        field: _stage(status[field], still)
-        for field in ("preflightStage", "cleanupStage", "reportStage")
-        if status.get(field)
-    }
-    if status.get("iterations"):
-        changes["iterations"] = [
-            {**iteration, "stages": [_stage(stage, still) for stage in iteration.get("stages") or ()]}
-            for iteration in status["iterations"]
-        ]
     meta = run["metadata"]
     if "deletionTimestamp" in meta:
         meta = {**meta, "deletionTimestamp": _later(meta["deletionTimestamp"], still)}
-    changed = {**run, "metadata": meta} | ({"status": {**status, **changes}} if changes else {})
+    changed = {**run, "metadata": meta} | ({"status": _moved(run["status"], still)} if "status" in run else {})
     return changed if changed != run else None
 
 
-def _stage(stage: Object, still: timedelta) -> Object:
-    since = stage.get("temporarySince")
-    return {**stage, "temporarySince": _later(since, still)} if since else stage
+def _moved(value: Any, still: timedelta) -> Any:
+    """A part of a run's status with every `temporarySince` in it so much later."""
+    if isinstance(value, list):
+        return [_moved(item, still) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _later(item, still) if key == "temporarySince" else _moved(item, still) for key, item in value.items()}
 
 
 def _later(moment: str, still: timedelta) -> str:

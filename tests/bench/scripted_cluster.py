@@ -212,7 +212,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
     cluster = new_cluster()
     server = CountingServer(cluster)
     await server.start()
-    bootstrap.prepare(cluster, server.authority)
+    bootstrap.prepare(cluster)
     provision.install(cluster, {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
     account = cluster.get("serviceaccounts", provision.ACCOUNT, provision.SYSTEM_NAMESPACE)
     token, _ = server.tokens.issue(account, 3600 * 24)

@@ -26,8 +26,8 @@ def one_machine(folder: Path) -> Iterator[Path]:
     async def serve() -> None:
         cluster = new_cluster()
         server = await ApplyingServer(cluster).start()
-        bootstrap.prepare(cluster, server.authority)
-        tasks = [*bootstrap.start(cluster, server.authority), asyncio.create_task(JobController(cluster).run())]
+        bootstrap.prepare(cluster)
+        tasks = [*bootstrap.start(cluster), asyncio.create_task(JobController(cluster).run())]
         server.write_kubeconfig(kubeconfig)
         ready.set()
         stopping = asyncio.create_task(stop.wait())

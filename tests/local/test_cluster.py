@@ -79,7 +79,7 @@ def test_status_and_spec_are_apart(cluster: Cluster) -> None:
 
 
 def test_a_watch_from_a_forgotten_version_is_expired() -> None:
-    cluster = new_cluster(storage=Storage(history_limit=10))
+    cluster = new_cluster(storage=Storage(history_limit=5))
     bootstrap.prepare(cluster)
     with pytest.raises(ApiError) as error:
         cluster.storage.watcher(101)

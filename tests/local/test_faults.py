@@ -32,7 +32,7 @@ class Kit:
     async def names(self) -> list[str]:
         async with self.session.get(PATH, params={"labelSelector": "!system"}) as response:
             items = (await response.json())["items"]
-        return [i["metadata"]["name"] for i in items if i["metadata"]["name"] != "kube-root-ca.crt"]
+        return [i["metadata"]["name"] for i in items]
 
     async def events(self, since: int, count: int) -> list[tuple[str, str]]:
         """The first `count` events of a watch, or fewer if it ends."""

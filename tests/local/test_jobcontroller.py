@@ -254,4 +254,4 @@ async def test_a_controller_killed_between_two_writes_counts_nothing_twice(crash
 )
 def test_index_lists(found: list[int], text: str) -> None:
     assert indexes.render(found) == text
-    assert indexes.parse(text, 100) == set(found)
+    assert indexes.parse(text) == set(found)

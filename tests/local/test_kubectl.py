@@ -115,9 +115,9 @@ class Kubectl:
 async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
     cluster = new_cluster(seed=1)
     server = await ApiServer(cluster).start()
-    bootstrap.prepare(cluster, server.authority)
+    bootstrap.prepare(cluster)
     server.write_kubeconfig(tmp_path / "kubeconfig.json")
-    tasks = bootstrap.start(cluster, server.authority)
+    tasks = bootstrap.start(cluster)
     yield Kubectl(cluster, tmp_path / "kubeconfig.json")
     for task in tasks:
         task.cancel()
@@ -222,11 +222,12 @@ async def test_logs_are_those_of_the_reader(kubectl: Kubectl) -> None:
 
 
 async def test_a_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
+    kubectl.cluster.create("configmaps", {"metadata": {"name": "old"}}, "default")
     process = await kubectl.start("get", "configmaps", "-w", "--output-watch-events", "-o", "name")
     assert process.stdout is not None
     seen: list[str] = []
     async with asyncio.timeout(60):
-        while "configmap/kube-root-ca.crt" not in "".join(seen):
+        while "configmap/old" not in "".join(seen):
             seen.append((await process.stdout.readline()).decode())
         kubectl.cluster.create("configmaps", {"metadata": {"name": "new"}}, "default")
         assert "configmap/new" in (await process.stdout.readline()).decode()

@@ -38,7 +38,6 @@ async def test_succeeded_pod_has_the_kubelets_status(tmp_path: Path) -> None:
         assert terminated(found)["reason"] == "Completed"
         conditions = {c["type"]: (c["status"], c.get("reason")) for c in status["conditions"]}
         assert conditions["PodScheduled"] == ("True", None)
-        assert conditions["Initialized"] == ("True", None)
         assert conditions["Ready"] == ("False", "PodCompleted")
         assert found["spec"]["nodeName"] == "local"
         assert cluster.log_reader(found, {"container": "main"}) == "hello\n"
@@ -152,17 +151,6 @@ async def follow_any(cluster):  # type: ignore[no-untyped-def]
     stream = cluster.log_reader(found, {"container": "main", "follow": "true"})
     async for piece in stream:
         yield piece
-
-
-async def test_active_deadline(tmp_path: Path) -> None:
-    cluster = new_cluster()
-    async with node(cluster, tmp_path):
-        made = pod(script="import time; time.sleep(600)", activeDeadlineSeconds=2)
-        cluster.create("pods", made, "default")
-        found = await until(cluster, lambda: ended(cluster))
-        assert found["status"]["phase"] == "Failed"
-        assert found["status"]["reason"] == "DeadlineExceeded"
-        assert terminated(found)["exitCode"] == 143
 
 
 async def test_missing_configuration_waits_until_it_is_there(tmp_path: Path) -> None:
@@ -295,20 +283,6 @@ def rows_below(folder: Path) -> list[Path]:
     return list(folder.rglob("row"))
 
 
-@pytest.mark.parametrize(
-    ("source", "path"),
-    [
-        ({}, "volumeClaimTemplate"),
-        ({"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}}, "spec.accessModes"),
-        ({"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}, "spec.resources[storage]"),
-    ],
-)
-def test_ephemeral_volume_needs_modes_and_size(source: dict[str, object], path: str) -> None:
-    with pytest.raises(ApiError, match=r"ephemeral\.volumeClaimTemplate") as refused:
-        new_cluster().create("pods", pod(volumes=[{"name": "v", "ephemeral": source}]), "default")
-    assert path in str(refused.value)
-
-
 async def test_missing_claim_is_unschedulable_until_it_is_there(tmp_path: Path) -> None:
     cluster = new_cluster()
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
@@ -320,19 +294,6 @@ async def test_missing_claim_is_unschedulable_until_it_is_there(tmp_path: Path) 
         cluster.create("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": claim}, "default")
         await until(cluster, lambda: ended(cluster))
         assert cluster.get("persistentvolumeclaims", "c", "default")["status"]["phase"] == "Bound"
-
-
-async def test_pod_held_as_unschedulable(tmp_path: Path) -> None:
-    cluster = new_cluster()
-    async with node(cluster, tmp_path):
-        made = pod()
-        made["metadata"]["annotations"] = {"local.selfrewarding.dev/unschedulable": "0/1 nodes are available"}
-        cluster.create("pods", made, "default")
-        found = await until(cluster, lambda: cluster.list("events", "default", fields="reason=FailedScheduling"))
-        assert found[0]["message"] == "0/1 nodes are available"
-        status = cluster.get("pods", "p", "default")["status"]
-        assert status["phase"] == "Pending"
-        assert [(c["type"], c["reason"]) for c in status["conditions"]] == [("PodScheduled", "Unschedulable")]
 
 
 async def test_pods_of_a_killed_node_are_lost_and_nothing_of_them_runs(tmp_path: Path) -> None:

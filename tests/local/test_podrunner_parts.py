@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local.cluster_kit import pod
-from srlm_local.podrunner.environment import PathMap, expand, field_value, local_names
+from srlm_local.podrunner.environment import PathMap, expand, field_value
 from srlm_local.podrunner.scheduler import cpu_cores, startable
 
 Object = dict[str, Any]
@@ -67,18 +67,8 @@ def test_paths_that_begin_with_a_mount_are_real() -> None:
     assert paths.real("/dev/log") == "/real/log"
 
 
-def test_names_of_peers_are_this_machine() -> None:
-    made = numbered("j-0", 1, gang="job")
-    address = local_names(made)
-    assert address("j-0.svc:29400") == "127.0.0.1:29400"
-    assert address("tcp://j-1.svc.ns.svc.cluster.local:1") == "tcp://127.0.0.1:1"
-    assert address("j-0.other") == "j-0.other"
-    assert local_names(pod())("j-0.svc") == "j-0.svc"
-
-
 def test_downward_fields() -> None:
     made = numbered("p", 1)
     made["metadata"]["labels"] = {"example.com/l": "v"}
     assert field_value(made, "metadata.labels['example.com/l']") == "v"
     assert field_value(made, "metadata.uid") == "p"
-    assert field_value(made, "metadata.labels") == 'example.com/l="v"'

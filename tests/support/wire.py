@@ -229,7 +229,7 @@ async def wire(
     cluster = new_cluster()
     server = ApiServer(cluster)
     await server.start()
-    bootstrap.prepare(cluster, server.authority)
+    bootstrap.prepare(cluster)
     provision.install(cluster, {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
     account = cluster.get("serviceaccounts", provision.ACCOUNT, provision.SYSTEM_NAMESPACE)
     token, _ = server.tokens.issue(account, 3600)
@@ -238,7 +238,7 @@ async def wire(
     pods = ScriptedPods(cluster, FakeStages(), folder=folder / "pods" if strict else None)
     monkeypatch.setattr(sync, "RETRY_SECONDS", 0.2)  # of the Job controller, for pods it could not create
     tasks = [
-        *bootstrap.start(cluster, server.authority),
+        *bootstrap.start(cluster),
         asyncio.create_task(JobController(cluster).run()),
         asyncio.create_task(pods.run()),
     ]

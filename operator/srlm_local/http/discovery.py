@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from aiohttp import web
@@ -104,12 +102,7 @@ def _openapi_v3(cluster: Cluster, place: str) -> Object | None:
             documents.setdefault(f"apis/{rt.api_version}", []).append(rt)
     if place:
         return _document(documents[place]) if place in documents else None
-    digests = {
-        path: hashlib.sha256(json.dumps([rt.crd for rt in types], sort_keys=True).encode()).hexdigest()
-        for path, types in documents.items()
-    }
-    paths = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"} for path, digest in digests.items()}
-    return {"paths": paths}
+    return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}"} for path in documents}}
 
 
 def _document(types: list[ResourceType]) -> Object:

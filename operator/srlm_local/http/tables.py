@@ -144,7 +144,7 @@ def _pod_status(pod: Object, now: datetime) -> str:
     for container in status.get("containerStatuses") or []:
         state = container.get("state") or {}
         reason = dig(state, "waiting", "reason") or dig(state, "terminated", "reason") or reason
-    return "SchedulingGated" if pod["spec"].get("schedulingGates") else str(reason)
+    return str(reason)
 
 
 def _pod_restarts(pod: Object, now: datetime) -> str:

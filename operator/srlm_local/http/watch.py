@@ -1,4 +1,4 @@
-"""Watches over HTTP: one JSON object a line, bookmarks, and an end by timeout."""
+"""Watches over HTTP: one JSON object a line, and an end by timeout. A server need not send bookmarks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ from srlm_local.store.selectors import Predicate
 
 Object = dict[str, Any]
 DEFAULT_SECONDS = 1800
-BOOKMARK_SECONDS = 60.0
-LAST_BOOKMARK = 2.0
-"""So long before its end a watch tells once more how far it has come."""
 
 
 async def watch(request: web.Request, cluster: Cluster, rt: ResourceType, route: Route) -> web.StreamResponse:
@@ -43,7 +40,7 @@ async def watch(request: web.Request, cluster: Cluster, rt: ResourceType, route:
     with contextlib.suppress(ConnectionResetError, TimeoutError):
         try:
             async with asyncio.timeout(seconds):
-                await _follow(stream, route.namespace or None, match, int(since or 0), seconds)
+                await _follow(stream, route.namespace or None, match, int(since or 0))
         except ApiError as error:
             stream.add("ERROR", error.body())
         finally:
@@ -51,13 +48,10 @@ async def watch(request: web.Request, cluster: Cluster, rt: ResourceType, route:
     return response
 
 
-async def _follow(stream: _Stream, namespace: str | None, match: Predicate, since: int, seconds: float) -> None:
+async def _follow(stream: _Stream, namespace: str | None, match: Predicate, since: int) -> None:
     """`since` 0 begins with everything that there is."""
     storage, rt = stream.cluster.storage, stream.rt
     watcher = storage.watcher(since or storage.version)
-    told = watcher.version
-    loop = asyncio.get_running_loop()
-    last = loop.time() + max(0.0, seconds - LAST_BOOKMARK)
     try:
         if not since:
             for obj in storage.list(rt.name, namespace):
@@ -67,12 +61,8 @@ async def _follow(stream: _Stream, namespace: str | None, match: Predicate, sinc
             for change in watcher.poll():
                 if seen := seen_as(change, rt, namespace, match):
                     stream.add(*seen)
-                    told = change.version
             await stream.flush()
-            until_bookmark = min(BOOKMARK_SECONDS, last - loop.time()) if loop.time() < last else None
-            if not await watcher.wait(until_bookmark) and watcher.version > told:
-                told = watcher.version
-                stream.bookmark(told)
+            await watcher.wait()
     finally:
         watcher.close()
 
@@ -85,20 +75,14 @@ class _Stream:
     ) -> None:
         self.cluster, self.rt = cluster, rt
         self._response, self._as_table, self._include = response, as_table, query.get("includeObject", "")
-        self._bookmarks = query.get("allowWatchBookmarks", "") in ("true", "1")
         self._pending: list[bytes] = []
         self._columns_told = False
 
     def add(self, kind: str, obj: Object) -> None:
         if self._as_table and kind != "ERROR":
-            obj = self._table([] if kind == "BOOKMARK" else [obj], obj["metadata"]["resourceVersion"])
+            obj = self._table([obj], obj["metadata"]["resourceVersion"])
         line = json.dumps({"type": kind, "object": obj}, separators=(",", ":"), ensure_ascii=False)
         self._pending.append(line.encode() + b"\n")
-
-    def bookmark(self, version: int) -> None:
-        meta = {"resourceVersion": str(version)}
-        if self._bookmarks:
-            self.add("BOOKMARK", {"kind": self.rt.kind, "apiVersion": self.rt.api_version, "metadata": meta})
 
     def _table(self, items: list[Object], version: str) -> Object:
         """Only the first one tells the columns."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def parse(text: str | None, completions: int) -> set[int]:
-    """The indexes below `completions` in a list like `0,1,4-6`."""
+def parse(text: str | None) -> set[int]:
+    """The indexes in a list like `0,1,4-6`."""
     found: set[int] = set()
     for part in (text or "").split(","):
         if part:
             first, _, last = part.partition("-")
             found.update(range(int(first), int(last or first) + 1))
-    return {index for index in found if index < completions}
+    return found
 
 
 def render(indexes: Iterable[int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ Object = dict[str, Any]
 FINALIZER = "batch.kubernetes.io/job-tracking"
 INDEX = "batch.kubernetes.io/job-completion-index"
 FAILURE_COUNT = "batch.kubernetes.io/job-index-failure-count"
-IGNORED_COUNT = "batch.kubernetes.io/job-index-ignored-failure-count"
 MAX_GENERATE_NAME = 58
 
 
@@ -48,19 +46,6 @@ def ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def only_failed_replaced(job: Object) -> bool:
-    """Whether a deleted pod is replaced, and counted, only once it has stopped."""
-    spec = job["spec"]
-    return spec.get("podReplacementPolicy") == "Failed" or spec.get("podFailurePolicy") is not None
-
-
-def failed(pod: Object, job: Object) -> bool:
-    """Failed, or deleted without having succeeded where the Job does not wait for it to stop."""
-    if phase(pod) == "Failed":
-        return True
-    return not only_failed_replaced(job) and deleted(pod) and phase(pod) != "Succeeded"
-
-
 def is_indexed(job: Object) -> bool:
     """Whether pods have completion indexes."""
     return bool(job["spec"].get("completionMode") == "Indexed")
@@ -77,14 +62,9 @@ def index_of(pod: Object) -> int:
     return int(text) if text.isdecimal() else -1
 
 
-def valid_index(pod: Object, job: Object) -> bool:
-    """Whether the pod's index is one of the Job's; True for Jobs without indexes."""
-    return not is_indexed(job) or 0 <= index_of(pod) < job["spec"]["completions"]
-
-
-def failure_count(pod: Object, annotation: str = FAILURE_COUNT) -> int:
+def failure_count(pod: Object) -> int:
     """How often its index had failed when the pod was made."""
-    return int((pod["metadata"].get("annotations") or {}).get(annotation, "0"))
+    return int((pod["metadata"].get("annotations") or {}).get(FAILURE_COUNT, "0"))
 
 
 def finish_time(pod: Object) -> datetime:
@@ -103,29 +83,8 @@ def finish_time(pod: Object) -> datetime:
     return parse_time(metadata["creationTimestamp"])
 
 
-def removal_order(candidates: Iterable[Object], job: Object) -> list[Object]:
-    """Which active pods go first: those of doubled and superfluous indexes, then unscheduled, and the youngest."""
-
-    def rank(pod: Object) -> tuple[bool, bool, int]:
-        return bool(pod["spec"].get("nodeName")), phase(pod) == "Running", -int(pod["metadata"]["resourceVersion"])
-
-    ordered = sorted(candidates, key=rank)
-    kept = {index_of(pod): pod["metadata"]["uid"] for pod in ordered if valid_index(pod, job)}
-    if is_indexed(job):  # stable: the order within both groups stays
-        ordered.sort(key=lambda pod: pod["metadata"]["uid"] in kept.values())
-    return ordered
-
-
-def superfluous(candidates: Iterable[Object], job: Object) -> int:
-    """How many active pods have an index that is doubled or not the Job's."""
-    found = list(candidates)
-    if not is_indexed(job):
-        return 0
-    return len(found) - len({index_of(pod) for pod in found if valid_index(pod, job)})
-
-
-def make_pod(job: Object, index: int | None, replaced: tuple[int, int] | None) -> Object:
-    """A new pod of the Job; `replaced` are (failures, ignored failures) of its index so far."""
+def make_pod(job: Object, index: int | None, failures: int | None) -> Object:
+    """A new pod of the Job; `failures` are those of its index so far, where they are limited for each index."""
     template = copy(job["spec"]["template"])
     metadata = template.setdefault("metadata", {})
     name = job["metadata"]["name"]
@@ -148,10 +107,8 @@ def make_pod(job: Object, index: int | None, replaced: tuple[int, int] | None) -
     suffix = f"-{index}-"
     pod["metadata"]["generateName"] = name[: MAX_GENERATE_NAME - len(suffix)] + suffix
     pod["metadata"]["labels"][INDEX] = pod["metadata"]["annotations"][INDEX] = str(index)
-    if replaced is not None:
-        pod["metadata"]["annotations"][FAILURE_COUNT] = str(replaced[0])
-        if replaced[1]:
-            pod["metadata"]["annotations"][IGNORED_COUNT] = str(replaced[1])
+    if failures is not None:
+        pod["metadata"]["annotations"][FAILURE_COUNT] = str(failures)
     pod["spec"]["hostname"] = f"{name}-{index}"
     for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
         env = container.get("env") or []

@@ -7,20 +7,12 @@ FailureTarget) come first; `final` turns them into Complete or Failed once no po
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from srlm_local.jobcontroller.pods import failed, failure_count
+from srlm_local.jobcontroller.pods import failure_count, phase
 from srlm_local.store.clock import parse_time
 
 Object = dict[str, Any]
-
-
-class Match(NamedTuple):
-    """What podFailurePolicy says of a failed pod: the action, if a rule matched, and whether it counts."""
-
-    action: str | None
-    counts: bool
-    message: str = ""
 
 
 def condition(kind: str, reason: str, message: str) -> Object:
@@ -48,8 +40,8 @@ def final(interim: Object) -> Object:
     return condition(kind, interim["reason"], interim["message"])
 
 
-def match_failure(job: Object, pod: Object) -> Match:
-    """The first rule of podFailurePolicy that matches the pod."""
+def match_failure(job: Object, pod: Object) -> tuple[str, str]:
+    """(action, message) of the first rule of podFailurePolicy that matches the pod; Count where none does."""
     policy = job["spec"].get("podFailurePolicy") or {}
     name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
     for number, rule in enumerate(policy.get("rules") or []):
@@ -68,8 +60,13 @@ def match_failure(job: Object, pod: Object) -> Match:
             if found is None:
                 continue
             message = f"Pod {name} has condition {found} matching {action} rule at index {number}"
-        return Match(action, action != "Ignore", message if action == "FailJob" else "")
-    return Match(None, True)
+        return action, message
+    return "Count", ""
+
+
+def counts(job: Object, pod: Object) -> bool:
+    """Whether a failed pod counts as a failure."""
+    return match_failure(job, pod)[0] != "Ignore"
 
 
 def _matching_exit(pod: Object, rule: Object) -> Object | None:
@@ -94,10 +91,9 @@ def _matching_condition(pod: Object, patterns: list[Object]) -> str | None:
 def failure(job: Object, pods: list[Object], failures: int, now: datetime) -> Object | None:
     """FailureTarget for reasons that concern the Job as a whole."""
     for pod in pods:
-        if failed(pod, job) and job["spec"].get("podFailurePolicy"):
-            match = match_failure(job, pod)
-            if match.action == "FailJob":
-                return condition("FailureTarget", "PodFailurePolicy", match.message)
+        action, message = match_failure(job, pod) if phase(pod) == "Failed" else ("", "")
+        if action == "FailJob":
+            return condition("FailureTarget", "PodFailurePolicy", message)
     limit = job["spec"]["backoffLimit"]
     if failures > limit:
         return condition("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
@@ -117,19 +113,11 @@ def deadline_in(job: Object, now: datetime) -> float | None:
 
 def index_failed(job: Object, pod: Object) -> bool:
     """Whether this failed pod is the end of its index."""
-    if job["spec"].get("podFailurePolicy"):
-        match = match_failure(job, pod)
-        if match.action in ("FailIndex", "Ignore"):
-            return match.action == "FailIndex"
-    return failure_count(pod) >= int(job["spec"]["backoffLimitPerIndex"])
+    return counts(job, pod) and failure_count(pod) >= int(job["spec"]["backoffLimitPerIndex"])
 
 
 def index_failure(job: Object, failed_indexes: set[int], succeeded: set[int]) -> Object | None:
-    """FailureTarget for too many failed indexes, or for failed ones when none is left to run."""
-    most = job["spec"].get("maxFailedIndexes")
-    if most is not None and len(failed_indexes) > most:
-        message = "Job has exceeded the specified maximal number of failed indexes"
-        return condition("FailureTarget", "MaxFailedIndexesExceeded", message)
+    """FailureTarget for failed indexes when none is left to run."""
     if failed_indexes and len(failed_indexes) + len(succeeded) >= job["spec"]["completions"]:
         return condition("FailureTarget", "FailedIndexes", "Job has failed indexes")
     return None

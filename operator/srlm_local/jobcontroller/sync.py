@@ -20,7 +20,6 @@ from srlm_local.store.events import record
 Object = dict[str, Any]
 COMPONENT = "job-controller"
 RETRY_SECONDS = 5.0
-MAX_PODS_PER_PASS = 500
 
 
 class Pass:
@@ -41,8 +40,7 @@ class Pass:
         self.active_count = len(self.active)
         self.ready = sum(p.ready(pod) for pod in self.active)
         self.terminating = sum(p.terminating(pod) for pod in pods)
-        completions = job["spec"].get("completions") or 0
-        self.counted_indexes = indexes.parse(self.status.fields.get("completedIndexes"), completions)
+        self.counted_indexes = indexes.parse(self.status.fields.get("completedIndexes"))
         self.succeeded_indexes = set(self.counted_indexes)
         self.succeeded = 0
         """Completions so far, those not yet counted in the status included."""
@@ -53,7 +51,7 @@ class Pass:
     def run(self) -> Backoff:
         """Does everything; returns the back-off to go on with. `again` says when to look again."""
         fields = self.status.fields
-        if "startTime" not in fields and not self.job["spec"].get("suspend"):
+        if "startTime" not in fields and not self.job["spec"]["suspend"]:
             self.status.start()
         before = {key: fields.get(key) for key in ("active", "ready", "terminating", "conditions")}
         succeeded, failed = self._newly_ended()
@@ -77,21 +75,17 @@ class Pass:
         self.again = seconds if self.again is None else min(self.again, seconds)
 
     def _newly_ended(self) -> tuple[list[Object], list[Object]]:
-        def new(pod: Object, kind: str) -> bool:
-            known = pod["metadata"]["uid"] in self.status.uncounted[kind]
-            return p.tracked(pod) and not known and p.valid_index(pod, self.job)
-
-        succeeded = [pod for pod in self.pods if p.phase(pod) == "Succeeded" and new(pod, "succeeded")]
-        failed = [pod for pod in self.pods if p.failed(pod, self.job) and new(pod, "failed")]
-        return succeeded, failed
+        known = {uid for uids in self.status.uncounted.values() for uid in uids}
+        new = [pod for pod in self.pods if p.tracked(pod) and pod["metadata"]["uid"] not in known]
+        succeeded = [pod for pod in new if p.phase(pod) == "Succeeded"]
+        return succeeded, [pod for pod in new if p.phase(pod) == "Failed"]
 
     def _end(self, newly_failed: list[Object]) -> Object | None:
         """The condition that ends the Job, decided now or earlier."""
         end = policies.find(self.job, "SuccessCriteriaMet") or policies.find(self.job, "FailureTarget")
         if end is None:
-            counting = [pod for pod in newly_failed if policies.match_failure(self.job, pod).counts]
-            uncounted = len(self.status.uncounted["failed"])
-            failures = self.status.number("failed") + len(counting) + uncounted
+            counting = sum(policies.counts(self.job, pod) for pod in newly_failed)
+            failures = self.status.number("failed") + counting + len(self.status.uncounted["failed"])
             started = {**self.job, "status": self.status.fields}
             end = policies.failure(started, self.pods, failures, self.now)
             if end is None and (left := policies.deadline_in(started, self.now)) is not None:
@@ -103,29 +97,24 @@ class Pass:
         return end
 
     def _indexes(self) -> None:
-        tracked = [pod for pod in self.pods if p.tracked(pod) and p.valid_index(pod, self.job)]
+        tracked = [pod for pod in self.pods if p.tracked(pod)]
         self.succeeded_indexes |= {p.index_of(pod) for pod in tracked if p.phase(pod) == "Succeeded"}
         self.succeeded = len(self.succeeded_indexes)
         if not p.per_index(self.job):
             return
-        failed = [pod for pod in tracked if p.failed(pod, self.job)]
-        self.failed_indexes = indexes.parse(self.status.fields.get("failedIndexes"), self.job["spec"]["completions"])
+        failed = [pod for pod in tracked if p.phase(pod) == "Failed"]
+        self.failed_indexes = indexes.parse(self.status.fields.get("failedIndexes"))
         self.failed_indexes |= {p.index_of(pod) for pod in failed if policies.index_failed(self.job, pod)}
         settled = self.succeeded_indexes | self.failed_indexes | {p.index_of(pod) for pod in self.active}
-        for pod in sorted(failed, key=lambda pod: p.failure_count(pod) + p.failure_count(pod, p.IGNORED_COUNT)):
+        for pod in sorted(failed, key=p.failure_count):
             if p.index_of(pod) not in settled:
                 self.delayed[p.index_of(pod)] = pod
 
     def _after_manage(self) -> Object | None:
-        completions = self.job["spec"].get("completions")
-        if completions is None:
-            done = self.succeeded > 0 and self.active_count == 0
-        else:
-            done = self.succeeded >= completions and self.active_count == 0
-        if done:
+        if self.succeeded >= self.job["spec"]["completions"] and self.active_count == 0:
             return policies.COMPLETE
         known = self.status.has_condition("Suspended")
-        if not self.job["spec"].get("suspend"):
+        if not self.job["spec"]["suspend"]:
             if known and self.status.set_condition("Suspended", "False", "JobResumed", "Job resumed"):
                 self.status.start()
                 self._event("Normal", "Resumed", "Job resumed")
@@ -137,22 +126,13 @@ class Pass:
     # ---- pods
 
     def _manage(self) -> bool:
-        """Creates or deletes pods, never both in one pass; False if one was refused."""
+        """Creates pods, or deletes those of a suspended Job; False if one was refused."""
         spec = self.job["spec"]
-        if spec.get("suspend"):
+        if spec["suspend"]:
             self._delete(self.active, forget=True)
             return True
-        parallelism = spec["parallelism"]
-        if spec.get("completions") is None:
-            wanted = self.active_count if self.succeeded else parallelism
-        else:
-            wanted = max(min(spec["completions"] - self.succeeded, parallelism), 0)
-        surplus = max(self.active_count - wanted, p.superfluous(self.active, self.job), 0)
-        if surplus:
-            self._delete(p.removal_order(self.active, self.job)[:surplus], forget=True)
-            return True
-        stopping = self.terminating if p.only_failed_replaced(self.job) else 0
-        missing = min(wanted - stopping - self.active_count, MAX_PODS_PER_PASS)
+        wanted = min(spec["completions"] - self.succeeded, spec["parallelism"])
+        missing = wanted - self.terminating - self.active_count
         if missing <= 0:
             return True
         wait = 0.0 if p.per_index(self.job) else self.backoff.wait(self.now)
@@ -167,35 +147,29 @@ class Pass:
         return self._create(chosen)
 
     def _next_indexes(self, count: int) -> tuple[list[int | None], float]:
-        taken = self.succeeded_indexes | {p.index_of(pod) for pod in self.active} | (self.failed_indexes or set())
-        if p.only_failed_replaced(self.job):
-            taken |= {p.index_of(pod) for pod in self.pods if p.terminating(pod)}
+        there = {p.index_of(pod) for pod in self.pods if p.active(pod) or p.terminating(pod)}
+        taken = self.succeeded_indexes | there | (self.failed_indexes or set())
         free = [index for index in range(self.job["spec"]["completions"]) if index not in taken][:count]
-        if not p.per_index(self.job):
-            return list(free), 0.0
-        waits = {}
-        for index in free:
-            pod = self.delayed.get(index)
-            failures = sum(self._failures(pod)) if pod else 0
-            waits[index] = remaining(failures, p.finish_time(pod) if pod else None, self.now)
+        waits = {index: self._wait(self.delayed[index]) if index in self.delayed else 0.0 for index in free}
         now = [index for index in free if not waits[index]]
         return list(now), 0.0 if now or not waits else min(waits.values())
 
-    def _failures(self, pod: Object) -> tuple[int, int]:
-        """Counted and ignored failures of the pod's index, its own included."""
-        counted, ignored = p.failure_count(pod), p.failure_count(pod, p.IGNORED_COUNT)
-        if policies.match_failure(self.job, pod).action == "Ignore":
-            return counted, ignored + 1
-        return counted + 1, ignored
+    def _wait(self, pod: Object) -> float:
+        """Seconds until this failed pod may be replaced; one whose failure does not count waits as after the first."""
+        return remaining(max(self._failures(pod), 1), p.finish_time(pod), self.now)
+
+    def _failures(self, pod: Object) -> int:
+        """Failures of the pod's index, its own included."""
+        return p.failure_count(pod) + policies.counts(self.job, pod)
 
     def _create(self, chosen: list[int | None]) -> bool:
         namespace = self.job["metadata"]["namespace"]
         for index in chosen:
-            replaced = None
+            failures = None
             if index is not None and p.per_index(self.job):
-                replaced = self._failures(self.delayed[index]) if index in self.delayed else (0, 0)
+                failures = self._failures(self.delayed[index]) if index in self.delayed else 0
             try:
-                pod = self.cluster.create("pods", p.make_pod(self.job, index, replaced), namespace)
+                pod = self.cluster.create("pods", p.make_pod(self.job, index, failures), namespace)
             except ApiError as error:
                 causes = [cause.get("reason") for cause in (error.details or {}).get("causes") or []]
                 if "NamespaceTerminating" not in causes:
@@ -266,26 +240,22 @@ class Pass:
     def _countable(self, pod: Object, end: Object | None) -> bool:
         if end is not None or p.phase(pod) == "Succeeded":
             return True
-        if not p.failed(pod, self.job):
+        if p.phase(pod) != "Failed":
             return False
         waiting = self.delayed.get(p.index_of(pod))
         return waiting is None or waiting["metadata"]["uid"] != pod["metadata"]["uid"]
 
     def _count(self, pod: Object, end: Object | None) -> bool:
         """Puts a pod that ended among the uncounted; True if the status has to be written for it."""
-        uid = pod["metadata"]["uid"]
-        valid = p.valid_index(pod, self.job)
-        if p.phase(pod) == "Succeeded" and uid not in self.status.uncounted["failed"]:
+        if p.phase(pod) == "Succeeded":
             if self.indexed:
-                return valid and p.index_of(pod) not in self.counted_indexes
-            kind = "succeeded"
-        elif p.failed(pod, self.job) or (end is not None and end["type"] == "FailureTarget"):
-            if not valid or (p.failed(pod, self.job) and not policies.match_failure(self.job, pod).counts):
-                return False
-            kind = "failed"
+                return p.index_of(pod) not in self.counted_indexes
+            return self.status.add_uncounted("succeeded", pod["metadata"]["uid"])
+        if p.phase(pod) == "Failed":
+            counted = policies.counts(self.job, pod)
         else:
-            return False
-        return self.status.add_uncounted(kind, uid)
+            counted = end is not None and end["type"] == "FailureTarget"
+        return counted and self.status.add_uncounted("failed", pod["metadata"]["uid"])
 
     def _write(self) -> None:
         # Fresh: others may have changed labels, or the spec, while this controller slept between passes.

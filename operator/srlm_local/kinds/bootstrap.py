@@ -10,19 +10,19 @@ from srlm_local.kinds.namespaces import ALWAYS_THERE, NamespaceController
 from srlm_local.store.cluster import Cluster
 
 
-def prepare(cluster: Cluster, authority: str = "") -> None:
+def prepare(cluster: Cluster) -> None:
     """Creates the namespaces that are always there; safe to repeat after a restart."""
     for name in ALWAYS_THERE:
         if cluster.find("namespaces", name) is None:
             cluster.create("namespaces", {"metadata": {"name": name}})
-    NamespaceController(cluster, authority).sync()
+    NamespaceController(cluster).sync()
 
 
-def start(cluster: Cluster, authority: str = "") -> list[asyncio.Task[None]]:
+def start(cluster: Cluster) -> list[asyncio.Task[None]]:
     """Starts all controllers on the running loop; cancel the tasks to stop them."""
     running = (
         GarbageCollector(cluster).run(),
-        NamespaceController(cluster, authority).run(),
+        NamespaceController(cluster).run(),
         DefinitionController(cluster).run(),
         PodGarbageCollector(cluster).run(),
     )

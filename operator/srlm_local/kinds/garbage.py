@@ -77,15 +77,8 @@ class GarbageCollector:
         references = obj["metadata"]["ownerReferences"]
         solid = [r for r in references if self._exists(r, obj, alive)]
         if solid:
-            waiting = [
-                r
-                for r in solid
-                if FOREGROUND in (alive[r["uid"]]["metadata"].get("finalizers") or [])
-                and "deletionTimestamp" in alive[r["uid"]]["metadata"]
-            ]
-            kept = [r for r in solid if r not in waiting] or solid
-            if len(kept) < len(references):
-                self._patch(rt, obj, {"ownerReferences": kept})
+            if len(solid) < len(references):
+                self._patch(rt, obj, {"ownerReferences": solid})
             return
         finalizers = obj["metadata"].get("finalizers") or []
         policy = "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"

@@ -11,7 +11,6 @@ from srlm_local.store.resources import Rules, View
 from srlm_local.store.storage import Change, keep
 
 Object = dict[str, Any]
-ROOT_CA = "kube-root-ca.crt"
 ALWAYS_THERE = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -39,11 +38,10 @@ class NamespaceRules(Rules):
 
 
 class NamespaceController:
-    """Makes the default ServiceAccount and the root CA ConfigMap, and deletes what is in a terminating namespace."""
+    """Makes the default ServiceAccount, and deletes what is in a terminating namespace."""
 
-    def __init__(self, cluster: Cluster, authority: str = "") -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._authority = authority
         self._emptying = False
 
     async def run(self) -> None:
@@ -52,7 +50,7 @@ class NamespaceController:
     def _matters(self, change: Change) -> bool:
         if self._emptying or change.resource == "namespaces":
             return True
-        return change.type == "DELETED" and change.resource in ("serviceaccounts", "configmaps")
+        return change.type == "DELETED" and change.resource == "serviceaccounts"
 
     def sync(self) -> None:
         """One round over all namespaces. Safe to repeat."""
@@ -61,15 +59,9 @@ class NamespaceController:
         for namespace in namespaces:
             if "deletionTimestamp" in namespace["metadata"]:
                 self._empty(namespace)
-            else:
-                self._furnish(namespace["metadata"]["name"])
-
-    def _furnish(self, name: str) -> None:
-        cluster = self._cluster
-        if cluster.storage.get("serviceaccounts", name, "default") is None:
-            cluster.create("serviceaccounts", {"metadata": {"name": "default"}}, name)
-        if cluster.storage.get("configmaps", name, ROOT_CA) is None:
-            cluster.create("configmaps", {"metadata": {"name": ROOT_CA}, "data": {"ca.crt": self._authority}}, name)
+            elif self._cluster.storage.get("serviceaccounts", namespace["metadata"]["name"], "default") is None:
+                account = {"metadata": {"name": "default"}}
+                self._cluster.create("serviceaccounts", account, namespace["metadata"]["name"])
 
     def _empty(self, namespace: Object) -> None:
         """Pods first, and the rest only once they are gone, as the real controller does it."""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from srlm_local.store import names
-from srlm_local.store.errors import required, too_long, wrong
+from srlm_local.store.errors import too_long, wrong
 from srlm_local.store.request import Request
 from srlm_local.store.resources import Rules, View
 from srlm_operator.crd.schema import FieldError
@@ -41,12 +41,6 @@ class SecretRules(DataRules):
             encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
             obj["data"] = {**(obj.get("data") or {}), **encoded}
 
-    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
-        found = super().validate(obj, old, before)
-        if old is not None and obj["type"] != old["type"]:
-            found.append(wrong("type", obj["type"], "field is immutable"))
-        return found
-
 
 class LeaseRules(Rules):
     def decode(self, obj: Object, request: Request) -> str:
@@ -70,28 +64,14 @@ class ServiceRules(Rules):
 
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})
-        defaults = {"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"}
-        for key, value in defaults.items():
-            spec.setdefault(key, value)
+        spec.setdefault("type", "ClusterIP")
         for port in spec.get("ports") or []:
             port.setdefault("protocol", "TCP")
             port.setdefault("targetPort", port.get("port"))
 
     def prepare(self, view: View, obj: Object, old: Object | None) -> None:
-        spec = obj["spec"]
         if old is None:
             obj["status"] = {"loadBalancer": {}}
-            spec.setdefault("clusterIP", f"10.96.{view.random.randrange(256)}.{view.random.randrange(1, 255)}")
-        elif "clusterIP" in old["spec"]:
-            spec.setdefault("clusterIP", old["spec"]["clusterIP"])
-
-    def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
-        spec, found = obj["spec"], []
-        if old is not None and spec.get("clusterIP") != old["spec"].get("clusterIP"):
-            found.append(wrong("spec.clusterIP", spec.get("clusterIP"), "field is immutable"))
-        if not spec.get("ports") and spec.get("clusterIP") != "None":
-            found.append(required("spec.ports"))
-        return found
 
 
 class EventRules(Rules):
@@ -105,12 +85,6 @@ class EventRules(Rules):
     def validate(self, obj: Object, old: Object | None, before: list[FieldError]) -> list[FieldError]:
         mine, about = obj["metadata"]["namespace"], (obj.get("involvedObject") or {}).get("namespace") or "default"
         found = [] if mine == about else [wrong("involvedObject.namespace", about, "does not match event.namespace")]
-        if obj.get("eventTime"):
-            found += [
-                required(key) for key in ("reportingComponent", "reportingInstance", "action") if not obj.get(key)
-            ]
-            if len(obj.get("message") or "") > 1024:
-                found.append(wrong("message", "", "can have at most 1024 characters"))
         return found if old is None else []
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from srlm_local.store import names
-from srlm_local.store.errors import barred, duplicate, required, unsupported, wrong
-from srlm_local.store.values import copy, dig, parse_quantity
+from srlm_local.store.errors import barred, duplicate, required, wrong
+from srlm_local.store.values import copy, parse_quantity
 from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
@@ -32,9 +32,8 @@ def default_pod_spec(spec: Object) -> None:
         "schedulerName": "default-scheduler",
     }
     fill(spec, defaults)
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
-    if account:
-        spec["serviceAccountName"] = spec["serviceAccount"] = account
+    if account := spec.get("serviceAccountName"):
+        spec["serviceAccount"] = account
     for container in containers(spec):
         _default_container(container)
     for volume in spec.get("volumes") or []:
@@ -77,21 +76,6 @@ def validate_pod_spec(spec: Object, path: str) -> list[FieldError]:
         _named(spec.get(group) or [], f"{path}.{group}", found)
         for i, container in enumerate(spec.get(group) or []):
             found += _container(container, f"{path}.{group}[{i}]", volumes)
-    policies = ["Always", "OnFailure", "Never"]
-    if spec.get("restartPolicy") not in policies:
-        found.append(unsupported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), policies))
-    deadline = spec.get("activeDeadlineSeconds")
-    if deadline is not None and deadline < 1:
-        found.append(wrong(f"{path}.activeDeadlineSeconds", deadline, "must be greater than 0"))
-    for keys, rule in (
-        (("hostname", "subdomain"), names.dns_label),
-        (("serviceAccountName", "nodeName", "priorityClassName"), names.subdomain),
-    ):
-        for key in keys:
-            found += [wrong(f"{path}.{key}", spec[key], why) for why in (rule(spec[key]) if spec.get(key) else [])]
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        problems = [*names.qualified_name(key), *names.label_value(str(value))]
-        found += [wrong(f"{path}.nodeSelector", key, why) for why in problems]
     return found
 
 
@@ -122,11 +106,9 @@ def _container(container: Object, path: str, volumes: set[str]) -> list[FieldErr
         elif where in mounts:
             found.append(wrong(f"{at}.mountPath", where, "must be unique"))
         mounts.add(where)
-    for i, env in enumerate(container.get("env") or []):
-        if not env.get("name"):
-            found.append(required(f"{path}.env[{i}].name"))
-        if env.get("value") and env.get("valueFrom"):
-            found.append(wrong(f"{path}.env[{i}].valueFrom", "", "may not be specified when `value` is not empty"))
+    found += [
+        required(f"{path}.env[{i}].name") for i, env in enumerate(container.get("env") or []) if not env.get("name")
+    ]
     return found + _resources(container.get("resources") or {}, f"{path}.resources")
 
 
@@ -138,15 +120,11 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
             number, at = parse_quantity(amount), f"{path}.{key}[{name}]"
             if number is None or number < 0:
                 found.append(wrong(at, str(amount), "must be a quantity that is greater than or equal to 0"))
-            elif "/" in name and number % 1:
-                found.append(wrong(at, str(amount), "must be an integer"))
     for name, amount in requests.items():
         have, most = parse_quantity(amount), parse_quantity(limits[name]) if name in limits else None
-        if "/" in name and most is None:
-            found.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
-        elif have is not None and most is not None and (have > most or ("/" in name and have != most)):
-            word = "equal to" if "/" in name else "less than or equal to"
-            found.append(wrong(f"{path}.requests", str(amount), f"must be {word} {name} limit of {limits[name]}"))
+        if have is not None and most is not None and have > most:
+            why = f"must be less than or equal to {name} limit of {limits[name]}"
+            found.append(wrong(f"{path}.requests", str(amount), why))
     return found
 
 
@@ -158,15 +136,6 @@ def _volume(volume: Object, path: str) -> list[FieldError]:
     for kind, key in needed.items():
         if isinstance(volume.get(kind), dict) and not volume[kind].get(key):
             found.append(required(f"{path}.{kind}.{key}"))
-    if isinstance(source := volume.get("ephemeral"), dict):
-        at, claim = (
-            f"{path}.ephemeral.volumeClaimTemplate.spec",
-            (source.get("volumeClaimTemplate") or {}).get("spec") or {},
-        )
-        if not claim.get("accessModes"):
-            found.append(required(f"{at}.accessModes", "at least 1 access mode is required"))
-        if not dig(claim, "resources", "requests", "storage"):
-            found.append(required(f"{at}.resources[storage]"))
     return found
 
 

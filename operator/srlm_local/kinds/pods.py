@@ -10,7 +10,6 @@ from srlm_local.store.resources import Rules, View
 from srlm_operator.crd.schema import FieldError
 
 Object = dict[str, Any]
-_CRITICAL = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
 
 
 class PodRules(Rules):
@@ -32,14 +31,12 @@ class PodRules(Rules):
 
     def admit(self, view: View, obj: Object) -> None:
         spec, name = obj["spec"], obj["metadata"].get("name", "")
-        if runtime := spec.get("runtimeClassName"):
-            raise forbidden("pods", "", name, f'pod rejected: RuntimeClass "{runtime}" not found')
         _service_account(view, obj)
         if chosen := spec.get("priorityClassName"):
             found = view.find("priorityclasses.scheduling.k8s.io", chosen)
-            if found is None and chosen not in _CRITICAL:
+            if found is None:
                 raise forbidden("pods", "", name, f"no PriorityClass with name {chosen} was found")
-            spec["priority"] = _CRITICAL.get(chosen, (found or {}).get("value", 0))
+            spec["priority"] = found.get("value", 0)
         spec.setdefault("priority", 0)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
@@ -59,9 +56,6 @@ def _service_account(view: View, pod: Object) -> None:
     spec, meta = pod["spec"], pod["metadata"]
     name = spec.setdefault("serviceAccountName", "default")
     spec["serviceAccount"] = name
-    account = view.find("serviceaccounts", name, meta["namespace"])
-    if account is None:
+    if view.find("serviceaccounts", name, meta["namespace"]) is None:
         why = f'error looking up service account {meta["namespace"]}/{name}: serviceaccount "{name}" not found'
         raise forbidden("pods", "", meta.get("name", ""), why)
-    if "imagePullSecrets" not in spec and account.get("imagePullSecrets"):
-        spec["imagePullSecrets"] = account["imagePullSecrets"]

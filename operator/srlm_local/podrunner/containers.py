@@ -36,13 +36,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a container ended; times in seconds since the epoch. `error` when it could not even start."""
+    """How a container ended. `error` when it could not even start."""
 
     exit_code: int
     signal: int
     oom_killed: bool
-    started: float | None
-    finished: float | None
     error: str = ""
 
 
@@ -112,13 +110,11 @@ class RunningContainer:
         except FileNotFoundError:
             # Somebody killed the supervisor itself; what it held together is found by its mark.
             kill_marked(self._launch.owner)
-            return Outcome(137, 9, False, None, None)
+            return Outcome(137, 9, False)
         return Outcome(
             exit_code=result.get("exitCode", 128),
             signal=result.get("signal", 0),
             oom_killed=result.get("oomKilled", False),
-            started=result.get("startedAt"),
-            finished=result.get("finishedAt"),
             error=result.get("error", ""),
         )
 

@@ -2,7 +2,7 @@
 
 There are no mount namespaces here. Instead every argument and environment value that begins with one
 of the container's mount paths (or its terminationMessagePath), as a whole or after `--name=`, is rewritten
-to the folder that stands for it. Names of pods of a headless Service become 127.0.0.1.
+to the folder that stands for it.
 """
 
 from __future__ import annotations
@@ -124,9 +124,6 @@ def field_value(pod: Object, path: str) -> str:
     metadata, spec = pod["metadata"], pod["spec"]
     if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
         return str((metadata.get(match[1]) or {}).get(match[2], ""))
-    if path in ("metadata.labels", "metadata.annotations"):
-        entries = metadata.get(path.partition(".")[2]) or {}
-        return "\n".join(f'{key}="{value}"' for key, value in sorted(entries.items()))
     simple = {
         "metadata.name": metadata["name"],
         "metadata.namespace": metadata["namespace"],
@@ -165,24 +162,7 @@ def process_environment(pod: Object, container: Object, own: Mapping[str, str], 
     base["OMP_NUM_THREADS"] = str(cpu_cores(pod))
     if (temporary := paths.real("/tmp")) != "/tmp":  # noqa: S108  (the container's /tmp, not ours)
         base["TMPDIR"] = temporary
-    addresses = local_names(pod)
-    return {**base, **{name: addresses(paths.real(value)) for name, value in own.items()}}
-
-
-def local_names(pod: Object) -> Callable[[str], str]:
-    """A function that replaces `<pod hostname>.<subdomain>[.namespace[.svc...]]` by the loopback address.
-
-    There is no cluster DNS; the pods of a headless Service all run on this machine.
-    """
-    subdomain = pod["spec"].get("subdomain")
-    if not subdomain:
-        return lambda text: text
-    service = re.escape(subdomain)
-    namespace = re.escape(pod["metadata"]["namespace"])
-    name = re.compile(
-        rf"(?<![\w.-])[a-z0-9][a-z0-9-]*\.{service}(\.{namespace}(\.svc(\.cluster\.local)?)?)?(?![\w-])\.?"
-    )
-    return lambda text: name.sub("127.0.0.1", text)
+    return {**base, **{name: paths.real(value) for name, value in own.items()}}
 
 
 def pull_error(image: str) -> str | None:

@@ -11,13 +11,12 @@ from typing import Any
 from srlm_local.store.errors import bad_request
 
 Object = dict[str, Any]
-BLOCK_BYTES = 64 * 1024
 POLL_SECONDS = 0.2
 
 
-def log_path(pod_folder: Path, container: str, restart: int = 0) -> Path:
-    """The log of one instance of a container; here there is only the first."""
-    return pod_folder / "containers" / container / f"{restart}.log"
+def log_path(pod_folder: Path, container: str) -> Path:
+    """The log of a container, which runs once."""
+    return pod_folder / "containers" / container / "0.log"
 
 
 def read_log(pod: Object, query: Mapping[str, str], folder: Path, now: datetime) -> str | AsyncIterator[bytes]:
@@ -35,11 +34,13 @@ def read_log(pod: Object, query: Mapping[str, str], folder: Path, now: datetime)
     stamps = query.get("timestamps") in ("true", "1")
     since = _since(query, now)
     tail = int(query["tailLines"]) if "tailLines" in query else None
-    text, position = _read(path, tail, since, stamps)
+    data = _whole_lines(path, 0)
+    lines = _lines(data)
+    kept = lines[max(len(lines) - tail, 0) :] if tail is not None else lines
+    text = b"".join(_shown(kept, since, stamps))
     if query.get("follow") not in ("true", "1"):
         return text.decode(errors="replace")
-    done = path.with_suffix(".json").exists
-    return _follow(path, text, position, stamps, done)
+    return _follow(path, text, len(data), stamps, path.with_suffix(".json").exists)
 
 
 def _since(query: Mapping[str, str], now: datetime) -> float:
@@ -48,28 +49,6 @@ def _since(query: Mapping[str, str], now: datetime) -> float:
     if "sinceTime" in query:
         return datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00")).timestamp()
     return 0.0
-
-
-def _read(path: Path, tail: int | None, since: float, stamps: bool) -> tuple[bytes, int]:
-    """Text of the log, and the position in the file that it reaches."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            start = size
-            data = b""
-            while start > 0 and (tail is None or data.count(b"\n") <= tail):
-                step = min(start, BLOCK_BYTES if tail is not None else start)
-                start -= step
-                file.seek(start)
-                data = file.read(step) + data
-    except FileNotFoundError:
-        return b"", 0
-    end = data.rfind(b"\n") + 1
-    lines = _lines(data[:end])
-    if tail is not None:
-        lines = lines[len(lines) - min(tail, len(lines)) :]
-    shown = b"".join(_shown(lines, since, stamps))
-    return shown, size - (len(data) - end)
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -91,7 +70,7 @@ def _whole_lines(path: Path, position: int) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(position)
-            data = file.read(4 * 1024 * 1024)
+            data = file.read()
     except FileNotFoundError:
         return b""
     return data[: data.rfind(b"\n") + 1]

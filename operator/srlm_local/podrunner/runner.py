@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from srlm_local.podrunner import logs, status, volumes
-from srlm_local.podrunner.scheduler import cpu_cores, gang, machine_cores, startable, unschedulable
+from srlm_local.podrunner.scheduler import cpu_cores, gang, machine_cores, startable
 from srlm_local.podrunner.worker import PodWorker
 from srlm_local.processes import kill_marked
-from srlm_local.store.clock import to_seconds
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
 from srlm_local.store.events import record
@@ -81,12 +80,12 @@ class PodRunner:
 
     def _recover(self) -> None:
         """Pods that ran when the cluster was killed are lost; their folders stay for their logs."""
-        now = to_seconds(self.cluster.clock.now())
         for pod in self.cluster.list("pods", fields=f"spec.nodeName={status.NODE}"):
             current = pod.get("status") or {}
             started = any("waiting" not in s["state"] for s in current.get("containerStatuses") or [])
             if current.get("phase") not in ENDED and started:
-                pod = self.cluster.update("pods", {**pod, "status": status.lost(pod, now)}, subresource="status")
+                gone = status.lost(pod, self.cluster.timestamp())
+                pod = self.cluster.update("pods", {**pod, "status": gone}, subresource="status")
                 self._record(pod, "Warning", "NodeLost", pod["status"]["message"])
             if pod["metadata"].get("deletionTimestamp"):
                 self._remove(pod)
@@ -129,7 +128,7 @@ class PodRunner:
         pending = [
             p for p in pods if not p["spec"].get("nodeName") and (p.get("status") or {}).get("phase") not in ENDED
         ]
-        reasons = {p["metadata"]["uid"]: unschedulable(p) or self._claims_missing(p) for p in pending}
+        reasons = {p["metadata"]["uid"]: self._claims_missing(p) for p in pending}
         fitting = [p for p in pending if not reasons[p["metadata"]["uid"]]]
         gangs = [gang(p) for p in pods if p["metadata"]["uid"] in taken]
         for pod in startable(fitting, taken, self.cores, gangs):
@@ -159,16 +158,10 @@ class PodRunner:
 
     def _hold(self, pod: Object, message: str) -> None:
         current = pod.get("status") or {}
-        reason = "SchedulingGated" if pod["spec"].get("schedulingGates") else "Unschedulable"
         if any(c["type"] == "PodScheduled" and c.get("message") == message for c in current.get("conditions") or []):
             return
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": to_seconds(self.cluster.clock.now()),
-        }
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        condition["lastTransitionTime"] = self.cluster.timestamp()
         changed = {**pod, "status": status.with_condition(current, condition)}
         self.cluster.update("pods", changed, subresource="status")
         self._record(pod, "Warning", "FailedScheduling", message, component="default-scheduler")
@@ -218,12 +211,5 @@ class PodRunner:
         return logs.read_log(pod, query, self._pod_folder(pod), self.cluster.clock.now())
 
     def _record(self, pod: Object, kind: str, reason: str, message: str, component: str = "kubelet") -> None:
-        record(
-            self.cluster,
-            pod,
-            kind,
-            reason,
-            message,
-            component,
-            host=status.NODE if component == "kubelet" else "",
-        )
+        host = status.NODE if component == "kubelet" else ""
+        record(self.cluster, pod, kind, reason, message, component, host=host)

@@ -18,8 +18,6 @@ from typing import Any
 from srlm_local.store.values import parse_quantity
 
 Object = dict[str, Any]
-HOLD_ANNOTATION = "local.selfrewarding.dev/unschedulable"
-"""A pod with this annotation stays Pending with its value as the message, as if no node fitted."""
 
 
 def startable(
@@ -36,7 +34,7 @@ def startable(
     for pod in sorted(
         pending, key=lambda p: (p["metadata"]["creationTimestamp"], int(p["metadata"]["resourceVersion"]))
     ):
-        if unschedulable(pod) is not None or pod["metadata"].get("deletionTimestamp"):
+        if pod["metadata"].get("deletionTimestamp"):
             continue
         slots = cpu_cores(pod, cores)
         if gang(pod) not in together:
@@ -54,13 +52,6 @@ def gang(pod: Object) -> str:
     owners = [owner["uid"] for owner in pod["metadata"].get("ownerReferences") or [] if owner.get("controller")]
     subdomain = pod["spec"].get("subdomain")
     return f"{owners[0]}/{subdomain}" if owners and subdomain else ""
-
-
-def unschedulable(pod: Object) -> str | None:
-    """Why the pod can run on no node, or None."""
-    if pod["spec"].get("schedulingGates"):
-        return "Scheduling is blocked due to non-empty scheduling gates"
-    return (pod["metadata"].get("annotations") or {}).get(HOLD_ANNOTATION)
 
 
 def machine_cores() -> int:

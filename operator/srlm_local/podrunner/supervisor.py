@@ -6,7 +6,7 @@ gone, however it died, and ends everything too. When the main process ends, so d
 whatever sessions they opened: a subreaper inherits orphans (Linux); elsewhere they are remembered.
 
 Output goes to `log`, a line each: `<seconds since the epoch> F <line>`, P for a part without its end.
-Writes {"exitCode", "signal", "startedAt", "finishedAt", "oomKilled", "error"} to `result`.
+Writes {"exitCode", "signal", "oomKilled", "error"} to `result`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def main() -> None:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     ooms_before = oom_kills()
-    started = time.time()
     output, output_write = os.pipe()
     try:
         child = subprocess.Popen(
@@ -59,7 +58,7 @@ def main() -> None:
             stdout=output_write, stderr=output_write, start_new_session=True, preexec_fn=in_child,
         )  # fmt: skip
     except OSError as error:
-        write_result(config["result"], {"error": f"{error.strerror}: {config['argv'][0]}", "startedAt": started})
+        write_result(config["result"], {"error": f"{error.strerror}: {config['argv'][0]}"})
         return
     os.close(output_write)
     tree = Tree()
@@ -78,8 +77,6 @@ def main() -> None:
         {
             "exitCode": 128 + killed_by if killed_by else os.WEXITSTATUS(status),
             "signal": killed_by,
-            "startedAt": started,
-            "finishedAt": time.time(),
             "oomKilled": killed_by == signal.SIGKILL and (memory.over or oom_kills() > ooms_before),
         },
     )

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from srlm_local.podrunner.environment import ConfigError, Lookup, field_value, read_data
+from srlm_local.podrunner.environment import ConfigError, Lookup, read_data
 
 Object = dict[str, Any]
 
@@ -34,7 +34,9 @@ def prepare(pod: Object, pod_folder: Path, claims: Path, lookup: Lookup) -> dict
 
 def _make(pod: Object, volume: Object, folder: Path, claims: Path, lookup: Lookup) -> Path:
     if (claim := volume.get("persistentVolumeClaim")) is not None:
-        return _claim(claims, pod["metadata"]["namespace"], claim["claimName"])
+        path = claims / str(pod["metadata"]["namespace"]) / str(claim["claimName"])
+        path.mkdir(parents=True, exist_ok=True)
+        return path
     if (host := volume.get("hostPath")) is not None:
         path = Path(host["path"])
         if host.get("type", "") in ("DirectoryOrCreate", ""):
@@ -47,30 +49,17 @@ def _make(pod: Object, volume: Object, folder: Path, claims: Path, lookup: Looku
     if (projected := volume.get("projected")) is not None:
         sources = projected.get("sources") or []
     for source in sources:
-        for name, content in _files(pod, source, lookup).items():
+        for name, content in _files(source, lookup).items():
             _write(folder, name, content)
     return folder
 
 
-def _claim(claims: Path, namespace: str, name: str) -> Path:
-    path = claims / namespace / name
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _files(pod: Object, source: Object, lookup: Lookup) -> dict[str, bytes]:
+def _files(source: Object, lookup: Lookup) -> dict[str, bytes]:
     if (secret := source.get("secret")) is not None:
         return _data("secrets", secret.get("secretName") or secret.get("name"), secret, lookup)
     if (config := source.get("configMap")) is not None:
         return _data("configmaps", config["name"], config, lookup)
-    if (downward := source.get("downwardAPI")) is not None:
-        return {
-            item["path"]: field_value(pod, item["fieldRef"]["fieldPath"]).encode()
-            for item in downward.get("items") or []
-        }
-    raise ConfigError(
-        "only emptyDir, secret, configMap, projected, downwardAPI, hostPath and claims are supported here"
-    )
+    raise ConfigError("only emptyDir, secret, configMap, projected, hostPath and claims are supported here")
 
 
 def _data(resource: str, name: str, source: Object, lookup: Lookup) -> dict[str, bytes]:
@@ -83,9 +72,8 @@ def _data(resource: str, name: str, source: Object, lookup: Lookup) -> dict[str,
         if item["key"] in data:
             chosen[item["path"]] = data[item["key"]]
         elif not optional:
-            kind = "config" if resource == "configmaps" else "secret"
-            name = f"{resource.removesuffix('s')} references" if kind == "config" else "references"
-            raise ConfigError(f"{name} non-existent {kind} key: {item['key']}")
+            kind = {"configmaps": "config", "secrets": "secret"}[resource]
+            raise ConfigError(f"{resource.removesuffix('s')} references non-existent {kind} key: {item['key']}")
     return chosen
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from srlm_local.podrunner.environment import (
     PathMap,
     argv,
     executable,
-    local_names,
     process_environment,
     pull_error,
     variables,
@@ -25,7 +23,6 @@ from srlm_local.podrunner.environment import (
 from srlm_local.podrunner.logs import log_path
 from srlm_local.podrunner.scheduler import memory_limit
 from srlm_local.processes import OWNER_VARIABLE
-from srlm_local.store.clock import parse_time, to_seconds
 from srlm_local.store.cluster import Cluster
 from srlm_local.store.errors import ApiError
 
@@ -59,7 +56,6 @@ class PodWorker:
         self._stopping = asyncio.Event()
         self._grace = float(pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
         self._killer: asyncio.Task[None] | None = None
-        self._deadline: Object | None = None
         self._running: dict[str, RunningContainer] = {}
         self._states: dict[str, Object] = {}
         self._start_time = ""
@@ -103,14 +99,10 @@ class PodWorker:
 
     async def run(self) -> None:
         """Runs the pod to its end."""
-        known = (self.pod.get("status") or {}).get("startTime")
-        started = parse_time(known) if known else self.cluster.clock.now()
-        self._start_time = to_seconds(started)
-        deadline = asyncio.create_task(self._watch_deadline(started))
+        self._start_time = (self.pod.get("status") or {}).get("startTime") or self.cluster.timestamp()
         try:
             await self._live()
         finally:
-            deadline.cancel()
             if self._killer is not None:
                 self._killer.cancel()
         self._publish(ended=True)
@@ -176,8 +168,7 @@ class PodWorker:
                 try:
                     return self._launch(container, folders)
                 except ConfigError as error:
-                    reason = "CreateContainerError" if "no command" in str(error) else "CreateContainerConfigError"
-                    if self._wait_state(container, reason, str(error)):
+                    if self._wait_state(container, "CreateContainerConfigError", str(error)):
                         self._event("Warning", "Failed", f"Error: {error}")
             await self._until_changed()
         return None
@@ -204,8 +195,7 @@ class PodWorker:
         mounts[container.get("terminationMessagePath", "/dev/termination-log")] = message
         paths = PathMap(mounts)
         own = variables(self.pod, container, self._lookup)
-        address = local_names(self.pod)
-        words = [address(paths.real(word)) for word in argv(container, own)]
+        words = [paths.real(word) for word in argv(container, own)]
         words[0] = executable(words[0])
         environment = process_environment(self.pod, container, own, paths)
         owner = f"{self.owner}/{container['name']}/"
@@ -252,18 +242,7 @@ class PodWorker:
             "finishedAt": now,
         }
 
-    # ---- deadline and status
-
-    async def _watch_deadline(self, started: datetime) -> None:
-        seconds = self.pod["spec"].get("activeDeadlineSeconds")
-        if seconds is None:
-            return
-        await self.cluster.clock.sleep(seconds - (self.cluster.clock.now() - started).total_seconds())
-        self._deadline = {
-            "reason": "DeadlineExceeded",
-            "message": "Pod was active on the node longer than the specified deadline",
-        }
-        self.stop(self._grace)
+    # ---- status
 
     def _publish(self, ended: bool = False) -> None:
         """Writes the status if the pod is still there and it differs."""
@@ -271,15 +250,12 @@ class PodWorker:
         pod = self.cluster.find("pods", metadata["name"], metadata["namespace"])
         if pod is None or pod["metadata"]["uid"] != self.uid:
             return
-        now = self.cluster.timestamp()
         init = [self._states[c["name"]] for c in pod["spec"].get("initContainers") or [] if c["name"] in self._states]
         main = [self._states[c["name"]] for c in pod["spec"]["containers"] if c["name"] in self._states]
-        if ended:
-            init, main = _ended(init, now), _ended(main, now)
         status = {
             **(pod.get("status") or {}),
-            "phase": statuses.phase(pod, init, main, ended),
-            "conditions": statuses.conditions(pod, init, main, ended, now),
+            "phase": statuses.phase(main, ended),
+            "conditions": statuses.with_ready(pod, main, ended, self.cluster.timestamp()),
             "hostIP": "127.0.0.1",
             "podIP": "127.0.0.1",
             "podIPs": [{"ip": "127.0.0.1"}],
@@ -288,23 +264,6 @@ class PodWorker:
             "containerStatuses": main,
             **({"initContainerStatuses": init} if init else {}),
         }
-        if ended and self._deadline is not None:
-            status |= {**self._deadline, "phase": "Failed"}
         if status != pod.get("status"):
             with contextlib.suppress(ApiError):  # deleted for good by somebody else in this very moment
                 self.cluster.update("pods", {**pod, "status": status}, subresource="status")
-
-
-def _ended(entries: list[Object], now: str) -> list[Object]:
-    """Entries of containers that never ran, or whose end nobody saw, as ended."""
-    gone = {
-        "exitCode": 137,
-        "reason": "ContainerStatusUnknown",
-        "message": "The container could not be located when the pod was terminated",
-        "startedAt": now,
-        "finishedAt": now,
-    }
-    return [
-        e if "terminated" in e["state"] else {**e, "state": {"terminated": gone}, "ready": False, "started": False}
-        for e in entries
-    ]

@@ -227,10 +227,6 @@ class Cluster:
         rt.rules.after(self, None, old)
         return copy(shown)
 
-    def generate_name(self, stem: str) -> str:
-        """generateName as the API server does it: cut to 58 characters, five random ones added."""
-        return stem[:58] + "".join(self.random.choices(_NAME_LETTERS, k=5))
-
     # ---- what writes have in common
 
     def _stored(self, rt: ResourceType, name: str, namespace: str) -> Object:
@@ -266,7 +262,8 @@ class Cluster:
         if rt.generation:
             meta["generation"] = 1
         if not meta.get("name") and (stem := meta.get("generateName")):
-            meta["name"] = self.generate_name(stem)
+            # At most 63 characters, as the API server does it.
+            meta["name"] = stem[:58] + "".join(self.random.choices(_NAME_LETTERS, k=5))
 
     def _check_namespace(self, rt: ResourceType, meta: Object) -> None:
         name = meta["namespace"]

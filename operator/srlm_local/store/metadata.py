@@ -60,8 +60,7 @@ def validate_metadata(obj: Object, rt: ResourceType, old: Object | None = None) 
     for name in meta.get("finalizers") or []:
         found += [wrong("metadata.finalizers", name, message) for message in names.qualified_name(name)]
     if old is not None:
-        # Custom resources are validated twice by the real server, and its answer shows it.
-        found += _unchanged(meta, old["metadata"]) * (2 if rt.custom else 1)
+        found += _unchanged(meta, old["metadata"])
     return found
 
 
@@ -80,17 +79,12 @@ def validate_annotations(annotations: dict[str, str], path: str) -> list[FieldEr
 
 
 def _owners(owners: list[Object]) -> list[FieldError]:
-    path = "metadata.ownerReferences"
-    found = [
-        wrong(f"{path}.{key}", owner.get(key, ""), "must not be empty")
+    return [
+        wrong(f"metadata.ownerReferences.{key}", owner.get(key, ""), "must not be empty")
         for owner in owners
         for key in ("apiVersion", "kind", "name", "uid")
         if not owner.get(key)
     ]
-    controllers = [owner for owner in owners if owner.get("controller")]
-    for _ in controllers[1:]:
-        found.append(wrong(path, owners, "Only one reference can have Controller set to true"))
-    return found
 
 
 def _unchanged(meta: Object, old: Object) -> list[FieldError]:

@@ -5,7 +5,6 @@ A resource is named as kubectl names it: plural, then the group if there is one 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,13 +23,10 @@ class View(Protocol):
 
     storage: Storage
     registry: Registry
-    random: random.Random
 
     def find(self, resource: str, name: str, namespace: str = "") -> Object | None: ...
 
     def timestamp(self) -> str: ...
-
-    def generate_name(self, stem: str) -> str: ...
 
 
 class Rules:

@@ -52,11 +52,6 @@ def _label_test(match: re.Match[str]) -> Callable[[dict[str, str]], bool]:
     return lambda labels: key in labels
 
 
-def matches_labels(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a metav1.LabelSelector of matchLabels alone selects these labels."""
-    return (selector.get("matchLabels") or {}).items() <= labels.items()
-
-
 #: Which fields may be selected, by resource; metadata.name and metadata.namespace always may.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "pods": ("spec.nodeName", "spec.restartPolicy", "status.phase"),
