@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -142,6 +142,8 @@ class Observed:
     pods: tuple[PodView, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """Last progress line by pod name."""
+    unread: Collection[str] = ()
+    """Names of pods whose logs the API server cannot read."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """By name of the Job that could not be created."""
     branch: BranchModel | None = None

@@ -30,6 +30,8 @@ class World:
         """By UID of the run, by name of the Job."""
         self.progress: dict[str, dict[str, Progress]] = defaultdict(dict)
         """By UID of the run, by name of the pod."""
+        self.unread: dict[str, set[str]] = defaultdict(set)
+        """By UID of the run: names of pods whose logs cannot be read."""
 
     def feed(self, kind: Kind, obj: Obj, *, deleted: bool = False) -> Key | None:
         """Take an object as a watch, a list or a write brought it. Returns the run it concerns."""
@@ -98,9 +100,12 @@ class World:
         if kind == "runs":
             self.refusals.pop(uid, None)
             self.progress.pop(uid, None)
+            self.unread.pop(uid, None)
         self._unlink(kind, key, obj)
         if kind == "pods" and _run_uid(obj) in self.progress:
             self.progress[_run_uid(obj)].pop(key[1], None)
+        if kind == "pods" and _run_uid(obj) in self.unread:
+            self.unread[_run_uid(obj)].discard(key[1])
 
     def _unlink(self, kind: Kind, key: Key, obj: Obj) -> None:
         """Take an object out of what belongs to its run."""

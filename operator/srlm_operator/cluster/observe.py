@@ -45,6 +45,7 @@ class Observer:
             jobs=tuple(jobs),
             pods=tuple(pods),
             progress=dict(self._world.progress.get(run.uid, {})),
+            unread=frozenset(self._world.unread.get(run.uid, ())),
             refusals=dict(self._world.refusals.get(run.uid, {})),
             branch=branch,
             branch_error=error,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from srlm_contract.progress import parse_progress
 from srlm_operator import names
-from srlm_operator.errors import ApiError
+from srlm_operator.errors import ApiError, NotFound
 
 from .client import Client
 from .index import Key, World
@@ -55,11 +55,24 @@ class ProgressPoll:
             async with self._slots:
                 text = await self._client.log_tail(namespace, pod, names.CONTAINER)
         except ApiError as problem:
-            log.debug("log of %s/%s: %s", namespace, pod, problem)
-            return False
+            return self._not_read(uid, namespace, pod, problem)
+        if pod in self._world.unread.get(uid, ()):
+            self._world.unread[uid].discard(pod)
         line = parse_progress(text.splitlines())
         gone = self._world.get("pods", (namespace, pod)) is None  # meanwhile, and its figure with it
         if line is None or gone or self._world.progress[uid].get(pod) == line:
             return False
         self._world.progress[uid][pod] = line
+        return True
+
+    def _not_read(self, uid: str, namespace: str, pod: str, problem: ApiError) -> bool:
+        """Nothing is said of a pod that is gone or that only starts; of the others once. Whether it is news."""
+        # 400 is what the API server says of a container that has not begun.
+        known = pod in self._world.unread.get(uid, ())
+        gone = self._world.get("pods", (namespace, pod)) is None
+        if isinstance(problem, NotFound) or problem.status == 400 or known or gone:
+            log.debug("log of %s/%s: %s", namespace, pod, problem)
+            return False
+        log.warning("the log of %s/%s cannot be read, so its progress is not known: %s", namespace, pod, problem)
+        self._world.unread[uid].add(pod)
         return True

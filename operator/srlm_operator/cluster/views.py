@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from srlm_contract import gpus
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage, effective_storage, storage_basis
 from srlm_contract.status import RunStatus
@@ -238,12 +239,12 @@ def _container(statuses: Iterable[Obj] | None) -> Obj:
 
 
 def _gpus(containers: Iterable[Obj]) -> float:
-    """Extended resources whose name ends in `gpu` (or MIG slices), over all containers."""
+    """Extended resources whose name ends in `gpu` (or MIG slices), over all containers; of a container without them,
+    each ResourceClaim counts as one: what devices it holds, the pod does not say."""
     total = 0.0
     for container in containers:
-        for resource, amount in ((container.get("resources") or {}).get("limits") or {}).items():
-            if resource.endswith("/gpu") or "/mig-" in resource:
-                total += float(amount)
+        found = gpus.count((container.get("resources") or {}).get("limits") or {})
+        total += found or len((container.get("resources") or {}).get("claims") or ())
     return total
 
 

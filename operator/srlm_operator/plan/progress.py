@@ -137,7 +137,10 @@ def describe(work: Work) -> str:
 
 
 def _before_the_first_line(world: World, record: StageStatus) -> str:
-    if any(pod.phase == "Running" for pod in world.pods(record.job)):
+    running = [pod.name for pod in world.pods(record.job) if pod.phase == "Running"]
+    if any(name in world.observed.unread for name in running):
+        return "runs (no log)"
+    if running:
         return "its program starts and reads its inputs"
     return "waits for its pod to start"
 

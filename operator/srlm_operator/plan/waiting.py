@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from srlm_operator.values import JobView, PodView
@@ -41,11 +42,20 @@ def _create_error(job: JobView, what: str) -> Decisions:
     message = f"{what}: Job {job.name}: {text}"
     if "exceeded quota" in text or "insufficient quota" in text:
         return wait("QuotaExceeded", message)
+    if "must specify" in text and "quota" in text:
+        return stall("LimitsRequired", f"{message}; set {_demanded(text, job.stage)}")
     if "failed calling webhook" in text:
         return wait("WebhookFailed", message)
     if any(word in text.lower() for word in _MISSING) and "admission webhook" not in text:
         return stall("ObjectNotFound", message)
     return stall("Forbidden", message)
+
+
+def _demanded(text: str, stage: str) -> str:
+    """The fields that a quota demands, from `must specify limits.cpu for: stage; limits.memory for: stage`."""
+    names = dict.fromkeys(re.findall(r"(?:requests|limits)\.[a-z0-9./-]*[a-z0-9]", text.partition("must specify")[2]))
+    fields = [f"spec.stages.{stage}.resources.{name}" for name in names]
+    return " and ".join(fields) or f"spec.stages.{stage}.resources"
 
 
 def _pod_problem(world: World, pod: PodView, job: JobView, what: str) -> Decisions | None:

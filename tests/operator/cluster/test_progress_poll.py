@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from srlm_operator.cluster.client import Client
 from srlm_operator.cluster.index import Key, World
 from srlm_operator.cluster.progress_poll import ProgressPoll
+from srlm_operator.errors import ApiError, NotFound, Refused, Unavailable
 
 LINE = "PROGRESS judge rows=1/4 unit=verdicts"
 PODS = 40
@@ -68,3 +71,37 @@ async def test_a_pod_that_went_meanwhile_leaves_no_figure() -> None:
     await ProgressPoll(cast(Client, Leaving()), world, 5, touched.add).look()
     assert touched == set()
     assert not world.progress
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (Unavailable("dial tcp 10.0.0.1:10250: no route to host", 500), True),
+        (Refused("pods is forbidden", 403), True),
+        (Refused("container is waiting to start", 400), False),
+        (NotFound("no such pod", 404), False),
+    ],
+)
+async def test_a_log_that_cannot_be_read_is_told_once(
+    problem: ApiError, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    labels = {"selfrewarding.dev/run": "run", "selfrewarding.dev/run-uid": "uid"}
+    world.feed("runs", obj("run", "uid"))
+    world.feed("pods", obj("pod", "puid", metadata={"labels": labels}, status={"phase": "Running"}))
+    problems: list[ApiError] = [problem, problem]
+
+    class Unreadable(Logs):
+        async def log_tail(self, *_: str) -> str:
+            if problems:
+                raise problems.pop()
+            return LINE
+
+    touched: list[Key] = []
+    poll = ProgressPoll(cast(Client, Unreadable()), world, 5, touched.append)
+    await poll.look()
+    await poll.look()
+    assert (len(touched), "pod" in world.unread.get("uid", ())) == (int(told), told)
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == int(told)
+    await poll.look()
+    assert not world.unread.get("uid")

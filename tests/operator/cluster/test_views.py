@@ -75,6 +75,21 @@ def test_a_container_that_outlives_the_stage_is_named() -> None:
     assert not pod_view(pod("Running", containerStatuses=[proxy, container("stage", running={})])).beside
 
 
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"limits": {"nvidia.com/gpu": "2", "memory": "8Gi"}}, 2),
+        ({"claims": [{"name": "gpu"}]}, 1),
+        ({"limits": {"nvidia.com/gpu": "2"}, "claims": [{"name": "network"}]}, 2),
+        ({}, 0),
+    ],
+)
+def test_gpus_by_limit_or_by_claim(resources: dict[str, Any], expected: int) -> None:
+    seen = pod("Running")
+    seen["spec"]["containers"][0]["resources"] = resources
+    assert pod_view(seen).gpus == expected
+
+
 def stored(version: int, **more: Any) -> dict[str, Any]:
     """A run as the API tells it: another object each time."""
     meta = {"namespace": "team", "name": "run", "uid": "u", "generation": 1, "resourceVersion": str(version)}

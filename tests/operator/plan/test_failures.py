@@ -455,7 +455,7 @@ def test_a_stopped_pod_that_its_job_never_replaces_costs_nothing_but_time() -> N
     ("text", "kind", "reason"),
     [
         ("exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0", "Reconciling", "QuotaExceeded"),
-        ("failed quota: r: must specify limits.cpu for: stage", "Stalled", "Forbidden"),
+        ("failed quota: r: must specify limits.cpu for: stage", "Stalled", "LimitsRequired"),
         ("maximum cpu usage per Container is 1, but limit is 2", "Stalled", "Forbidden"),
         ('violates PodSecurity "restricted:latest": hostPath volumes (volume "model-cache")', "Stalled", "Forbidden"),
         (
@@ -483,3 +483,14 @@ def test_why_a_job_gets_no_pods(text: str, kind: str, reason: str) -> None:
     world.pods[name] = pods
     world.settle()
     assert (world.status.phase, world.record("0/data").attempt) == ("Succeeded", 1)
+
+
+def test_what_a_quota_demands_is_named_as_a_field() -> None:
+    world = FakeCluster()
+    name = until_node(world, "1/train")
+    text = 'pods "x-0-abc" is forbidden: failed quota: r: must specify limits.cpu for: stage; limits.memory for: stage'
+    world.jobs[name] = replace(world.jobs[name], create_error=text)
+    world.pods[name] = []
+    world.reconcile()
+    (said,) = {c.message for c in world.status.conditions}
+    assert said.endswith("set spec.stages.train.resources.limits.cpu and spec.stages.train.resources.limits.memory")

@@ -98,6 +98,16 @@ def test_a_stage_that_prepares_says_what_it_does() -> None:
     assert shown(world, starting(0))[0] == "judge of M2: starting vLLM"
 
 
+def test_a_log_that_cannot_be_read_is_no_start() -> None:
+    world = FakeCluster()
+    name = until_node(world, "1/train")
+    world.start_pods(name)
+    unread = replace(world.observed(), unread={world.pods[name][0].name})
+    found = plan(world.run(), unread, world.now, world.settings).status
+    assert found is not None
+    assert found.progress.message == "train of M2: runs (no log)"
+
+
 def test_progress_as_people_read_it() -> None:
     assert [short_time(seconds) for seconds in (40, 1260, 7500, 273_600)] == ["40s", "21m", "2h05m", "3d04h"]
     world = FakeCluster()
