@@ -23,8 +23,9 @@ def run(
 ) -> dict[str, Any]:
     """A run with the conditions that the operator itself makes."""
     stalls = (Note(stall, f"{stall}: look at it"),) if stall else ()
+    waits = (Note("Progressing", "train runs"),)
     made = conditions(
-        waits=(Note("Progressing", "train runs"),),
+        waits=waits,
         stalls=stalls,
         ready=ready,
         suspended=suspended,
@@ -34,7 +35,7 @@ def run(
     )
     status = {
         "observedGeneration": 2,
-        "phase": phase(stalls=stalls, ready=ready, suspended=suspended, started=started, active=False),
+        "phase": phase(waits=waits, stalls=stalls, ready=ready, suspended=suspended, started=started, active=False),
         "progress": {"percent": 40, "message": "M2: train 3/8"},
         "models": [{"name": f"M{number + 1}"} for number in range(models)],
         "conditions": [condition.wire() for condition in made],
