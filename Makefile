@@ -9,11 +9,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy heavy-vllm heavy-others bench crds locks clean
+.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy heavy-vllm heavy-others bench crds locks images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 FLAVOUR ?= auto
+REGISTRY ?= localhost
+IMAGES ?=
+BUILD_FLAGS ?=
 MODEL ?= .cache/models/smollm2-135m-instruct
 export SEED_DATA MODEL
 # Every process would compile all it imports anew: seconds for torch, and a run starts dozens of processes.
@@ -96,6 +99,9 @@ crds: venv  ## writes crds/ and the reference in its README from the models
 
 locks: venv  ## writes images/requirements/*.txt from pyproject.toml
 	@$(BIN)/python images/lock.py
+
+images:  ## builds the images with docker or buildah; IMAGES="operator light" some, REGISTRY, BUILD_FLAGS
+	@"$(PYTHON)" images/build.py --registry "$(REGISTRY)" $(IMAGES) -- $(BUILD_FLAGS)
 
 clean:  ## removes what the targets made, but not .venv and the model
 	rm -rf .srlm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
