@@ -42,8 +42,12 @@ A figure that a trainer does not give is left out of the map. A reader of any ot
 """
 
 
+#: Bytes of one part of a path: file systems take 255, and a file that is being written has a longer name.
+LONGEST_NAME = 247
+
+
 def is_safe_path(path: str) -> bool:
-    """Relative, normalised, inside its folder."""
+    """Relative, normalised, inside its folder, of names that every file system takes."""
     pure = PurePosixPath(path)
     return (
         bool(path)
@@ -51,8 +55,16 @@ def is_safe_path(path: str) -> bool:
         and "\0" not in path
         and not pure.is_absolute()
         and ".." not in pure.parts
-        and str(pure) == path
+        and str(pure) == path != "."
+        and all(len(part.encode(errors="surrogatepass")) <= LONGEST_NAME for part in pure.parts)
     )
+
+
+def file_and_folder(paths: Iterable[str]) -> str:
+    """The first path that is a file and the folder of another, as `a` beside `a/b`; empty when there is none."""
+    given = set(paths)
+    folders = {str(folder) for path in given for folder in PurePosixPath(path).parents}
+    return min(given & folders, default="")
 
 
 class FileEntry(Contract):
@@ -123,6 +135,8 @@ class Described(Contract):
         paths = [entry.path for entry in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("two files have the same path")
+        if both := file_and_folder(paths):
+            raise ValueError(f"{both!r} is a file and a folder")
         if content_digest(self.files) != self.content_digest:
             raise ValueError("contentDigest does not fit the files: the manifest was changed")
         return self
@@ -135,7 +149,10 @@ class Described(Contract):
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises ValueError when a byte of it was changed."""
-        body = json.loads(data)
+        try:
+            body = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
         if not isinstance(body, dict) or body.pop("checksum", None) != sha256(canonical_json(body)):
             raise ValueError("its checksum does not fit: it was changed")
         return cls.parse(body)

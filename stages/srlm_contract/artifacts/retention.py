@@ -1,12 +1,13 @@
 """What may be removed: only what a run produced itself and no other run's `refs.json` names.
 
 Each run records in `runs/<namespace>/<name>/refs.json` which artifacts it uses, before it uses them. Clean-up
-of a run reads all of them. A run that starts to use an artifact in the very moment it goes finds it missing,
-and its producer makes it again.
+of a run reads all of them; of those that a later version wrote, every key in them counts as used. A run that starts
+to use an artifact in the very moment it goes finds it missing, and its producer makes it again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
@@ -169,13 +170,36 @@ def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
         if not info.key.endswith("/refs.json"):
             continue
         try:
-            refs = _parse(store.get(info.key).data, store.uri(info.key))
+            data = store.get(info.key).data
         except NotFound:
             continue
+        if (body := _newer(data)) is not None:
+            named |= {(stage, word) for word in _words(body) for stage in STAGES}
+            continue
+        refs = _parse(data, store.uri(info.key))
         for uid, artifacts in refs.runs.items():
             if uid != run.uid:
                 named |= {(ref.stage, ref.key) for ref in artifacts}
     return named
+
+
+def _newer(data: bytes) -> object | None:
+    """What a later version of this project wrote; None for what this one understands, or nobody."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    version = body.get("schemaVersion") if isinstance(body, dict) else None
+    return body if isinstance(version, int) and version > 1 else None
+
+
+def _words(body: object) -> Iterator[str]:
+    """Every text in a JSON document, names of fields too. Whatever its form: the keys of artifacts are among them."""
+    if isinstance(body, str):
+        yield body
+    elif isinstance(body, list | dict):
+        for item in (*body, *(body.values() if isinstance(body, dict) else ())):
+            yield from _words(item)
 
 
 def _change(

@@ -9,7 +9,7 @@ from pathlib import Path
 from srlm_contract.errors import InvalidArtifact, NotFound, PreconditionFailed, StoreUnavailable
 
 from . import layout
-from .manifest import FileEntry, is_safe_path
+from .manifest import FileEntry, file_and_folder, is_safe_path
 from .reader import SMALL_FILE_BYTES, SMALL_FILE_WORKERS
 from .store import Blob, Store
 
@@ -30,6 +30,8 @@ def collect(files: Files) -> dict[str, Path]:
     for path in files:
         if not is_safe_path(path):
             raise InvalidArtifact(f"{path!r} is not a path inside an artifact")
+    if both := file_and_folder(files):
+        raise InvalidArtifact(f"{both!r} is a file and a folder of the artifact")
     return dict(sorted(files.items()))
 
 

@@ -183,7 +183,7 @@ def test_another_artifact_than_expected(pod: Pod, write: Write, tmp_path: Path) 
         pod().fetch(expected, tmp_path / "got")
 
 
-@pytest.mark.parametrize("path", ["../escape", "/absolute", "a/../../b"])
+@pytest.mark.parametrize("path", ["../escape", "/absolute", "a/../../b", ".", "a//b", "x" * 248])
 def test_planted_paths_are_refused(pod: Pod, write: Write, store: Store, tmp_path: Path, path: str) -> None:
     ref = pod().commit(STAGE, KEY, Produced(write({"rows.jsonl": b"0"}))).manifest.ref
     manifest = layout.manifest_key(STAGE, KEY)
@@ -193,6 +193,53 @@ def test_planted_paths_are_refused(pod: Pod, write: Write, store: Store, tmp_pat
     store.put(manifest, canonical_json({**body, "checksum": sha256(canonical_json(body))}))
     with pytest.raises(ArtifactDamaged, match="not a path inside the artifact"):
         pod().fetch(ref, tmp_path / "got")
+
+
+def test_a_manifest_with_a_file_that_is_a_folder_too_is_damaged(
+    pod: Pod, write: Write, store: Store, tmp_path: Path
+) -> None:
+    ref = pod().commit(STAGE, KEY, Produced(write({"a": b"0", "b": b"1"}))).manifest.ref
+    manifest = layout.manifest_key(STAGE, KEY)
+    body = json.loads(store.get(manifest).data)
+    del body["checksum"]
+    body["files"][1]["path"] = "a/b"
+    store.put(manifest, canonical_json({**body, "checksum": sha256(canonical_json(body))}))
+    with pytest.raises(ArtifactDamaged, match="'a' is a file and a folder"):
+        pod().fetch(ref, tmp_path / "got")
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_damaged(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
+    ref = pod().commit(STAGE, KEY, Produced(write({"a": b"0"}))).manifest.ref
+    store.put(layout.manifest_key(STAGE, KEY), b"[" * 200_000)
+    with pytest.raises(ArtifactDamaged, match="nested too deeply"):
+        pod().fetch(ref, tmp_path / "got")
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["."], "not a path inside an artifact"),
+        (["../a"], "not a path inside an artifact"),
+        (["x" * 248], "not a path inside an artifact"),
+        (["ü" * 124], "not a path inside an artifact"),
+        (["a", "a/b"], "'a' is a file and a folder"),
+    ],
+)
+def test_names_that_no_reader_could_take_are_not_committed(
+    pod: Pod, tmp_path: Path, paths: list[str], said: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0")
+    with pytest.raises(InvalidArtifact, match=said):
+        pod().commit(STAGE, KEY, Produced(dict.fromkeys(paths, file)))
+
+
+def test_the_longest_name(pod: Pod, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0")
+    ref = pod().commit(STAGE, KEY, Produced({"x" * 247: file})).manifest.ref
+    pod("reader").fetch(ref, tmp_path / "got")
+    assert (tmp_path / "got" / ("x" * 247)).read_bytes() == b"0"
 
 
 @pytest.mark.parametrize("harm", ["flip", "remove", "manifest", "no manifest"])

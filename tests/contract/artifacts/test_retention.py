@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,16 @@ def test_a_recreated_run_is_another_run(make: Callable[..., ArtifactRef], store:
     again = run_identity("run").model_copy(update={"uid": "uid-of-the-second"})
     assert removable(store, again, "DeleteAll") == []
     assert stages(store, "DeleteAll") == ["generate"]
+
+
+def test_references_of_a_later_version_keep_what_they_name_and_hold_up_nothing_else(
+    make: Callable[..., ArtifactRef], store: Store
+) -> None:
+    kept = make("generate")
+    make("judge", key="f" * 16)
+    later = {"schemaVersion": 2, "uses": [{"by": "uid", "artifact": [kept.stage, {"key": kept.key}]}]}
+    store.put(layout.refs_key("training", "later"), json.dumps(later).encode())
+    assert stages(store, "DeleteAll") == ["judge"]
 
 
 def test_unreadable_references_stop_removal(make: Callable[..., ArtifactRef], store: Store) -> None:
