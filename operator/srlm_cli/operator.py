@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from srlm_operator.errors import OperatorError
 from srlm_operator.settings import Settings, from_environment
 
 log = logging.getLogger(__name__)
@@ -36,15 +39,23 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit status; 1 when the lease or the watches were lost."""
-    settings = from_environment().override(
-        namespaces=tuple(args.namespaces) if args.namespaces else None,
-        leader_elect=args.leader_elect,
-        health_port=args.health_port,
-        local=args.local,
-        log_format=args.log_format,
-    )
-    _logging(settings, verbose=args.verbose)
-    return asyncio.run(_serve(settings, args.context))
+    # Before the settings are read: with JSON, what is wrong with them is a line of JSON too.
+    as_json = (args.log_format or os.environ.get("SRLM_LOG_FORMAT")) == "json"
+    _logging(as_json=as_json, verbose=args.verbose)
+    try:
+        settings = from_environment().override(
+            namespaces=tuple(args.namespaces) if args.namespaces else None,
+            leader_elect=args.leader_elect,
+            health_port=args.health_port,
+            local=args.local,
+            log_format=args.log_format,
+        )
+        return asyncio.run(_serve(settings, args.context))
+    except Exception as problem:
+        if not as_json:
+            raise
+        log.critical("%s", problem, exc_info=None if isinstance(problem, OperatorError) else problem)
+        return 1
 
 
 async def _serve(settings: Settings, context: str | None) -> int:
@@ -61,10 +72,12 @@ async def _serve(settings: Settings, context: str | None) -> int:
     return 0
 
 
-def _logging(settings: Settings, *, verbose: bool) -> None:
+def _logging(*, as_json: bool, verbose: bool) -> None:
     handler = logging.StreamHandler()
-    if settings.log_format == "json":
+    if as_json:
         handler.setFormatter(_Json())
+        logging.captureWarnings(True)
+        threading.excepthook = _thread_failed
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
@@ -73,6 +86,12 @@ def _logging(settings: Settings, *, verbose: bool) -> None:
     # It runs in a thread of its own, where it cannot take the signals: that is meant.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None:
+        name = failure.thread.name if failure.thread is not None else "of unknown name"
+        log.error("thread %s ended: %s", name, failure.exc_value, exc_info=failure.exc_value)
 
 
 class _Json(logging.Formatter):
