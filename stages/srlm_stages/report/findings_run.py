@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from srlm_contract.graph import model_name
-from srlm_contract.reasons import FAILURES, STALLED, WAITING
+from srlm_contract.reasons import FAILURES, STALLED, WAITING, remedy
 from srlm_contract.scorers import SCORERS
 
 from .collect import Collected
@@ -45,9 +45,13 @@ def state(found: Collected) -> Iterator[Finding]:
 
 
 def _advice(reason: str, message: str) -> str:
-    known = STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
-    end = "" if not known or message.endswith((".", "!", "?")) else "."
-    return f"{message}{end} {known}".strip() if message else known
+    """The message and what to do, which messages of conditions end with and those of failures do not."""
+    if not message:
+        return STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
+    what = FAILURES.get(reason) or remedy(reason)
+    if not what or message.endswith(what):
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {what}"
 
 
 def gates(found: Collected) -> Iterator[Finding]:

@@ -247,15 +247,15 @@ class TestDataAndTraining:
 
 class TestRun:
     def test_gates_and_conditions_come_first(self, tmp_path: Path) -> None:
-        held = Condition(
-            type="Stalled", status="True", reason="Held", message="M2: tie rate 0.5",
+        spent = Condition(
+            type="Stalled", status="True", reason="BudgetExceeded", message="9 of 8 GPU-seconds. Raise it to go on.",
             last_transition_time="2026-11-20T10:00:00Z",
         )  # fmt: skip
         gates = IterationStatus(name="M2", gates=("tie rate 0.50, gates.maxTieRate is 0.3",))
-        run = collected(tmp_path, spec(), RunStatus(conditions=(held,), iterations=(gates,)))
+        run = collected(tmp_path, spec(), RunStatus(conditions=(spent,), iterations=(gates,)))
         findings = find(run, Figures([model(training={"rewardAccuracy": 1.0, "loss": 0.01})], "M1"))
-        assert [f.title for f in findings[:2]] == ["The run is stalled: Held", "A gate is missed by M2"]
-        assert "Annotate selfrewarding.dev/continue" in findings[0].figures
+        assert [f.title for f in findings[:2]] == ["The run is stalled: BudgetExceeded", "A gate is missed by M2"]
+        assert findings[0].figures == spent.message, "what to do is told once"
         assert [LEVELS.index(f.level) for f in findings] == sorted(LEVELS.index(f.level) for f in findings)
 
     def test_expected_score_deviates_from_the_paper(self, tmp_path: Path) -> None:
