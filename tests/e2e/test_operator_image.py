@@ -100,7 +100,7 @@ def cluster(folder: Path) -> Iterator[Path]:
         yield kubeconfig
     finally:
         process.terminate()
-        process.wait(60)
+        process.communicate(timeout=60)
 
 
 def test_rules_are_checked_without_what_was_left_out(root: Path, tmp_path: Path) -> None:
