@@ -23,6 +23,12 @@ def count(quantities: Mapping[str, Any], resource: str = "") -> int:
     )
 
 
+def held(resources: Mapping[str, Any], resource: str = "") -> int:
+    """GPUs of a container: those of its limits; without such limits each ResourceClaim counts as one, as what devices
+    it holds the container does not say."""
+    return count(resources.get("limits") or {}, resource) or len(resources.get("claims") or ())
+
+
 def processes(asked: int | None, limits: Mapping[str, Any], resource: str = "") -> int:
     """torchrun processes of a trainer's pod: training.processesPerNode, else one for each GPU of its limits."""
     if asked is not None:

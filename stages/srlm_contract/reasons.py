@@ -85,3 +85,10 @@ def remedy(reason: str) -> str:
     """What to do about the reason of a condition; empty where there is nothing to do, or the message says it."""
     text = WAITING.get(reason) or STALLED.get(reason) or ""
     return text.partition(". ")[2]
+
+
+def advised(message: str, what: str) -> str:
+    """The message, ended by what to do unless it says so already."""
+    if not what or message.endswith(what):
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {what}"

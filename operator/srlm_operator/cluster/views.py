@@ -239,13 +239,8 @@ def _container(statuses: Iterable[Obj] | None) -> Obj:
 
 
 def _gpus(containers: Iterable[Obj]) -> float:
-    """Extended resources whose name ends in `gpu` (or MIG slices), over all containers; of a container without them,
-    each ResourceClaim counts as one: what devices it holds, the pod does not say."""
-    total = 0.0
-    for container in containers:
-        found = gpus.count((container.get("resources") or {}).get("limits") or {})
-        total += found or len((container.get("resources") or {}).get("claims") or ())
-    return total
+    """Over all containers."""
+    return sum(gpus.held(container.get("resources") or {}) for container in containers)
 
 
 def _number(text: str | None) -> int:

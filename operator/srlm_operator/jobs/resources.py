@@ -106,7 +106,7 @@ def check_gpus(stage: StageName, pod: Mapping[str, Any], spec: RunSpec, settings
 def asks_for_gpus(pod: Mapping[str, Any], settings: Settings) -> bool:
     """Whether the stage's container has GPUs among its limits, or claims devices."""
     wanted = next(c.get("resources") or {} for c in pod["containers"] if c["name"] == CONTAINER)
-    return bool(gpus.count(wanted.get("limits") or {}, settings.gpu_resource) or wanted.get("claims"))
+    return bool(gpus.held(wanted, settings.gpu_resource))
 
 
 def gpus_of(wanted: Mapping[str, Any], resource: str = "") -> float:

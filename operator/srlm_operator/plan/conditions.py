@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from srlm_contract.reasons import remedy
+from srlm_contract.reasons import advised, remedy
 from srlm_contract.status import Condition, RunPhase
 from srlm_operator.times import stamp
 
@@ -32,10 +32,8 @@ def waiting(waits: Sequence[Note]) -> Note:
 def _together(notes: Sequence[Note]) -> Note:
     """The reason of the first, all messages, and what to do about them."""
     text = "; ".join(dict.fromkeys(note.message for note in notes))[:_MAX_MESSAGE]
-    remedies = [remedy(reason) for reason in dict.fromkeys(note.reason for note in notes)]
-    for what in filter(None, remedies):
-        if not text.endswith(what):
-            text = f"{text.rstrip('. ')}. {what}"
+    for reason in dict.fromkeys(note.reason for note in notes):
+        text = advised(text, remedy(reason))
     return Note(notes[0].reason, text)
 
 

@@ -72,49 +72,44 @@ def waits_for_pod(world: World, record: StageStatus, job: JobView, what: str) ->
 
 def node_lost(world: World, record: StageStatus, job: JobView) -> Failed | None:
     """The end of an attempt with a pod whose node does not answer; peers that can go on without it end first."""
-    lost = [pod for pod in _leaving(world, job) if world.now >= _given_up(world, pod)]
+    lost = [(pod, end) for pod, end in _leaving(world, job) if world.now >= _given_up(world, end)]
     if not lost:
         return None
-    others = any(pod.phase in ("Pending", "Running") and pod not in lost for pod in world.pods(job.name))
+    gone = [pod for pod, _ in lost]
+    others = any(pod.phase in ("Pending", "Running") and pod not in gone for pod in world.pods(job.name))
     if others and record.stage not in TRAINERS:
         return None
-    return Failed("free", "NodeLost", _silent(lost[0]))
+    return Failed("free", "NodeLost", _silent(*lost[0]))
 
 
 def waits_for_node(world: World, job: JobView, what: str) -> Decisions | None:
     """Says that a pod's node does not answer."""
-    late = [pod for pod in _leaving(world, job) if pod.deleted_at and world.now >= pod.deleted_at + _LATE]
-    if not late:
-        return None
-    pod = late[0]
-    limit = _given_up(world, pod)
-    then = f"the next attempt begins at {stamp(limit)}" if world.now < limit else "the other shards end first"
-    return wait("NodeLost", f"{what}: {_silent(pod)}; {then}")
+    for pod, end in _leaving(world, job):
+        if world.now >= end + _LATE:
+            limit = _given_up(world, end)
+            then = f"the next attempt begins at {stamp(limit)}" if world.now < limit else "the other shards end first"
+            return wait("NodeLost", f"{what}: {_silent(pod, end)}; {then}")
+    return None
 
 
 def look_at_leaving(world: World, job: JobView) -> Decisions:
     """No event tells that a pod does not end."""
-    moments = [
-        moment
-        for pod in _leaving(world, job)
-        if pod.deleted_at
-        for moment in (pod.deleted_at + _LATE, _given_up(world, pod))
-        if moment > world.now
-    ]
-    return sum(map(wake, moments), NOTHING)
+    moments = [moment for _, end in _leaving(world, job) for moment in (end + _LATE, _given_up(world, end))]
+    return sum((wake(moment) for moment in moments if moment > world.now), NOTHING)
 
 
-def _leaving(world: World, job: JobView) -> list[PodView]:
-    return [pod for pod in world.pods(job.name) if pod.deleted_at and pod.phase not in ("Failed", "Succeeded")]
+def _leaving(world: World, job: JobView) -> list[tuple[PodView, datetime]]:
+    """Pods that have been told to end and have not, each with the end of its grace period."""
+    pods = world.pods(job.name)
+    return [(pod, pod.deleted_at) for pod in pods if pod.deleted_at and pod.phase not in ("Failed", "Succeeded")]
 
 
-def _given_up(world: World, pod: PodView) -> datetime:
-    return (pod.deleted_at or world.now) + timedelta(seconds=world.settings.node_lost_seconds)
+def _given_up(world: World, end: datetime) -> datetime:
+    return end + timedelta(seconds=world.settings.node_lost_seconds)
 
 
-def _silent(pod: PodView) -> str:
-    end = stamp(pod.deleted_at) if pod.deleted_at else "an unknown time"
-    return f"pod {pod.name} should have ended at {end}, and node {pod.node or 'unknown'} does not answer"
+def _silent(pod: PodView, end: datetime) -> str:
+    return f"pod {pod.name} should have ended at {stamp(end)}, and node {pod.node or 'unknown'} does not answer"
 
 
 def _alive(world: World, job: JobView) -> bool:

@@ -58,20 +58,21 @@ class Failed:
     artifact: ArtifactRef | None = None
 
 
-def committed(job: JobView, pods: Sequence[PodView], *, needs_answer: bool) -> Committed | Failed:
+def committed(job: JobView, pods: Sequence[PodView], stage: str) -> Committed | Failed:
     """Outcome of a Job that is Complete.
 
-    The pod that put the top manifest carries the content digest; `preflight` answers with pins instead. What needs
-    no answer is done when the Job is. Every other end counts: a stage that never answers must not run for ever.
+    The pod that put the top manifest carries the content digest; `preflight` answers with pins instead. `cleanup` and
+    `report` commit nothing and are done when the Job is. Every other end counts: a stage that never answers must not
+    run for ever.
     """
     ended = [pod for pod in pods if pod.phase == "Succeeded"]
     results = [(pod, parse_result(pod.message)) for pod in ended]
     for _, result in results:
         if result is not None and (result.content_digest or result.pins):
             return Committed(result)
-    if not needs_answer:
+    if stage in ("cleanup", "report"):
         found = next((result for _, result in results if result is not None), None)
-        return Committed(found or StageResult(stage="cleanup" if job.stage == "cleanup" else "report"))
+        return Committed(found or StageResult(stage="cleanup" if stage == "cleanup" else "report"))
     for pod, result in results:
         if result is None:
             return _unreadable(pod)

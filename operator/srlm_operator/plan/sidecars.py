@@ -24,14 +24,14 @@ def held_up(world: World, record: StageStatus, job: JobView) -> Committed | Fail
     """How an attempt has ended all of whose pods are only held up by sidecars; None while a stage runs."""
     pods = world.pods(job.name)
     waiting = [pod for pod in pods if pod.phase not in ("Succeeded", "Failed")]
-    if not waiting or not all(_since(pod) and world.now >= _due(pod) for pod in waiting):
+    if not waiting or not all((due := _due(pod)) and world.now >= due for pod in waiting):
         return None
     ended = tuple(_as_ended(pod) if pod in waiting else pod for pod in pods)
     if any(pod.phase == "Failed" and not outcomes.disrupted(pod) for pod in ended):
         return outcomes.failure(job, ended, record.stage)
     if sum(pod.phase == "Succeeded" for pod in ended) < job.completions:
         return None
-    return outcomes.committed(job, ended, needs_answer=record.stage not in ("cleanup", "report"))
+    return outcomes.committed(job, ended, record.stage)
 
 
 def sidecar_of(world: World, job: JobView) -> str:
@@ -41,18 +41,14 @@ def sidecar_of(world: World, job: JobView) -> str:
 
 def look_at_sidecars(world: World, job: JobView) -> Decisions:
     """No event tells that a sidecar does not end."""
-    moments = [_due(pod) for pod in world.pods(job.name) if _since(pod) and _due(pod) > world.now]
+    moments = [due for pod in world.pods(job.name) if (due := _due(pod)) and due > world.now]
     return sum(map(wake, moments), NOTHING)
 
 
-def _since(pod: PodView) -> datetime | None:
-    """When the stage of a pod ended that is held up by another container."""
-    return pod.finished_at if pod.beside and pod.exit_code is not None and not pod.deleting else None
-
-
-def _due(pod: PodView) -> datetime:
-    assert pod.finished_at is not None
-    return pod.finished_at + _PATIENCE
+def _due(pod: PodView) -> datetime | None:
+    """When the patience ends with the sidecar of a pod whose stage has ended; None for other pods."""
+    held = pod.beside and pod.exit_code is not None and not pod.deleting
+    return pod.finished_at + _PATIENCE if held and pod.finished_at else None
 
 
 def _as_ended(pod: PodView) -> PodView:

@@ -115,8 +115,7 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
         return Failed("free", "JobGone", f"Job {record.job} was deleted")
     match job.state:
         case "Complete":
-            plain = record.stage in ("cleanup", "report")
-            return outcomes.committed(job, world.pods(job.name), needs_answer=not plain)
+            return outcomes.committed(job, world.pods(job.name), record.stage)
         case "Failed":
             return outcomes.failure(job, world.pods(job.name), record.stage)
         case "Active":

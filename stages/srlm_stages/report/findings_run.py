@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from srlm_contract.graph import model_name
-from srlm_contract.reasons import FAILURES, STALLED, WAITING, remedy
+from srlm_contract.reasons import FAILURES, STALLED, WAITING, advised, remedy
 from srlm_contract.scorers import SCORERS
 
 from .collect import Collected
@@ -48,10 +48,7 @@ def _advice(reason: str, message: str) -> str:
     """The message and what to do, which messages of conditions end with and those of failures do not."""
     if not message:
         return STALLED.get(reason) or FAILURES.get(reason) or WAITING.get(reason) or ""
-    what = FAILURES.get(reason) or remedy(reason)
-    if not what or message.endswith(what):
-        return message
-    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {what}"
+    return advised(message, FAILURES.get(reason) or remedy(reason))
 
 
 def gates(found: Collected) -> Iterator[Finding]:

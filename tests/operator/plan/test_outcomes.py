@@ -77,7 +77,7 @@ SILENT = '{"stage": "generate"}'
 def complete(*messages: str, needs_answer: bool = True) -> Any:
     """Outcome of a Complete Job of two shards, with the pods that are still there."""
     pods = [pod(0, i, phase="Succeeded", message=text) for i, text in enumerate(messages)]
-    return committed(JOB, pods, needs_answer=needs_answer)
+    return committed(JOB, pods, "generate" if needs_answer else "report")
 
 
 @pytest.mark.parametrize("text", ["", "done\n", "{", SILENT[:-1], '{"stage": "other"}', "\ufffd" * 1365])
