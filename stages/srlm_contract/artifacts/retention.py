@@ -173,10 +173,13 @@ def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:
             data = store.get(info.key).data
         except NotFound:
             continue
-        if (body := _newer(data)) is not None:
+        try:
+            refs = _parse(data, store.uri(info.key))
+        except StoreUnavailable:
+            if (body := _newer(data)) is None:
+                raise
             named |= {(stage, word) for word in _words(body) for stage in STAGES}
             continue
-        refs = _parse(data, store.uri(info.key))
         for uid, artifacts in refs.runs.items():
             if uid != run.uid:
                 named |= {(ref.stage, ref.key) for ref in artifacts}

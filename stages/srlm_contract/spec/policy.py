@@ -9,6 +9,7 @@ from pydantic import Field
 from srlm_contract.base import Contract, CountOrZero, Fraction, NonNegative, ObjectName, Positive
 from srlm_contract.spec.references import rules
 
+QueueName = Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")]
 #: Most iterations a run may ask for; lists in status are bounded by it.
 MAX_ITERATIONS = 50
 
@@ -57,10 +58,10 @@ class FailurePolicySpec(Contract):
 class SchedulingSpec(Contract):
     """Queueing and priority of the Jobs."""
 
-    queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    queue_name: QueueName = ""
     """Kueue local queue of Jobs that ask for GPUs: created suspended, the queue starts them; empty for the operator's
     default."""
-    cpu_queue_name: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    cpu_queue_name: QueueName = ""
     """The same for Jobs without GPUs, which otherwise do not queue."""
     priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """PriorityClass of the pods; empty for the operator's default."""
