@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from e2e.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("buildah", "mmdebstrap", "runc")
@@ -85,22 +85,17 @@ def bundle(folder: Path, root: Path, arguments: list[str], environment: dict[str
     path.write_text(json.dumps(config))
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[Path]:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Path]:
     """An API server on loopback; the path of its kubeconfig."""
-    command = [sys.executable, "-m", "srlm_cli", "local", "up", "--no-operator", "--folder", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("export KUBECONFIG="):
-                break
-        kubeconfig = folder / "kubeconfig"
-        kubeconfig.chmod(0o644)  # the container's user is nobody of this machine
-        yield kubeconfig
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    machine = Machine(folder, "--no-operator")
+    machine.start()
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.chmod(0o644)  # the container's user is nobody of this machine
+    yield kubeconfig
+    machine.stop()
 
 
 def test_rules_are_checked_without_what_was_left_out(root: Path, tmp_path: Path) -> None:
@@ -109,21 +104,20 @@ def test_rules_are_checked_without_what_was_left_out(root: Path, tmp_path: Path)
     assert output("runc", "--root", str(tmp_path / "state"), "run", "-b", str(tmp_path / "c"), "v") == "1 run valid"
 
 
-def test_the_operator_runs_and_ends_when_it_is_told_to(root: Path, tmp_path: Path) -> None:
-    with cluster(tmp_path / "cluster") as kubeconfig:
-        environment = {"KUBECONFIG": f"/tmp/{kubeconfig.name}", "SRLM_HEALTH_PORT": "0"}
-        bundle(tmp_path / "c", root, ["operator"], environment, kubeconfig)
-        runc = ["runc", "--root", str(tmp_path / "state")]
-        process = subprocess.Popen(
-            [*runc, "run", "-b", str(tmp_path / "c"), "o"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if "operator is running" in line:
-                break
-        assert process.poll() is None, "".join(said)
-        output(*runc, "kill", "o", "TERM")
-        rest, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, "".join(said) + rest
+def test_the_operator_runs_and_ends_when_it_is_told_to(root: Path, cluster: Path, tmp_path: Path) -> None:
+    environment = {"KUBECONFIG": f"/tmp/{cluster.name}", "SRLM_HEALTH_PORT": "0"}
+    bundle(tmp_path / "c", root, ["operator"], environment, cluster)
+    runc = ["runc", "--root", str(tmp_path / "state")]
+    process = subprocess.Popen(
+        [*runc, "run", "-b", str(tmp_path / "c"), "o"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "operator is running" in line:
+            break
+    assert process.poll() is None, "".join(said)
+    output(*runc, "kill", "o", "TERM")
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, "".join(said) + rest
