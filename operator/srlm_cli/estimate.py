@@ -13,13 +13,17 @@ from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
     ArtifactRef,
     ChooseParams,
+    CleanupParams,
+    DataParams,
     EvaluateParams,
     GenerateParams,
     JudgeParams,
+    PairsParams,
     Pins,
     PreflightParams,
     PromptsParams,
     ReportParams,
+    SelectParams,
     SftParams,
     SourceRef,
     TrainParams,
@@ -158,5 +162,8 @@ def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
             return rows * scorer.calls(p.samples) * scorer.tokens(p.sampling.max_tokens)
         case EvaluateParams() as p:
             return p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
-        case _:
+        case (
+            PreflightParams() | DataParams() | SftParams() | SelectParams() | PairsParams() | TrainParams()
+            | ReportParams() | CleanupParams()
+        ):  # fmt: skip
             return 0

@@ -1,6 +1,6 @@
 """Reads human seed data of any format: first-turn prompts with their human answers, ranked where people ranked them.
 
-What a file is packed in is `seed_files`, what its rows look like `seed_rows` and `oasst`. A row that is of another
+What a file is packed in is `files`, what its rows look like `rows` and `oasst`. A row that is of another
 format is an error; a row that is of the format but cannot be used is left out and counted by its cause.
 """
 
