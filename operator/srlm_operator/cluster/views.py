@@ -170,7 +170,7 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
 def pod_view(obj: Obj) -> PodView:
     """A pod of one of our Jobs."""
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    annotations = meta.get("annotations") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     main = _container(status.get("containerStatuses"))
     state = main.get("state") or {}
@@ -183,7 +183,7 @@ def pod_view(obj: Obj) -> PodView:
     return PodView(
         name=meta["name"],
         uid=meta["uid"],
-        job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
+        job=_job(meta),
         index=_number(annotations.get("batch.kubernetes.io/job-completion-index")),
         phase=phase,
         exit_code=ended.get("exitCode"),
@@ -203,6 +203,12 @@ def pod_view(obj: Obj) -> PodView:
         deleting="deletionTimestamp" in meta,
         deleted_at=parse(meta.get("deletionTimestamp")),
     )
+
+
+def _job(meta: Obj) -> str:
+    """The Job that made the pod. Labels say nothing: whoever may create pods could set them and report a result."""
+    owners = meta.get("ownerReferences") or ()
+    return next((o.get("name") or "" for o in owners if o.get("controller") and o.get("kind") == "Job"), "")
 
 
 def _waiting(status: Obj) -> Obj:

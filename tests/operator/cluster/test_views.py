@@ -58,6 +58,20 @@ def test_a_failed_init_container_is_no_answer_of_the_stage() -> None:
     assert found.waiting_reason == ""
 
 
+def test_a_pod_belongs_to_the_job_that_made_it() -> None:
+    """Whoever may create pods could label one like a pod of the Job, and have it report a result."""
+    forged = pod("Succeeded")
+    forged["metadata"]["labels"] = {"batch.kubernetes.io/job-name": "train", "job-name": "train"}
+    assert pod_view(forged).job == ""
+    owner = {"kind": "Job", "name": "train", "uid": "j"}
+    forged["metadata"]["ownerReferences"] = [owner]
+    assert pod_view(forged).job == "", "an owner that does not control it"
+    forged["metadata"]["ownerReferences"] = [{**owner, "kind": "ReplicaSet", "controller": True}]
+    assert pod_view(forged).job == ""
+    forged["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    assert pod_view(forged).job == "train"
+
+
 def test_gpus_are_counted_over_all_containers() -> None:
     body = pod("Running")
     body["spec"]["containers"] = [

@@ -190,6 +190,17 @@ def test_a_template_that_cannot_render_a_question_is_named_as_the_cause() -> Non
     assert error.value.reason == "TemplateNotUsable"
 
 
+@pytest.mark.parametrize(
+    "reach",
+    ["''.__class__.__mro__", "cycler.__init__.__globals__.os.popen('id').read()", "messages.append(1)"],
+    ids=["classes", "globals", "changes"],
+)
+def test_a_template_cannot_reach_python(reach: str) -> None:
+    with pytest.raises(BadInput, match="cannot render this conversation") as error:
+        encode_chat(build(template="{{ " + reach + " }}"), messages("Why?"))
+    assert error.value.reason == "TemplateNotUsable"
+
+
 def test_arguments_reach_every_rendering(tmp_path: Path) -> None:
     template = CHATML + "{% if add_generation_prompt and not thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     build(template=template, plain=THINK).save_pretrained(tmp_path)
