@@ -78,7 +78,7 @@ test: lint unit heavy  ## everything that CI checks
 test-cluster: venv  ## the operator's tests on the cluster of KUBECONFIG, with the chart's rights
 	@test -n "$${KUBECONFIG:-}" || { echo "error: KUBECONFIG must name the cluster to test on: an empty one, as the" \
 		"tests install and remove the definition of runs" >&2; exit 1; }
-	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster -o timeout=600 -p no:cacheprovider
+	@SRLM_TEST_KUBECONFIG="$$KUBECONFIG" $(BIN)/python -m pytest tests/cluster tests/operator/wire -o timeout=600 -p no:cacheprovider
 
 test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDPOINT, _BUCKET and AWS_*
 	@test -n "$${SRLM_TEST_S3_ENDPOINT:-}" || { echo "error: SRLM_TEST_S3_ENDPOINT, SRLM_TEST_S3_BUCKET," \

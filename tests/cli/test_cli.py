@@ -16,11 +16,10 @@ from ruamel.yaml import YAML
 
 from srlm_cli import main
 from srlm_cli.download import has_own_credentials
-from srlm_local.provision import SYSTEM_NAMESPACE
 from srlm_operator.settings import from_environment
+from support.cluster.harness import SHORT, harness
 from support.early_signal import end_while_importing
 from support.unmapped import nameless, unmapped
-from support.wire import SHORT, wire
 
 SAMPLES = Path(__file__).parents[2] / "crds" / "samples"
 
@@ -166,35 +165,42 @@ def test_bad_setting_is_named(name: str) -> None:
 
 
 async def test_status_screen_and_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with wire(tmp_path, monkeypatch) as w:
-        await w.start_operator()
-        w.apply(**SHORT)
-        await w.until(w.reported)
-        status, out, _ = await srlm("status", "run", "-n", "default")
+    async with harness(tmp_path) as h:
+        monkeypatch.setenv("KUBECONFIG", str(h.kubeconfig))
+        await h.start()
+        await h.create(**SHORT)
+        await h.until(h.reported)
+        status, out, _ = await srlm("status", "run", "-n", "team")
         assert status == 0
-        assert "default/run" in out
+        assert "team/run" in out
         assert "Succeeded" in out
         assert "✓ train" in out
-        assert "report: s3://bucket/prefix/runs/default/run/report.html of 20" in out
-        status, _, err = await srlm("status", "absent", "-n", "default")
+        assert "report: s3://bucket/prefix/runs/team/run/report.html of 20" in out
+        status, _, err = await srlm("status", "absent", "-n", "team")
         assert (status, "absent does not exist" in err) == (1, True)
 
 
 async def test_operator_process_of_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the image: the user has neither a name nor a home. It serves a run, and ends at SIGTERM."""
-    async with wire(tmp_path, monkeypatch) as w, aiohttp.ClientSession() as session:
+    async with harness(tmp_path) as h, aiohttp.ClientSession() as session:
+        monkeypatch.setenv("KUBECONFIG", str(h.kubeconfig))
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = str(listener.getsockname()[1])
-        lease = {"SRLM_LEADER_ELECT": "1", "SRLM_LEASE_NAMESPACE": SYSTEM_NAMESPACE, "SRLM_HEALTH_HOST": "127.0.0.1"}
+        lease = {
+            "SRLM_LEADER_ELECT": "1",
+            "SRLM_LEASE_NAMESPACE": "team",
+            "SRLM_LEASE_NAME": "operator",
+            "SRLM_HEALTH_HOST": "127.0.0.1",
+        }
         command = unmapped("srlm_cli", "operator", "--local", "--health-port", port)
         process = await asyncio.create_subprocess_exec(
             *command, env=nameless({**environment(), **lease}), stderr=asyncio.subprocess.PIPE
         )
         ended = asyncio.create_task(process.communicate())
         try:
-            w.apply(**SHORT)
-            ready = asyncio.create_task(w.until(lambda: w.condition("Ready")))
+            await h.create(**SHORT)
+            ready = asyncio.create_task(h.until(lambda: h.condition("Ready")))
             await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
             assert not ended.done(), ended.result()[1].decode()
             await ready

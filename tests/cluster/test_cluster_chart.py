@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import helm_python as helm
 import pytest
 
 from charts import chart_kit as kit
-from cluster.admin import RIGHTS
-from cluster.bench import SHORT, Bench
-from srlm_operator.cluster.client import RUNS, Resource
+from srlm_operator.cluster.client import Resource
+from support.cluster.admin import RIGHTS
+from support.cluster.harness import SHORT, Harness
 
 pytestmark = pytest.mark.e2e
 #: Kinds that come with the Prometheus operator, and the definition of runs, which is there already.
@@ -27,43 +26,43 @@ PLACES = RIGHTS | {
 
 
 @pytest.mark.parametrize("name", kit.VALUES_FILES)
-async def test_every_object_of_a_rendering_is_accepted(b: Bench, name: str) -> None:
+async def test_every_object_of_a_rendering_is_accepted(h: Harness, name: str) -> None:
     values = kit.values_of(name)
     if values.get("watchNamespaces"):
-        values["watchNamespaces"] = [b.namespace]
+        values["watchNamespaces"] = [h.namespace]
     refused = []
-    for obj in kit.manifests(values, b.namespace):
+    for obj in kit.manifests(values, h.namespace):
         if obj["kind"] not in LEFT_OUT:
-            where = "" if obj["kind"].startswith("Cluster") else b.namespace
+            where = "" if obj["kind"].startswith("Cluster") else h.namespace
             obj = {**obj, "metadata": {**obj["metadata"]} | ({"namespace": where} if where else {})}
-            if message := await b.admin.dry_run(PLACES[obj["kind"]], where, obj):
+            if message := await h.admin.dry_run(PLACES[obj["kind"]], where, obj):
                 refused.append(message)
     assert refused == []
 
 
-async def test_helm_installs_upgrades_and_uninstalls(b: Bench, cluster: Path) -> None:
+async def test_helm_installs_upgrades_and_uninstalls(h: Harness) -> None:
     # Nothing outside this namespace: no cluster role, and not the definition.
-    values: dict[str, Any] = {"watchNamespaces": [b.namespace], "crds": {"install": False}}
-    config = helm.Config(kubeconfig_path=cluster, namespace=b.namespace)
+    values: dict[str, Any] = {"watchNamespaces": [h.namespace], "crds": {"install": False}}
+    config = helm.Config(kubeconfig_path=h.admin.kubeconfig, namespace=h.namespace)
     release = "srlm"
 
     async def act(action: Any, *arguments: Any) -> Any:
         return await asyncio.to_thread(action, *arguments, timeout=60)
 
     async def deployments() -> list[dict[str, Any]]:
-        return (await b.admin.list(PLACES["Deployment"], b.namespace)).items
+        return (await h.admin.list(PLACES["Deployment"], h.namespace)).items
 
     try:
         done = await act(config.install, str(kit.CHART), release, values)
         assert (done["status"], done["revision"]) == ("deployed", 1)
         (deployment,) = await deployments()
-        run = await b.create(**SHORT)
+        run = await h.create(**SHORT)
         done = await act(config.upgrade, str(kit.CHART), release, values | {"replicas": 2})
         assert (done["status"], done["revision"]) == ("deployed", 2)
         (again,) = await deployments()
         assert (again["metadata"]["uid"], again["spec"]["replicas"]) == (deployment["metadata"]["uid"], 2)
         await act(config.uninstall, release)
         assert await deployments() == []
-        assert (await b.admin.get(RUNS, b.namespace, "run"))["metadata"]["uid"] == run["metadata"]["uid"]
+        assert (await h.get())["metadata"]["uid"] == run["metadata"]["uid"]
     finally:
         config.close()

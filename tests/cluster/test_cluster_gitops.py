@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from cluster.bench import SHORT, Bench
-from cluster.target import real
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.names import MANAGER
+from support.cluster.harness import SHORT, Harness
+from support.cluster.target import given
 from support.gitops_checks import argocd_health
 from support.kstatus import kstatus
 from support.stage_script import error
@@ -22,37 +22,37 @@ from support.stage_script import error
 pytestmark = pytest.mark.e2e
 
 
-def versions(b: Bench) -> list[dict[str, Any]]:
+def versions(h: Harness) -> list[dict[str, Any]]:
     """Every version of the run that ever was."""
-    return [change.object for change in b.view.history if change.kind == "runs" and change.type != "DELETED"]
+    return [change.object for change in h.view.history if change.kind == "runs" and change.type != "DELETED"]
 
 
 def without_repeats(values: list[Any]) -> list[Any]:
     return [value for n, value in enumerate(values) if n == 0 or value != values[n - 1]]
 
 
-async def test_health_over_a_whole_life(b: Bench) -> None:
-    b.pods.stages.fail("data", error(65, "InvalidSeedData", "line 3: no rank"))
-    b.pods.held.add("train")
-    b.start()
-    await b.create(**SHORT)
-    await b.until(lambda: b.condition("Stalled"))
-    await b.edit({"seedData": {**SHORT["seedData"], "language": "de"}})
-    await b.until(lambda: b.record("train").get("state") == "Running")
-    await b.edit({"suspend": True})
-    await b.until(lambda: b.status()["phase"] == "Suspended" and not b.jobs("train"))
-    await b.pods.release("train")
-    await b.edit({"suspend": False})
-    await b.succeeded()
-    await b.edit({"storage": {"retention": "DeleteAll"}})
-    await b.until(lambda: b.run()["metadata"].get("finalizers") and kstatus(b.run()) == "Current")
-    b.pods.held.add("cleanup")
-    await b.delete()
-    await b.until(lambda: "deletionTimestamp" in b.run()["metadata"])
-    await b.pods.release("cleanup")
-    await b.until(lambda: not b.run())
+async def test_health_over_a_whole_life(h: Harness) -> None:
+    h.pods.stages.fail("data", error(65, "InvalidSeedData", "line 3: no rank"))
+    h.pods.held.add("train")
+    await h.start()
+    await h.create(**SHORT)
+    await h.until(lambda: h.condition("Stalled"))
+    await h.edit({"seedData": {**SHORT["seedData"], "language": "de"}})
+    await h.until(lambda: h.record("train").get("state") == "Running")
+    await h.edit({"suspend": True})
+    await h.until(lambda: h.status()["phase"] == "Suspended" and not h.jobs("train"))
+    await h.pods.release("train")
+    await h.edit({"suspend": False})
+    await h.succeeded()
+    await h.edit({"storage": {"retention": "DeleteAll"}})
+    await h.until(lambda: h.run()["metadata"].get("finalizers") and kstatus(h.run()) == "Current")
+    h.pods.held.add("cleanup")
+    await h.delete()
+    await h.until(lambda: "deletionTimestamp" in h.run()["metadata"])
+    await h.pods.release("cleanup")
+    await h.until(lambda: not h.run())
 
-    first, *rest = versions(b)
+    first, *rest = versions(h)
     assert "status" not in first
     judged = [kstatus(obj) for obj in rest]
     lives = ["InProgress", "Failed", "InProgress", "Current", "InProgress", "Current", "Terminating"]
@@ -70,27 +70,27 @@ async def test_health_over_a_whole_life(b: Bench) -> None:
         assert obj["status"]["conditions"][0]["type"] == "Ready"
 
 
-@pytest.mark.skipif(not real(), reason="the one-machine cluster has no server-side apply")
+@pytest.mark.skipif(not given(), reason="the one-machine cluster has no server-side apply")
 @pytest.mark.parametrize("retention", ["Retain", "DeleteAll"])
-async def test_applying_again_and_again_by_another_manager(b: Bench, retention: str) -> None:
-    b.start()
-    manifest = b.manifest(**SHORT, storage={"uri": "s3://bucket/prefix", "retention": retention})
+async def test_applying_again_and_again_by_another_manager(h: Harness, retention: str) -> None:
+    await h.start()
+    manifest = h.manifest(**SHORT, storage={"uri": "s3://bucket/prefix", "retention": retention})
     manifest["metadata"]["labels"] = {"app.kubernetes.io/instance": "campaign"}
-    b.pods.held.add("train")
+    h.pods.held.add("train")
     for _ in range(3):
-        await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
-    await b.until(lambda: b.record("train").get("state") == "Running")
+        await h.admin.apply(RUNS, h.namespace, manifest, "argocd-controller")
+    await h.until(lambda: h.record("train").get("state") == "Running")
     for _ in range(3):  # in the middle of the run; without force: a conflict would be an error
-        await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
-    await b.pods.release("train")
-    await b.succeeded()
+        await h.admin.apply(RUNS, h.namespace, manifest, "argocd-controller")
+    await h.pods.release("train")
+    await h.succeeded()
     # The operator's last write was TTLs and events: a second run, handled after everything of the first.
-    await barrier(b, "second")
-    before = await b.admin.get(RUNS, b.namespace, "run")
+    await h.barrier("second")
+    before = await h.get()
     for _ in range(3):
-        after = await b.admin.apply(RUNS, b.namespace, manifest, "argocd-controller")
+        after = await h.admin.apply(RUNS, h.namespace, manifest, "argocd-controller")
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "no drift"
-    assert {obj["metadata"]["generation"] for obj in versions(b) if obj["metadata"]["name"] == "run"} == {1}
+    assert {obj["metadata"]["generation"] for obj in versions(h) if obj["metadata"]["name"] == "run"} == {1}
     for entry in before["metadata"]["managedFields"]:
         fields = entry["fieldsV1"]
         if entry["manager"] == "argocd-controller":
@@ -104,36 +104,30 @@ async def test_applying_again_and_again_by_another_manager(b: Bench, retention: 
                 assert set(fields["f:metadata"]) == {"f:finalizers"}
 
 
-async def test_labels_and_annotations_of_others_cause_no_write(b: Bench) -> None:
-    b.start()
-    await b.create(**SHORT)
-    await b.succeeded()
-    await barrier(b, "second")
-    before = len([r for r in b.proxy.writes() if r.name == "run"])
+async def test_labels_and_annotations_of_others_cause_no_write(h: Harness) -> None:
+    await h.start()
+    await h.create(**SHORT)
+    await h.succeeded()
+    await h.barrier("second")
+    before = len([r for r in h.proxy.writes() if r.name == "run"])
     marks = {
         "labels": {"app.kubernetes.io/instance": "campaign", "team": "x"},
         "annotations": {"argocd.argoproj.io/tracking-id": "campaign:selfrewarding.dev/SelfRewardingRun:x/run"},
     }
-    await b.admin.patch(RUNS, b.namespace, "run", {"metadata": marks})
-    await barrier(b, "third")
-    assert len([r for r in b.proxy.writes() if r.name == "run"]) == before
-    assert b.run()["metadata"]["labels"] == marks["labels"]
-
-
-async def barrier(b: Bench, name: str) -> None:
-    """Another run from beginning to end: whatever happened before has been handled by then."""
-    await b.create(name, **SHORT)
-    await b.succeeded(name)
+    await h.admin.merge(RUNS, h.namespace, "run", {"metadata": marks})
+    await h.barrier("third")
+    assert len([r for r in h.proxy.writes() if r.name == "run"]) == before
+    assert h.run()["metadata"]["labels"] == marks["labels"]
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-async def test_kubectl_applies_again_and_again(b: Bench, cluster: Path, tmp_path: Path) -> None:
-    b.start()
+async def test_kubectl_applies_again_and_again(h: Harness, tmp_path: Path) -> None:
+    await h.start()
     manifest = tmp_path / "run.json"
-    manifest.write_text(json.dumps(b.manifest(**SHORT)), encoding="utf-8")
+    manifest.write_text(json.dumps(h.manifest(**SHORT)), encoding="utf-8")
 
     async def kubectl(*arguments: str) -> str:
-        environ = {**os.environ, "KUBECONFIG": str(cluster)}
+        environ = {**os.environ, "KUBECONFIG": str(h.admin.kubeconfig)}
         command = ("kubectl", f"--cache-dir={tmp_path / 'cache'}", *arguments, "-f", str(manifest))
         process = await asyncio.create_subprocess_exec(
             *command, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -143,14 +137,14 @@ async def test_kubectl_applies_again_and_again(b: Bench, cluster: Path, tmp_path
         return out.decode()
 
     assert "created" in await kubectl("apply")
-    await b.succeeded()
+    await h.succeeded()
     assert "unchanged" in await kubectl("apply")
     assert await kubectl("diff") == "", "what is in the cluster is what was applied"
-    if not real():
+    if not given():
         return
     assert "serverside-applied" in await kubectl("apply", "--server-side", "--field-manager=ci", "--force-conflicts")
     await kubectl("apply", "--server-side", "--field-manager=ci")  # kubectl moves what its other mode owned
-    before = (await b.admin.get(RUNS, b.namespace, "run"))["metadata"]["resourceVersion"]
+    before = (await h.get())["metadata"]["resourceVersion"]
     await kubectl("apply", "--server-side", "--field-manager=ci")
-    found = await b.admin.get(RUNS, b.namespace, "run")
+    found = await h.get()
     assert (found["metadata"]["resourceVersion"], found["metadata"]["generation"]) == (before, 1)

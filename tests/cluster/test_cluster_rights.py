@@ -7,58 +7,56 @@ from typing import Any
 import pytest
 
 from charts.test_chart_rbac import CLUSTER, LEADING, SERVING, Right
-from cluster.bench import SHORT, Bench
-from cluster.conftest import MakeBench
 from srlm_operator.cluster.client import JOBS, PODS
-from srlm_operator.names import LABEL_NODE
+from support.cluster.fixtures import MakeHarness
+from support.cluster.harness import SHORT, Harness
 
 pytestmark = pytest.mark.e2e
 EVENTS: Right = ("", "events", "list")
 LOGS: Right = ("", "pods/log", "get")
 
 
-def waiting(b: Bench) -> list[dict[str, Any]]:
-    pods = [p for p in b.view.objects["pods"].values() if p["metadata"]["labels"][LABEL_NODE] == "data"]
-    return [pod for pod in pods if pod.get("status", {}).get("containerStatuses")]
+def waiting(h: Harness) -> list[dict[str, Any]]:
+    return [pod for pod in h.pods_of("data") if pod.get("status", {}).get("containerStatuses")]
 
 
-async def live_through_everything(b: Bench) -> None:
+async def live_through_everything(h: Harness) -> None:
     """A run that makes the operator do all it can: start again, lose a Job, ask for events, clean up."""
-    b.start()
+    await h.start()
     # A pod that waits for a volume: only events on it say why, and the operator asks after a while.
-    b.pods.waiting["data"] = {"reason": "ContainerCreating"}
-    b.pods.held.add("train")
+    h.pods.waiting["data"] = {"reason": "ContainerCreating"}
+    h.pods.held.add("train")
     storage = {"uri": "s3://bucket/prefix", "retention": "DeleteAll"}
-    await b.create(**SHORT, storage=storage, training={"nodes": 2}, ttlSecondsAfterFinished=3600)
-    (pod,) = await b.until(lambda: waiting(b))
+    await h.create(**SHORT, storage=storage, training={"nodes": 2}, ttlSecondsAfterFinished=3600)
+    (pod,) = await h.until(lambda: waiting(h))
     since = {"status": {"startTime": "2020-01-01T00:00:00Z"}}
-    await b.admin.merge(PODS, b.namespace, pod["metadata"]["name"], since, sub="status")
-    await b.proxy.until(lambda: EVENTS in b.proxy.used())
-    await b.pods.release("data")
+    await h.admin.merge(PODS, h.namespace, pod["metadata"]["name"], since, sub="status")
+    await h.proxy.until(lambda: EVENTS in h.proxy.used())
+    await h.pods.release("data")
 
     # Two nodes train, and the operator is away while their Job is deleted by hand.
-    await b.until(lambda: b.record("train").get("state") == "Running")
-    await b.proxy.until(lambda: LOGS in b.proxy.used())
-    (job,) = b.jobs("train")
-    await b.stop()
-    await b.admin.remove(JOBS, b.namespace, job["metadata"]["name"])
-    await b.until(lambda: not b.jobs("train"))
-    b.start()
-    await b.until(lambda: [j for j in b.jobs("train") if j.get("status", {}).get("active")])
+    await h.until(lambda: h.record("train").get("state") == "Running")
+    await h.proxy.until(lambda: LOGS in h.proxy.used())
+    (job,) = h.jobs("train")
+    await h.stop()
+    await h.admin.remove(JOBS, h.namespace, job["metadata"]["name"])
+    await h.until(lambda: not h.jobs("train"))
+    await h.start()
+    await h.until(lambda: [j for j in h.jobs("train") if j.get("status", {}).get("active")])
 
-    await b.edit({"suspend": True})
-    await b.until(lambda: b.status()["phase"] == "Suspended" and not b.jobs("train"))
-    await b.pods.release("train")
-    await b.edit({"suspend": False})
-    await b.succeeded()
-    await b.delete()
-    await b.until(lambda: not b.view.objects["runs"])
-    await b.stop()
+    await h.edit({"suspend": True})
+    await h.until(lambda: h.status()["phase"] == "Suspended" and not h.jobs("train"))
+    await h.pods.release("train")
+    await h.edit({"suspend": False})
+    await h.succeeded()
+    await h.delete()
+    await h.until(lambda: not h.view.objects["runs"])
+    await h.stop()
 
 
 @pytest.mark.parametrize("clusterwide", [True, False], ids=["cluster", "namespaced"])
-async def test_rights_are_enough_and_none_is_idle(make_bench: MakeBench, clusterwide: bool) -> None:
-    async with make_bench(clusterwide=clusterwide, LEADER_ELECT="true", PROGRESS_SECONDS="0.2") as b:
-        await live_through_everything(b)
-        assert [r for r in b.proxy.requests if r.status in (401, 403)] == []
-        assert b.proxy.used() == SERVING | LEADING | (CLUSTER if clusterwide else set())
+async def test_rights_are_enough_and_none_is_idle(make_harness: MakeHarness, clusterwide: bool) -> None:
+    async with make_harness(apart=True, clusterwide=clusterwide, leader_elect=True, progress_seconds=0.2) as h:
+        await live_through_everything(h)
+        assert [r for r in h.proxy.requests if r.status in (401, 403)] == []
+        assert h.proxy.used() == SERVING | LEADING | (CLUSTER if clusterwide else set())

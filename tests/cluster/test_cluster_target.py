@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
-from cluster.one_machine import one_machine
-from cluster.target import LABEL, Occupied, established, install, sweep
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.crd.definition import API_VERSION, CRD_NAME, KIND, custom_resource_definition
 from srlm_operator.names import FINALIZER
 from support.builders import manifest_spec
+from support.cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
+from support.cluster.machine import one_machine
+from support.cluster.target import LABEL, Occupied, established, install, sweep
 
 pytestmark = pytest.mark.e2e
 
@@ -21,9 +21,8 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     """The administrator of a cluster of the test's own."""
-    with one_machine(tmp_path) as kubeconfig:
-        async with Admin(kubeconfig) as found:
-            yield found
+    async with one_machine(tmp_path) as machine, Admin(machine.kubeconfig) as found:
+        yield found
 
 
 async def test_a_cluster_with_runs_is_left_alone(admin: Admin) -> None:

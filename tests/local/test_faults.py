@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,7 +14,8 @@ from srlm_local.http.server import ApiServer
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.store.cluster import Cluster
-from support.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents
+from support.cluster.admin import configuration
+from support.cluster.faults import WRITES, Cut, CutWatch, DropEvent, Fail, FaultProxy, HoldEvents
 
 PATH = "/api/v1/namespaces/default/configmaps"
 
@@ -46,15 +47,14 @@ class Kit:
 
 
 @pytest.fixture
-async def kit() -> AsyncIterator[Kit]:
+async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
     cluster = new_cluster(seed=1)
     bootstrap.prepare(cluster)
     server = await ApiServer(cluster).start()
-    proxy = await FaultProxy(server.kubeconfig()).start()
-    authority = ssl.create_default_context(cadata=proxy._authority)
+    server.write_kubeconfig(tmp_path / "kubeconfig")
+    proxy = await FaultProxy(configuration(tmp_path / "kubeconfig")).start()
     headers = {"Authorization": f"Bearer {server.tokens.admin}"}
-    connector = aiohttp.TCPConnector(ssl=authority)
-    async with aiohttp.ClientSession(proxy.url, headers=headers, connector=connector) as session:
+    async with aiohttp.ClientSession(proxy.url, headers=headers) as session:
         yield Kit(cluster, proxy, session)
     await proxy.stop()
     await server.stop()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 from typing import Any
 
 import pytest
 
-from srlm_operator.crd.definition import CRD_NAME, custom_resource_definition
-from support.wire import JOBS, RUNS, SHORT, Wire, wire
+from srlm_operator.crd.definition import custom_resource_definition
+from support.cluster.fixtures import MakeHarness
+from support.cluster.harness import SHORT, Harness
 
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 #: Defaulted fields that no rule mentions: an older definition did not have them.
 NEW_FIELDS = (
     "prompts.style", "judging.unconstrainedSample", "training.gradientCheckpointing", "evaluation.winRate.opponent",
@@ -50,110 +50,102 @@ def older_definition() -> dict[str, Any]:
     return found
 
 
-def define(w: Wire, definition: dict[str, Any]) -> None:
-    old = w.cluster.get(DEFINITIONS, CRD_NAME)
-    w.cluster.update(DEFINITIONS, {**old, "spec": definition["spec"]})
-
-
-def field(w: Wire, path: str) -> Any:
-    value: Any = w.cluster.get(RUNS, "run", "default")["spec"]
+def field(run: dict[str, Any], path: str) -> Any:
+    value: Any = run["spec"]
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
-def keys(w: Wire) -> dict[str, str]:
-    iterations = w.status()["iterations"]
-    return {f"{t}/{s['name']}": s.get("key", "") for t, i in enumerate(iterations) for s in i["stages"] if s.get("key")}
+async def fields(h: Harness) -> list[Any]:
+    """What the API server reads now for the fields that the older definition does not have."""
+    run = await h.get()
+    return [field(run, path) for path in NEW_FIELDS]
+
+
+def newer_definition() -> dict[str, Any]:
+    found = custom_resource_definition()
+    spec = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["newest"] = {"type": "boolean", "default": True}
+    return found
 
 
 @pytest.mark.parametrize("ends", ["before", "after"], ids=["job-ends-in-between", "job-goes-on"])
-async def test_a_definition_with_new_defaulted_fields(
-    ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with wire(tmp_path, monkeypatch) as w:
-        define(w, older_definition())
-        w.pods.held.add("generate")
-        await w.start_operator()
-        w.apply(**{**SHORT, "evaluation": {"enabled": True, "winRate": {"prompts": 0}}})
-        await w.until(lambda: w.status().get("stage") == "generate")
-        assert [field(w, path) for path in NEW_FIELDS] == [None] * len(NEW_FIELDS)
-        generation = w.cluster.get(RUNS, "run", "default")["metadata"]["generation"]
-        before, made = keys(w), w.nodes()
-        await w.kill_operator()
-        define(w, custom_resource_definition())
-        assert None not in [field(w, path) for path in NEW_FIELDS]
-        if ends == "before":
-            w.pods.release("generate")
-            await w.until(lambda: all("completionTime" in job["status"] for job in w.jobs()))
-        await w.start_operator()
-        w.pods.release("generate")
-        await w.until(lambda: w.condition("Ready"))
-        assert before.items() <= keys(w).items()
-        assert {node: w.nodes().count(node) for node in made} == dict.fromkeys(made, 1)
-        assert w.cluster.get(RUNS, "run", "default")["metadata"]["generation"] == generation
+async def test_a_definition_with_new_defaulted_fields(ends: str, h: Harness) -> None:
+    await h.define(older_definition())
+    h.pods.held.add("generate")
+    await h.start()
+    await h.create(**{**SHORT, "evaluation": {"enabled": True, "winRate": {"prompts": 0}}})
+    await h.until(lambda: h.status().get("stage") == "generate")
+    assert await fields(h) == [None] * len(NEW_FIELDS)
+    generation = h.run()["metadata"]["generation"]
+    before, made = h.keys(), h.made()
+    await h.kill()
+    await h.define(custom_resource_definition())
+    async with asyncio.timeout(60):
+        while None in await fields(h):  # servers take up a definition in their own time
+            pass
+    if ends == "before":
+        await h.pods.release("generate")
+        await h.until(lambda: all("completionTime" in job["status"] for job in h.jobs()))
+    await h.start()
+    await h.pods.release("generate")
+    await h.succeeded()
+    assert before.items() <= h.keys().items()
+    assert {node: h.made().count(node) for node in made} == dict.fromkeys(made, 1)
+    assert h.run()["metadata"]["generation"] == generation
 
 
-async def test_a_definition_that_is_newer_than_the_operator_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_definition_that_is_newer_than_the_operator_stops_nothing(make_harness: MakeHarness) -> None:
     """Helm writes the definition before it replaces the operator's pods."""
-    newer = custom_resource_definition()
-    spec = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    spec["properties"]["newest"] = {"type": "boolean", "default": True}
-    async with wire(tmp_path, monkeypatch, resync_seconds=0.2) as w:
-        w.pods.held.add("generate")
-        await w.start_operator()
-        w.apply(**SHORT)
-        await w.until(lambda: w.status().get("stage") == "generate")
-        made = w.nodes()
-        define(w, newer)
-        waiting = await w.until(lambda: newer_spec(w))
+    async with make_harness(resync_seconds=0.2) as h:
+        h.pods.held.add("generate")
+        await h.start()
+        await h.create(**SHORT)
+        await h.until(lambda: h.status().get("stage") == "generate")
+        made = h.made()
+        await h.define(newer_definition())
+        waiting = await h.until(lambda: newer_spec(h))
         assert "newest" in waiting["message"]
-        assert (w.status()["phase"], w.condition("Stalled")) == ("Running", {})
-        w.pods.release("generate")
-        await w.until(lambda: all("completionTime" in job["status"] for job in w.jobs()))
-        await w.kill_operator()
-        define(w, custom_resource_definition())
-        await w.start_operator()
-        await w.until(lambda: w.condition("Ready"))
-        assert {node: w.nodes().count(node) for node in made} == dict.fromkeys(made, 1)
+        assert (h.status()["phase"], h.condition("Stalled")) == ("Running", {})
+        await h.pods.release("generate")
+        await h.until(lambda: all("completionTime" in job["status"] for job in h.jobs()))
+        await h.kill()
+        await h.define(custom_resource_definition())
+        await h.start()
+        await h.succeeded()
+        assert {node: h.made().count(node) for node in made} == dict.fromkeys(made, 1)
 
 
-def newer_spec(w: Wire) -> dict[str, Any]:
-    found = w.condition("Reconciling")
+def newer_spec(h: Harness) -> dict[str, Any]:
+    found = h.condition("Reconciling")
     return found if found.get("reason") == "NewerSpec" else {}
 
 
 async def test_a_definition_that_is_newer_leaves_done_runs_alone_and_deletion_to_the_next_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness,
 ) -> None:
-    newer = custom_resource_definition()
-    spec = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    spec["properties"]["newest"] = {"type": "boolean", "default": True}
     storage = {"uri": "s3://bucket/prefix", "retention": "DeleteAll"}
-    async with wire(tmp_path, monkeypatch, resync_seconds=0.2) as w:
-        w.pods.held.add("data")
-        await w.start_operator()
-        w.apply("done", **SHORT)
-        w.pods.release("data")
-        await w.until(lambda: w.condition("Ready", "done"))
-        w.pods.held.add("data")
-        w.apply(**{**SHORT, "storage": storage, "seed": 7})
-        await w.until(lambda: w.status().get("stage") == "data")
-        before = w.status("done")
-        define(w, newer)
-        await w.until(lambda: newer_spec(w))
-        w.cluster.delete(RUNS, "run", "default", propagation="Background")
-        w.apply("other", **SHORT)
-        await w.until(lambda: w.status("other"))
-        assert w.cluster.get(RUNS, "run", "default")["metadata"]["finalizers"]
-        assert w.status("done") == before
-        await w.kill_operator()
-        define(w, custom_resource_definition())
-        watcher = w.cluster.storage.watcher(w.cluster.version)
-        await w.start_operator()
-        await w.until(lambda: w.cluster.find(RUNS, "run", "default") is None)
-        made = [c.object["metadata"]["labels"] for c in watcher.poll() if (c.resource, c.type) == (JOBS, "ADDED")]
-        watcher.close()
-        assert "cleanup" in {labels["selfrewarding.dev/stage"] for labels in made}
+    async with make_harness(resync_seconds=0.2) as h:
+        h.pods.held.add("data")
+        await h.start()
+        await h.create("done", **SHORT)
+        await h.pods.release("data")
+        await h.succeeded("done")
+        h.pods.held.add("data")
+        await h.create(**{**SHORT, "storage": storage, "seed": 7})
+        await h.until(lambda: h.status().get("stage") == "data")
+        before = h.status("done")
+        await h.define(newer_definition())
+        await h.until(lambda: newer_spec(h))
+        await h.delete()
+        await h.create("other", **SHORT)
+        await h.until(lambda: h.status("other"))
+        assert (await h.get())["metadata"]["finalizers"]
+        assert h.status("done") == before
+        await h.kill()
+        await h.define(custom_resource_definition())
+        earlier = len(h.made())
+        await h.start()
+        await h.until(lambda: not h.run())
+        assert "0/cleanup" in h.made()[earlier:]

@@ -1,37 +1,43 @@
 """A reverse proxy that breaks things on purpose, for tests. It can stand in front of any API server.
 
-    proxy = await FaultProxy(kubeconfig).start()
+    proxy = await FaultProxy(configuration).start()
     proxy.add(Fail(methods=WRITES, path="/jobs", nth=2, status=503))   # the second matching request is refused
     proxy.add(Fail(path="/jobs", methods={"POST"}, status=403, message="jobs is forbidden: exceeded quota: q"))
     proxy.add(Cut(methods=WRITES, nth=1, after=True))                  # done upstream, but the answer is lost
     proxy.add(DropEvent(path="/pods", kind="MODIFIED", nth=1))         # one watch event never arrives
     proxy.add(hold := HoldEvents(path="/jobs", nth=1)); hold.release() # events wait until they are let go
+    proxy.add(Cut(methods=WRITES, since=5))                            # the fifth write and all that follow are lost
     proxy.add(CutWatch(nth=3))                                         # a watch ends after its third event
     proxy.add(StallWatch(path="/pods"))                                # who asks for a watch waits for ever
     proxy.stale_since(version)                                         # lists are as old as this resourceVersion
-    proxy.requests                                                     # what was asked, in order
-    proxy.kubeconfig()                                                 # for the client under test
+    proxy.requests                                                     # what was asked and answered, in order
+    proxy.used(), proxy.refused()                                      # rights that were needed, and lacked
+    proxy.write_kubeconfig(path, token, namespace)                     # for the client under test
 
-A rule counts the requests (or events) that it matches and acts on the nth, on each `every`th, or on all.
+A rule counts the requests (or events) that it matches and acts on the nth, from the `since`th on, on each `every`th,
+or on all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
+import os
 import re
-import socket
 import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+from kubernetes.client import Configuration
 
-from srlm_local.http.certificates import server_context
+from srlm_local.http.routing import parse
 
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NOT_FORWARDED = {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
 
@@ -43,6 +49,7 @@ class Rule:
     path: str = ""
     methods: Iterable[str] = ()
     nth: int | None = None
+    since: int | None = None
     every: int | None = None
     seen: int = field(default=0, init=False)
 
@@ -52,6 +59,8 @@ class Rule:
         self.seen += 1
         if self.every is not None:
             return self.seen % self.every == 0
+        if self.since is not None:
+            return self.seen >= self.since
         return self.nth is None or self.seen == self.nth
 
 
@@ -124,20 +133,28 @@ class Seen:
     method: str
     path: str
     query: str
-    status: int
+    status: int = 0
+    text: str = ""
+    """What the API server answered, if that was 401 or 403."""
+    right: Right | None = None
+    """That it takes; None for what names no resource."""
+    name: str = ""
+    """Of the object."""
 
 
 class FaultProxy:
-    """See the module's docstring. `kubeconfig` is that of the API server behind it, as a dictionary."""
+    """See the module's docstring. `upstream` is the API server behind it; its credentials are not used.
 
-    def __init__(self, kubeconfig: dict[str, Any]) -> None:
-        self._kubeconfig = kubeconfig
-        self._upstream = kubeconfig["clusters"][0]["cluster"]
+    What a client sends goes on as it is, so the rights that the API server checks are the client's.
+    """
+
+    def __init__(self, upstream: Configuration) -> None:
+        self._upstream = upstream
         self._rules: list[Rule] = []
         self._stale: str | None = None
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._authority = ""
+        self._asked = asyncio.Event()
         self.requests: list[Seen] = []
         self.url = ""
 
@@ -158,29 +175,47 @@ class FaultProxy:
         """Requests that changed something, or tried to."""
         return [seen for seen in self.requests if seen.method in WRITES]
 
-    def kubeconfig(self) -> dict[str, Any]:
-        """As the one that was given, with the proxy's address and certificate."""
-        cluster = {
-            "server": self.url,
-            "certificate-authority-data": base64.b64encode(self._authority.encode()).decode(),
-        }
-        name = self._kubeconfig["clusters"][0]["name"]
-        return {**self._kubeconfig, "clusters": [{"name": name, "cluster": cluster}]}
+    def used(self) -> set[Right]:
+        """Rights that were used and granted."""
+        return {seen.right for seen in self.requests if seen.right is not None and seen.status not in (0, 401, 403)}
 
-    async def start(self, port: int = 0) -> FaultProxy:
+    def refused(self) -> list[Seen]:
+        """Requests that the account has no right to. A quota or a namespace that goes away answers 403, too."""
+        return [s for s in self.requests if s.text and (s.status == 401 or " cannot " in s.text)]
+
+    async def until(self, what: Callable[[], Any], seconds: float = 90) -> None:
+        """Wait until `what` gives something true after some answer."""
+        async with asyncio.timeout(seconds):
+            while not what():
+                self._asked.clear()
+                await self._asked.wait()
+
+    def write_kubeconfig(self, path: Path, token: str, namespace: str) -> None:
+        """A kubeconfig that leads through here, for its owner only."""
+        name = "under-test"
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": {"server": self.url}}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
+            "current-context": name,
+        }
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(content, file)
+
+    async def start(self) -> FaultProxy:
+        # No limit of connections: watches hold theirs.
         connector = aiohttp.TCPConnector(ssl=self._upstream_context(), limit=0)
-        self._session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
-        )
-        app = web.Application(client_max_size=16 * 1024 * 1024)
+        timeout = aiohttp.ClientTimeout(total=None, connect=10)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout)
+        app = web.Application(client_max_size=64 << 20)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        context, self._authority = server_context()
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.bind(("127.0.0.1", port))
-        await web.SockSite(self._runner, listener, ssl_context=context).start()
-        self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
         return self
 
     async def stop(self) -> None:
@@ -190,19 +225,16 @@ class FaultProxy:
             await self._session.close()
 
     def _upstream_context(self) -> ssl.SSLContext | bool:
-        if not self._upstream["server"].startswith("https"):
+        if not self._upstream.host.startswith("https"):
             return True
-        authority = self._upstream.get("certificate-authority-data")
-        text = base64.b64decode(authority).decode() if authority else None
-        context = ssl.create_default_context(cafile=self._upstream.get("certificate-authority"), cadata=text)
-        user = self._kubeconfig["users"][0]["user"]
-        if user.get("client-certificate"):
-            context.load_cert_chain(user["client-certificate"], user["client-key"])
+        context = ssl.create_default_context(cafile=self._upstream.ssl_ca_cert or None)
+        if not self._upstream.verify_ssl:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         index = len(self.requests)
-        self.requests.append(Seen(request.method, request.path, request.query_string, 0))
+        self.requests.append(_seen(request))
         body = await request.read()
         cut_after = False
         for rule in list(self._rules):
@@ -219,18 +251,22 @@ class FaultProxy:
                 return _hang_up(request)
             cut_after |= isinstance(rule, Cut)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _NOT_FORWARDED}
+        headers["Accept-Encoding"] = "identity"
+        url = f"{self._upstream.host.rstrip('/')}{request.path}"
         assert self._session is not None
-        async with self._session.request(
-            request.method, self._target(request), params=self._query(request), data=body or None, headers=headers
-        ) as upstream:
+        try:
+            upstream = await self._session.request(
+                request.method, url, params=self._query(request), data=body or None, headers=headers
+            )
+        except aiohttp.ClientError as problem:
+            return web.Response(status=502, text=str(problem))
+        async with upstream:
             if cut_after:
                 await upstream.read()
                 return _hang_up(request)
-            self._note(index, upstream.status)
+            denied = await upstream.text(errors="replace") if upstream.status in (401, 403) else ""
+            self._note(index, upstream.status, denied)
             return await self._answer(request, upstream)
-
-    def _target(self, request: web.Request) -> str:
-        return f"{self._upstream['server'].rstrip('/')}{request.path}"
 
     def _query(self, request: web.Request) -> list[tuple[str, str]]:
         query = [(key, value) for key, value in request.query.items()]
@@ -241,9 +277,9 @@ class FaultProxy:
             return [*kept, ("resourceVersion", self._stale), ("resourceVersionMatch", "Exact")]
         return query
 
-    def _note(self, index: int, status: int) -> None:
-        seen = self.requests[index]
-        self.requests[index] = Seen(seen.method, seen.path, seen.query, status)
+    def _note(self, index: int, status: int, text: str = "") -> None:
+        self.requests[index] = replace(self.requests[index], status=status, text=text)
+        self._asked.set()
 
     async def _answer(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         headers = [(key, value) for key, value in upstream.headers.items() if key.lower() not in _NOT_FORWARDED]
@@ -266,23 +302,34 @@ class FaultProxy:
             buffer += chunk
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
-                ended, passed = await self._judge(path, json.loads(line)) if line else (False, False)
+                ended, passed = await self._judge(path, line) if line else (False, False)
                 if passed:
                     await response.write(line + b"\n")
                 if ended:
                     return
 
-    async def _judge(self, path: str, event: dict[str, Any]) -> tuple[bool, bool]:
+    async def _judge(self, path: str, line: bytes) -> tuple[bool, bool]:
         """(whether the watch ends after this event, whether the event is passed on)."""
         ended, passed = False, True
-        for rule in list(self._rules):
-            if not isinstance(rule, EventRule) or not rule.hits(path, event):
+        rules = [rule for rule in self._rules if isinstance(rule, EventRule)]
+        event = json.loads(line) if rules else {}
+        for rule in rules:
+            if not rule.hits(path, event):
                 continue
             if isinstance(rule, HoldEvents):
                 await rule.wait()
             ended |= isinstance(rule, CutWatch)
             passed &= not isinstance(rule, DropEvent)
         return ended, passed
+
+
+def _seen(request: web.Request) -> Seen:
+    route = parse(request.method, request.path, _watching(request))
+    if route is None:
+        return Seen(request.method, request.path, request.query_string)
+    resource = f"{route.plural}/{route.subresource}" if route.subresource else route.plural
+    right = (route.group, resource, route.verb)
+    return Seen(request.method, request.path, request.query_string, right=right, name=route.name)
 
 
 def _watching(request: web.Request) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,18 @@ from kubernetes import config
 from kubernetes.client import Configuration
 
 from srlm_operator.cluster.client import Client, Resource, bearer
-from srlm_operator.errors import ApiError, NotFound
+from srlm_operator.errors import ApiError, Conflict, NotFound
 
 Object = dict[str, Any]
 _RBAC = "rbac.authorization.k8s.io"
 NAMESPACES = Resource("", "v1", "namespaces")
 ACCOUNTS = Resource("", "v1", "serviceaccounts")
 QUOTAS = Resource("", "v1", "resourcequotas")
+SECRETS = Resource("", "v1", "secrets")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
+PRIORITIES = Resource("scheduling.k8s.io", "v1", "priorityclasses")
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-#: What a chart's rights consist of.
+#: What the chart's rights consist of.
 RIGHTS = {
     "ServiceAccount": ACCOUNTS,
     "Role": Resource(_RBAC, "v1", "roles"),
@@ -43,6 +46,7 @@ class Admin(Client):
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(configuration(kubeconfig))
+        self.kubeconfig = kubeconfig
 
     async def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
         try:
@@ -82,9 +86,14 @@ class Admin(Client):
         made = await self._json("POST", ACCOUNTS.path(namespace, account, "token"), body=request)
         return str(made["status"]["token"])
 
-    async def patch(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
-        """JSON merge patch of an object or a cluster-scoped one (empty namespace)."""
-        return await self.merge(resource, namespace, name, body)
+    async def write_status(self, resource: Resource, obj: Object, status: Object) -> bool:
+        """Merge into an object's status. False if it has been deleted meanwhile."""
+        meta = obj["metadata"]
+        try:
+            await self.merge(resource, meta["namespace"], meta["name"], {"status": status}, sub="status")
+        except (NotFound, Conflict):
+            return False
+        return True
 
     async def watch(self, resource: Resource, namespace: str, version: str) -> AsyncIterator[Object]:
         """Events after a resource version, until the server ends the watch."""

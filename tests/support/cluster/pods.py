@@ -7,14 +7,13 @@ node, no image and no GPU is needed, and none is used where there are some.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from cluster.view import View
 from srlm_contract.tasks import StageTask
 from srlm_operator.cluster.client import PODS
-from srlm_operator.errors import ApiError, Conflict, NotFound
 from srlm_operator.names import CONTAINER, LABEL_NODE
+from support.cluster.kubelet import Kubelet, now
+from support.cluster.view import View
 from support.stage_script import Ending, FakeStages
 
 Object = dict[str, Any]
@@ -32,16 +31,18 @@ class ScriptedPods:
     """Nodes whose pods keep running."""
     waiting: dict[str, Object] = field(default_factory=dict)
     """Container state `waiting` of the pods of a node, instead of running."""
+    kubelet: Kubelet | None = None
+    """When given, pods start only once it has nothing against it."""
     _done: dict[str, int] = field(default_factory=dict)
     """How far each pod was taken, by UID: 0 waiting, 1 running, 2 ended."""
 
     async def run(self) -> None:
         while True:
-            moved = False
+            moved, looks = False, self.view.looks
             for pod in list(self.view.objects["pods"].values()):
                 moved |= await self._step(pod)
             if not moved:
-                await self.view.change()
+                await self.view.change(looks)
 
     async def release(self, node: str) -> None:
         """Let the pods of a node go on."""
@@ -62,22 +63,23 @@ class ScriptedPods:
             self._done[uid] = 0
             return await self._write(pod, "Pending", {"waiting": self.waiting[node]})
         if reached < 1:
+            if self.kubelet is not None and await self.kubelet.blocks(pod):
+                return False
             self._done[uid] = 1
-            return await self._write(pod, "Running", {"running": {"startedAt": _now()}})
+            return await self._write(pod, "Running", {"running": {"startedAt": now()}})
         if node in self.held:
             return False
-        self._done[uid] = 2
-        env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
-        task = StageTask.model_validate_json(env["SRLM_TASK"] or "")
-        return await self._end(pod, self.stages.run(task, int(meta["annotations"].get(INDEX, 0))))
+        return await self.end(pod, self.stages.run(task_of(pod), int(meta["annotations"].get(INDEX, 0))))
 
-    async def _end(self, pod: Object, ending: Ending) -> bool:
+    async def end(self, pod: Object, ending: Ending) -> bool:
+        """The container of a pod ends at once."""
+        self._done[pod["metadata"]["uid"]] = 2
         ended = {
             "exitCode": ending.exit_code,
             "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"),
             "message": ending.message,
             "startedAt": pod["metadata"]["creationTimestamp"],
-            "finishedAt": _now(),
+            "finishedAt": now(),
         }
         return await self._write(pod, "Failed" if ending.exit_code else "Succeeded", {"terminated": ended})
 
@@ -92,14 +94,10 @@ class ScriptedPods:
             "state": state,
         }
         status = {"phase": phase, "containerStatuses": [container], "startTime": meta["creationTimestamp"]}
-        try:
-            await self.view.admin.merge(PODS, meta["namespace"], meta["name"], {"status": status}, sub="status")
-        except (NotFound, Conflict):
-            return False  # deleted meanwhile
-        except ApiError as problem:
-            raise RuntimeError(f"the status of pod {meta['name']} cannot be written: {problem}") from problem
-        return True
+        return await self.view.admin.write_status(PODS, pod, status)
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def task_of(pod: Object) -> StageTask:
+    """What a stage's pod is to do."""
+    env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+    return StageTask.model_validate_json(env["SRLM_TASK"] or "")

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cluster.admin import Admin, Object
 from srlm_operator.cluster.client import EVENTS, JOBS, PODS, RUNS, SERVICES, Resource
+from support.cluster.admin import Admin, Object
 
 LIMIT_SECONDS = 90
 KINDS = {"runs": RUNS, "jobs": JOBS, "pods": PODS, "services": SERVICES, "events": EVENTS}
@@ -37,6 +37,8 @@ class View:
     kinds: Mapping[str, Resource] = field(default_factory=lambda: KINDS)
     objects: dict[str, dict[str, Object]] = field(default_factory=dict)
     history: list[Change] = field(default_factory=list)
+    looks: int = 0
+    """Grows with everything that may be a reason to look again."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -53,14 +55,15 @@ class View:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def poke(self) -> None:
-        """Look again, although nothing changed in the cluster."""
+        """Look again, although nothing may have changed in the cluster."""
+        self.looks += 1
         async with self._changed:
             self._changed.notify_all()
 
-    async def change(self) -> None:
-        """Wait for the next change."""
+    async def change(self, since: int) -> None:
+        """Wait until there is more to look at than at `looks` of then."""
         async with self._changed:
-            await self._changed.wait()
+            await self._changed.wait_for(lambda: self.looks > since)
 
     async def until(self, what: Callable[[], Any], seconds: float = LIMIT_SECONDS) -> Any:
         """Wait until `what` gives something true after some change."""
@@ -104,8 +107,7 @@ class View:
         else:
             self.objects[change.kind][name] = change.object
         self.history.append(change)
-        async with self._changed:
-            self._changed.notify_all()
+        await self.poke()
 
 
 @asynccontextmanager

@@ -7,16 +7,13 @@ tests with it set does not want them to reach that cluster.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.admin import DEFINITIONS, NAMESPACES, RIGHTS, Admin
-from cluster.one_machine import one_machine
-from cluster.view import viewing
 from srlm_operator.cluster.client import JOBS, RUNS, Resource
 from srlm_operator.crd.definition import CRD_NAME, custom_resource_definition
+from support.cluster.admin import DEFINITIONS, NAMESPACES, PRIORITIES, RIGHTS, Admin
+from support.cluster.view import viewing
 
 VARIABLE = "SRLM_TEST_KUBECONFIG"
 #: On everything that these tests create outside their namespaces, and on the namespaces.
@@ -27,23 +24,15 @@ class Occupied(RuntimeError):
     """The cluster is somebody's."""
 
 
-def real() -> bool:
-    """Whether the tests run on a real API server: the one-machine cluster lacks what runs here do not need."""
-    return bool(os.environ.get(VARIABLE))
-
-
-@contextmanager
-def kubeconfig(folder: Path) -> Iterator[Path]:
-    """The administrator's kubeconfig of the cluster under test."""
-    given = os.environ.get(VARIABLE, "")
-    if given:
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"{VARIABLE}={given}: there is no such file")
-        yield path
-    else:
-        with one_machine(folder) as path:
-            yield path
+def given() -> Path | None:
+    """The administrator's kubeconfig of the API server to test on; None for the one-machine cluster."""
+    text = os.environ.get(VARIABLE, "")
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{VARIABLE}={text}: there is no such file")
+    return path
 
 
 async def install(admin: Admin) -> None:
@@ -66,6 +55,12 @@ def definition() -> dict[str, Any]:
     return body
 
 
+async def define(admin: Admin, body: dict[str, Any]) -> None:
+    """Change the definition of runs."""
+    await admin.merge(DEFINITIONS, "", CRD_NAME, {"spec": body["spec"]})
+    await established(admin)
+
+
 async def established(admin: Admin) -> None:
     """Wait until the definition is served."""
     async with viewing(admin, "", {"definitions": DEFINITIONS}) as view:
@@ -83,10 +78,10 @@ async def sweep(admin: Admin) -> None:
     ours = crd is not None and LABEL in crd["metadata"].get("labels", {})
     for namespace in (await admin.list(NAMESPACES, labels=LABEL)).items:
         await remove_namespace(admin, namespace["metadata"]["name"], runs=ours)
-    await remove_rights(admin, LABEL)
+    await remove_unscoped(admin, LABEL)
     if ours:
         await admin.remove(DEFINITIONS, "", CRD_NAME)
-        await _gone(admin, DEFINITIONS, CRD_NAME)
+        await gone(admin, DEFINITIONS, CRD_NAME)
 
 
 async def remove_namespace(admin: Admin, name: str, *, runs: bool = True) -> None:
@@ -98,16 +93,17 @@ async def remove_namespace(admin: Admin, name: str, *, runs: bool = True) -> Non
     for job in (await admin.list(JOBS, name)).items:  # first: a namespace waits minutes for Jobs with a back-off
         await admin.remove(JOBS, name, job["metadata"]["name"])
     await admin.remove(NAMESPACES, "", name)
-    await _gone(admin, NAMESPACES, name)
+    await gone(admin, NAMESPACES, name)
 
 
-async def remove_rights(admin: Admin, labels: str) -> None:
-    """Delete cluster roles and their bindings."""
-    for kind in ("ClusterRoleBinding", "ClusterRole"):
-        for obj in (await admin.list(RIGHTS[kind], labels=labels)).items:
-            await admin.remove(RIGHTS[kind], "", obj["metadata"]["name"])
+async def remove_unscoped(admin: Admin, labels: str) -> None:
+    """Delete what lies in no namespace: cluster roles, their bindings and priority classes."""
+    for resource in (RIGHTS["ClusterRoleBinding"], RIGHTS["ClusterRole"], PRIORITIES):
+        for obj in (await admin.list(resource, labels=labels)).items:
+            await admin.remove(resource, "", obj["metadata"]["name"])
 
 
-async def _gone(admin: Admin, resource: Resource, name: str) -> None:
+async def gone(admin: Admin, resource: Resource, name: str) -> None:
+    """Wait until there is no object of a kind without a namespace by that name."""
     async with viewing(admin, "", {"all": resource}) as view:
         await view.until(lambda: name not in view.objects["all"])
