@@ -14,7 +14,7 @@ from charts import chart_kit as kit
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.store.cluster import Cluster
-from support.applying_server import ApplyingServer
+from support.cluster.machine import ApplyingServer
 
 pytestmark = pytest.mark.e2e
 

@@ -182,14 +182,14 @@ async def test_status_screen_and_its_errors(tmp_path: Path, monkeypatch: pytest.
 
 async def test_operator_process_of_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the image: the user has neither a name nor a home. It serves a run, and ends at SIGTERM."""
-    async with harness(tmp_path) as h, aiohttp.ClientSession() as session:
+    async with harness(tmp_path, clusterwide=True) as h, aiohttp.ClientSession() as session:
         monkeypatch.setenv("KUBECONFIG", str(h.kubeconfig))
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = str(listener.getsockname()[1])
         lease = {
             "SRLM_LEADER_ELECT": "1",
-            "SRLM_LEASE_NAMESPACE": "team",
+            "SRLM_LEASE_NAMESPACE": "team-system",
             "SRLM_LEASE_NAME": "operator",
             "SRLM_HEALTH_HOST": "127.0.0.1",
         }

@@ -36,7 +36,7 @@ async def page(h: Harness, s3: Server) -> tuple[bytes | None, str]:
 
 def storage(h: Harness, s3: Server) -> dict[str, Any]:
     def write(task: StageTask) -> None:
-        key = f"{h.folder.name}/runs/team/demo/report.html"
+        key = f"{h.folder.name}/runs/default/demo/report.html"
         s3.client().put_object(Bucket="made", Key=key, Body=b"<!doctype html>")
 
     h.pods.stages.on_report = write
@@ -44,7 +44,7 @@ def storage(h: Harness, s3: Server) -> dict[str, Any]:
 
 
 async def test_the_demo_waits_for_its_report(tmp_path: Path, s3: Server) -> None:
-    async with harness(tmp_path) as h:
+    async with harness(tmp_path, namespace="default") as h:
         await h.start()
         h.pods.held.add("report")
         await h.create("demo", **SHORT, storage=storage(h, s3))
@@ -57,7 +57,7 @@ async def test_the_demo_waits_for_its_report(tmp_path: Path, s3: Server) -> None
 
 
 async def test_a_report_that_failed_is_told(tmp_path: Path, s3: Server) -> None:
-    async with harness(tmp_path) as h:
+    async with harness(tmp_path, namespace="default") as h:
         await h.start()
         h.pods.stages.fail("report", Ending(1, "no plot for you"))
         await h.create("demo", **SHORT, storage=storage(h, s3), failurePolicy={"maxAttempts": 1})
@@ -69,7 +69,7 @@ async def test_a_report_that_failed_is_told(tmp_path: Path, s3: Server) -> None:
 
 
 async def test_a_run_that_never_began_has_none(tmp_path: Path, s3: Server) -> None:
-    async with harness(tmp_path) as h:
+    async with harness(tmp_path, namespace="default") as h:
         await h.start()
         h.pods.stages.fail("preflight", error(65, "InvalidSeedData"))
         await h.create("demo", **SHORT, storage=storage(h, s3))

@@ -100,7 +100,8 @@ async def test_missing_key_of_a_secret(make_harness: MakeHarness) -> None:
         await put_secret(h, "s3", KEYS[0])
         await h.start()
         await h.create(**SHORT)
-        await shows(h, "Stalled", "SecretNotFound", "couldn't find key AWS_SECRET_ACCESS_KEY in Secret ")
+        text = f"couldn't find key AWS_SECRET_ACCESS_KEY in Secret {h.namespace}/s3"
+        await shows(h, "Stalled", "SecretNotFound", text)
         await put_secret(h, "s3", *KEYS)
         await goes_on(h)
 

@@ -86,7 +86,8 @@ async def test_a_branch_waits_for_its_model_and_keeps_it(make_harness: MakeHarne
         await h.start()
         branch = {"run": "run", "model": "M1"}
         await h.create(name="branch", **(SHORT | {"seed": 7}), branchFrom=branch)
-        await stalled(h, "BranchNotFound", "Failed", "run run does not exist in namespace", name="branch")
+        missing = f"run run does not exist in namespace {h.namespace}"
+        await stalled(h, "BranchNotFound", "Failed", missing, name="branch")
         await h.create(**SHORT)
         await h.until(lambda: "no finished model M1" in h.condition("Stalled", "branch").get("message", ""))
         h.pods.held |= {"prompts"}

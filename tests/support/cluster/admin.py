@@ -54,6 +54,13 @@ class Admin(Client):
         except NotFound:
             return None
 
+    async def put(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """Create an object, or merge into it."""
+        if await self.find(resource, namespace, name) is None:
+            metadata = {**body.get("metadata", {}), "name": name}
+            return await self.create(resource, namespace, {**body, "metadata": metadata})
+        return await self.merge(resource, namespace, name, body)
+
     async def remove(self, resource: Resource, namespace: str, name: str) -> None:
         """Delete in the background; no matter if it is gone."""
         with contextlib.suppress(NotFound):

@@ -271,9 +271,7 @@ class Harness:
 
     async def put(self, resource: Resource, name: str, **body: Any) -> Object:
         """Create an object of the namespace, or merge into it."""
-        if await self.admin.find(resource, self.namespace, name) is None:
-            return await self.admin.create(resource, self.namespace, {"metadata": {"name": name}, **body})
-        return await self.admin.merge(resource, self.namespace, name, body)
+        return await self.admin.put(resource, self.namespace, name, body)
 
     async def put_unscoped(self, resource: Resource, name: str, **body: Any) -> None:
         """Create an object in no namespace, which is removed at the end."""
@@ -321,6 +319,7 @@ async def harness(
     apart: bool | None = None,
     strict: bool = False,
     clusterwide: bool = False,
+    namespace: str = "team",
     **settings: Any,
 ) -> AsyncIterator[Harness]:
     """A namespace with the chart's rights; start the operator yourself. At the end nothing of it is left.
@@ -329,10 +328,12 @@ async def harness(
     apart: the operator is a process of its own; by default on a kubeconfig's cluster.
     strict: pods start only when what they name exists and a node has what they ask for.
     clusterwide: the operator serves all namespaces, from one of its own.
+    namespace: on a one-machine cluster; on a kubeconfig's it is a new one.
     """
     async with AsyncExitStack() as stack:
         machine = None if kubeconfig else await stack.enter_async_context(one_machine(folder))
-        namespace = f"srlm-test-{token_hex(4)}" if machine is None else "team"
+        if machine is None:
+            namespace = f"srlm-test-{token_hex(4)}"
         home = f"{namespace}-system" if clusterwide else namespace
         watched = [] if clusterwide else [namespace]
         admin = await stack.enter_async_context(Admin(kubeconfig or folder / "kubeconfig"))
@@ -342,7 +343,7 @@ async def harness(
         stack.push_async_callback(proxy.stop)
         for name in {namespace, home}:
             labels = {LABEL: namespace, "pod-security.kubernetes.io/enforce": "restricted"}
-            await admin.create(NAMESPACES, "", {"metadata": {"name": name, "labels": labels}})
+            await admin.put(NAMESPACES, "", name, {"metadata": {"labels": labels}})
             if machine is None:
                 stack.push_async_callback(remove_namespace, admin, name)
         if machine is None:
