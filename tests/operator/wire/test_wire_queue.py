@@ -7,7 +7,7 @@ from srlm_operator.names import QUEUE_LABEL
 from support.cluster.admin import PRIORITIES
 from support.cluster.harness import SHORT, Harness, node_id
 
-QUEUED = {"scheduling": {"queueName": "gpu-queue"}}
+QUEUED = {"scheduling": {"queueName": "gpu-queue", "cpuQueueName": "gpu-queue"}}
 
 
 async def admit(h: Harness, node: str) -> None:
@@ -29,7 +29,7 @@ async def test_every_job_waits_until_the_queue_admits_it(h: Harness) -> None:
     priority = f"{h.namespace}-research"
     await h.put_unscoped(PRIORITIES, priority, value=1)
     await h.start()
-    await h.create(**SHORT, scheduling={"queueName": "gpu-queue", "cpuQueueName": "gpu-queue", "priorityClassName": priority})
+    await h.create(**SHORT, scheduling={**QUEUED["scheduling"], "priorityClassName": priority})
     seen: set[str] = set()
 
     def asking() -> list[str]:
