@@ -74,6 +74,7 @@ class JobView:
     finished_at: datetime | None = None
     has_ttl: bool = False
     deleting: bool = False
+    resource_version: str = ""
 
     @property
     def node_id(self) -> NodeId:
@@ -161,10 +162,11 @@ class CreateJob:
 
 @dataclass(frozen=True)
 class DeleteJob:
-    """Delete a Job and its pods (background propagation)."""
+    """Delete a Job and its pods (background propagation), if it still is as it was seen."""
 
     name: str
     uid: str
+    resource_version: str = ""
 
 
 @dataclass(frozen=True)

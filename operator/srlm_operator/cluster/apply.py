@@ -117,12 +117,15 @@ class Applier:
     async def _delete(self, run: Run, action: DeleteJob) -> None:
         key = (run.namespace, action.name)
         try:
-            await self._client.delete(JOBS, *key, uid=action.uid)
+            await self._client.delete(JOBS, *key, action.uid, action.resource_version)
         except NotFound:
             self._world.forget("jobs", key)
             return
         except Conflict:
-            return  # a younger Job of that name: not the one that was meant
+            # It may have ended since: its result counts, and what depends on it need not be stopped.
+            with contextlib.suppress(NotFound):
+                self._world.feed("jobs", await self._client.get(JOBS, *key))
+            raise NotReady(f"Job {run.namespace}/{action.name} has changed") from None
         known = self._world.get("jobs", key)
         if known is not None:
             leaving = copy.deepcopy(dict(known))

@@ -151,11 +151,11 @@ class Client:
     async def replace(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> Obj:
         return await self._json("PUT", resource.path(namespace, name), body=body, note=resource)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str = "") -> None:
-        """Delete in the background, children too; only the object with `uid` when given."""
-        options: Obj = {"propagationPolicy": "Background"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str = "", version: str = "") -> None:
+        """Delete in the background, children too; only the object with `uid`, in that version, when given."""
+        wanted = {"uid": uid, "resourceVersion": version}
+        preconditions = {key: value for key, value in wanted.items() if value}
+        options: Obj = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._json("DELETE", resource.path(namespace, name), body=options, note=resource)
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int = 20) -> str:

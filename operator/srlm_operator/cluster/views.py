@@ -164,6 +164,7 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
         finished_at=parse(status.get("completionTime") or finished.get("lastTransitionTime")),
         has_ttl=spec.get("ttlSecondsAfterFinished") is not None,
         deleting="deletionTimestamp" in meta,
+        resource_version=meta.get("resourceVersion", ""),
     )
 
 

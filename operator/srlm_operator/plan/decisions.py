@@ -85,7 +85,7 @@ def act(action: Action) -> Decisions:
 
 
 def delete(job: JobView) -> Decisions:
-    return act(DeleteJob(job.name, job.uid))
+    return act(DeleteJob(job.name, job.uid, job.resource_version))
 
 
 def normal(reason: str, message: str) -> Decisions:
