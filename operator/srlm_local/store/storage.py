@@ -54,7 +54,8 @@ class Storage:
         self._history: list[Change] = []
         self._compacted = FIRST_VERSION
         self._history_limit = history_limit
-        self._wakeups: set[asyncio.Event] = set()
+        self._wakeups: dict[asyncio.Event, None] = {}
+        """In the order they came, so that a test with a clock of its own sees the same each time."""
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """The stored object itself (copy before changing) or None."""
@@ -143,10 +144,10 @@ class Storage:
 
     def attach(self, event: asyncio.Event) -> None:
         """Has `event` set after every write."""
-        self._wakeups.add(event)
+        self._wakeups[event] = None
 
     def detach(self, event: asyncio.Event) -> None:
-        self._wakeups.discard(event)
+        self._wakeups.pop(event, None)
 
 
 class Watcher:

@@ -47,15 +47,17 @@ class Prober:
     async def until(self, holds: Callable[[dict[str, float]], Any]) -> dict[str, float]:
         """Scrape until it holds."""
         async for _ in looks():
-            if holds(found := await self.scrape()):
-                return found
+            with suppress(aiohttp.ClientConnectionError):  # a process takes a while to start
+                if holds(found := await self.scrape()):
+                    return found
         raise AssertionError
 
     async def ready(self) -> None:
         """Probe until readiness holds."""
         async for _ in looks():
-            if await self.get("/readyz") == (200, "ok"):
-                return
+            with suppress(aiohttp.ClientConnectionError):
+                if await self.get("/readyz") == (200, "ok"):
+                    return
         raise AssertionError
 
     async def health(self, status: int) -> str:
