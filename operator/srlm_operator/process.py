@@ -42,6 +42,7 @@ class Operator:
         self._leading = False
         self.watches = Watches(self.configuration, settings)
         self.life = self.watches.life
+        self.resync.on_restored = self.watches.renew
         self._lost = 0
         self._returned = ""
         self._following: asyncio.Task[None] | None = None

@@ -44,6 +44,8 @@ class Watches:
         self._configuration = configuration
         self._settings = settings
         self.life = WatchLife(_RESOURCES.values(), settings.namespaces)
+        self._arrived: asyncio.Queue[WatchEvent | _Ended] = asyncio.Queue()
+        self._renewed = False
 
     async def events(self, namespaces: Collection[str], on_new_watch: Callable[[], None]) -> AsyncGenerator[WatchEvent]:
         """Events until the watches end. Close the iterator to end them.
@@ -51,8 +53,24 @@ class Watches:
         namespaces: those to watch one by one, when the settings name any. on_new_watch: called when a watch goes on
         from a new listing, as no event tells what was deleted before it. Raises what ended the watches.
         """
+        while True:
+            self._renewed = False
+            async with contextlib.aclosing(self._until_ended(namespaces, on_new_watch)) as events:
+                async for event in events:
+                    yield event
+            if not self._renewed:
+                return
+
+    def renew(self) -> None:
+        """Begin the watches anew, each with a listing. Kopf goes on from the last version it saw, whatever happened."""
+        self._renewed = True
+        self._arrived.put_nowait(_Ended(None))
+
+    async def _until_ended(
+        self, namespaces: Collection[str], on_new_watch: Callable[[], None]
+    ) -> AsyncGenerator[WatchEvent]:
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[WatchEvent | _Ended] = asyncio.Queue()
+        arrived = self._arrived = asyncio.Queue()
 
         def tell(call: Callable[..., object], *arguments: object) -> None:
             with contextlib.suppress(RuntimeError):  # our loop may be closed by now

@@ -79,7 +79,7 @@ class Applier:
             raise NotReady(f"run {run.namespace}/{run.name} is gone") from None
         meta = current["metadata"]
         if meta["uid"] != run.uid or meta["resourceVersion"] != run.resource_version:
-            self._world.feed("runs", current)
+            self._world.feed("runs", current, instead_of=run.resource_version)
             raise NotReady(f"run {run.namespace}/{run.name} has changed")
 
     async def _create(self, run: Run, action: CreateJob) -> bool:
@@ -141,6 +141,7 @@ class Applier:
         except NotFound:
             return version
         except Conflict as problem:
+            await self._make_sure(run)
             raise NotReady(str(problem)) from None
         gone = not wanted and "deletionTimestamp" in patched["metadata"]
         self._world.feed("runs", patched, deleted=gone)
@@ -159,6 +160,7 @@ class Applier:
             self._world.forget("runs", (run.namespace, run.name))
             return
         except Conflict as problem:
+            await self._make_sure(run)
             raise NotReady(str(problem)) from None
         self._world.feed("runs", patched)
 

@@ -33,16 +33,19 @@ class World:
         self.unread: dict[str, set[str]] = defaultdict(set)
         """By UID of the run: names of pods whose logs cannot be read."""
 
-    def feed(self, kind: Kind, obj: Obj, *, deleted: bool = False) -> Key | None:
-        """Take an object as a watch, a list or a write brought it. Returns the run it concerns."""
-        meta = obj["metadata"]
-        key = (meta.get("namespace", ""), meta["name"])
+    def feed(self, kind: Kind, obj: Obj, *, deleted: bool = False, instead_of: str | None = None) -> Key | None:
+        """Take an object as a watch, a read or a write brought it. Returns the run it concerns.
+
+        instead_of: version that was known when a read began. If it still is, what was read replaces it, even by an
+        older version: an API server whose store was restored from a backup counts from an earlier version on.
+        """
+        key = key_of(obj)
         known = self._objects[kind].get(key)
         if deleted:
             # The end of an older object of the same name is no news.
-            if known is None or known["metadata"].get("uid") == meta.get("uid"):
+            if known is None or known["metadata"].get("uid") == obj["metadata"].get("uid"):
                 self._drop(kind, key)
-        elif known is None or _version(obj) >= _version(known):
+        elif known is None or version_of(known) == instead_of or _number(obj) >= _number(known):
             if known is not None:
                 self._unlink(kind, key, known)  # its labels may have been changed since
             self._objects[kind][key] = _lean(kind, obj)
@@ -78,19 +81,27 @@ class World:
     def get(self, kind: Kind, key: Key) -> Obj | None:
         return self._objects[kind].get(key)
 
-    def missing(self, kind: Kind, listed: Iterable[Obj]) -> list[Obj]:
-        """Listed objects that are not known, or known in an older version."""
+    def versions(self, kind: Kind, namespace: str | None = None) -> Mapping[Key, str]:
+        """The version known of every object; `missing` and `vanished` compare a listing with those from before it."""
+        known = self._objects[kind].items()
+        return {key: version_of(obj) for key, obj in known if namespace in (None, key[0])}
+
+    def missing(self, kind: Kind, listed: Iterable[Obj], before: Mapping[Key, str]) -> list[Obj]:
+        """Listed objects that are not known, known in an older version, or in one from before that is no more."""
         found = []
         for obj in listed:
-            known = self._objects[kind].get((obj["metadata"].get("namespace", ""), obj["metadata"]["name"]))
-            if known is None or _version(known) < _version(obj):
+            key = key_of(obj)
+            known = self._objects[kind].get(key)
+            newer = known is None or _number(known) < _number(obj)
+            if newer or (known is not None and version_of(obj) != version_of(known) == before.get(key)):
                 found.append(obj)
         return found
 
-    def vanished(self, kind: Kind, listed: Iterable[Obj], before: int) -> list[Obj]:
-        """Known objects that a listing at resource version `before` does not have any more."""
-        keys = {(o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in listed}
-        return [o for k, o in self._objects[kind].items() if k not in keys and _version(o) <= before]
+    def vanished(self, kind: Kind, listed: Iterable[Obj], before: Mapping[Key, str]) -> list[Obj]:
+        """Objects known from before a listing, and unchanged since, that it does not have."""
+        keys = {key_of(obj) for obj in listed}
+        gone = (self._objects[kind].get(key) for key in before if key not in keys)
+        return [obj for obj in gone if obj is not None and version_of(obj) == before[key_of(obj)]]
 
     def _drop(self, kind: Kind, key: Key) -> None:
         obj = self._objects[kind].pop(key, None)
@@ -130,10 +141,21 @@ def _lean(kind: Kind, obj: Obj) -> Obj:
     return lean
 
 
-def _version(obj: Obj) -> int:
+def key_of(obj: Obj) -> Key:
+    return (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+
+
+def version_of(obj: Obj) -> str:
+    return obj["metadata"].get("resourceVersion") or "0"
+
+
+def _number(obj: Obj) -> int:
+    return number(version_of(obj))
+
+
+def number(version: str) -> int:
     """Resource versions are numbers that rise (Kubernetes states so from 1.35 on, and all stores do it)."""
-    text = obj["metadata"].get("resourceVersion") or "0"
-    return int(text) if text.isdigit() else 0
+    return int(version) if version.isdigit() else 0
 
 
 def _run_uid(obj: Obj) -> str:

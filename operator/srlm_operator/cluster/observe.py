@@ -13,7 +13,7 @@ from srlm_operator.settings import Settings
 from srlm_operator.values import BranchModel, JobView, Observed, PodView, Run
 
 from .client import EVENTS, JOBS, PODS, Client
-from .index import World
+from .index import World, key_of
 from .views import ParsedRuns, job_view, pod_view
 
 _NO_POD = ("FailedCreate",)
@@ -74,9 +74,10 @@ class Observer:
             enough = len(succeeded) >= job.completions if job.state == "Complete" else len(ended) == len(pods) > 0
             if enough:
                 continue
+            before = self._world.versions("pods", run.namespace)
             listed = await self._client.list(PODS, run.namespace, labels=f"batch.kubernetes.io/job-name={job.name}")
             for obj in listed.items:
-                self._world.feed("pods", obj)
+                self._world.feed("pods", obj, instead_of=before.get(key_of(obj)))
 
     async def _explain_job(self, run: Run, job: JobView, pods: list[PodView]) -> JobView:
         """Why the Job controller makes no pods, or too few: only an event on the Job says so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from srlm_operator.cluster.index import World
@@ -35,15 +36,38 @@ def test_the_end_of_an_older_object_is_no_news() -> None:
     assert versions(world) == []
 
 
+def names(found: list[Mapping[str, Any]]) -> list[str]:
+    return [obj["metadata"]["name"] for obj in found]
+
+
 def test_listing_finds_what_events_hid() -> None:
     world = World()
     world.feed("jobs", job(5, name="gone"))
     world.feed("jobs", job(6, name="old"))
+    before = world.versions("jobs")
     world.feed("jobs", job(20, name="young"))
     listed = [job(8, name="old"), job(9, name="new")]
-    assert [o["metadata"]["name"] for o in world.missing("jobs", listed)] == ["old", "new"]
-    # `young` came after the listing was made: that it is not in there proves nothing.
-    assert [o["metadata"]["name"] for o in world.vanished("jobs", listed, 10)] == ["gone"]
+    assert names(world.missing("jobs", listed, before)) == ["old", "new"]
+    # `young` came while the listing was made: that it is not in there proves nothing.
+    assert names(world.vanished("jobs", listed, before)) == ["gone"]
+
+
+def test_a_listing_replaces_what_was_known_before_it_whatever_its_version() -> None:
+    world = World()
+    for name in ("restored", "changed", "gone"):
+        world.feed("jobs", job(50, name=name))
+    before = world.versions("jobs", "ns")
+    world.feed("jobs", job(60, name="changed"))
+    listed = [job(7, name="restored"), job(8, name="changed")]
+    # What changed while the listing was made is newer than it.
+    assert names(world.missing("jobs", listed, before)) == ["restored"]
+    assert names(world.vanished("jobs", listed, before)) == ["gone"]
+    world.feed("jobs", listed[0], instead_of="50")
+    world.feed("jobs", job(6, name="restored"))
+    assert versions(world) == ["60", "50", "7"]
+    world.feed("jobs", job(9, name="restored"))
+    world.feed("jobs", listed[0], instead_of="50")
+    assert versions(world) == ["60", "50", "9"]
 
 
 def test_only_what_is_read_is_kept() -> None:
