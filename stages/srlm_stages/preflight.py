@@ -143,11 +143,12 @@ def pin_file(ctx: StageContext, uri: str, field: str) -> SourceRef:
     """A prompt file."""
     try:
         origin = open_origin(uri, "dataset", ctx.open_store)
+        revision = origin.revision(list(origin.files))
     except Missing as error:
         raise BadInput("InvalidSeedData", f"{field}: {error}") from error
     if not sum(origin.files.values()):
         raise BadInput("InvalidSeedData", f"{field}: {uri} is empty")
-    return SourceRef(uri=_without_revision(uri), revision=origin.revision(list(origin.files)))
+    return SourceRef(uri=_without_revision(uri), revision=revision)
 
 
 def _check_seed_data(ctx: StageContext, spec: RunSpec, origin: Origin, path: str) -> None:

@@ -148,8 +148,8 @@ def _same_file(handle: int, path: Path) -> bool:
 
 def _fingerprint(folder: Path) -> dict[str, list[int]]:
     """Size and modification time of every file: a change since the fetch shows without reading it all."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {p.relative_to(folder).as_posix(): [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
+    files = sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return {p.relative_to(folder).as_posix(): [p.lstat().st_size, p.lstat().st_mtime_ns] for p in files}
 
 
 def _complete(entry: Path) -> bool:

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from srlm_contract.errors import ArtifactDamaged, NotFound
+from srlm_contract.errors import ArtifactDamaged, InvalidArtifact, NotFound
 from srlm_contract.tasks import ArtifactRef
 
 from . import layout
+from .folders import leads_out
 from .manifest import Described, FileEntry, Manifest
 from .store import FileDigest, Store
 
@@ -62,7 +63,8 @@ def load_manifest(store: Store, ref: ArtifactRef) -> Manifest:
 
 
 def fetch_files(store: Store, manifest: Described, dest: Path, only: Collection[str] | None = None) -> None:
-    """Files of `manifest` (or those named in `only`) to `dest`, verified. Raises ArtifactDamaged.
+    """Files of `manifest` (or those named in `only`) to `dest`, verified. Raises ArtifactDamaged, and
+    InvalidArtifact when a link in `dest` would lead a file out of it.
 
     A file that does not match is fetched once more, since the fault may be local.
     """
@@ -71,6 +73,8 @@ def fetch_files(store: Store, manifest: Described, dest: Path, only: Collection[
     if missing:
         raise damaged(manifest.stage, manifest.key, f"it has no file {', '.join(sorted(missing))}")
     for entry in wanted:
+        if leads_out(dest, entry.path):
+            raise InvalidArtifact(f"{dest / entry.path} lies behind a link out of {dest}; fetch into an empty folder")
         (dest / entry.path).parent.mkdir(parents=True, exist_ok=True)
     damage = _each(wanted, lambda entry: _fetch(store, manifest, entry, dest / entry.path))
     if damage:
@@ -104,6 +108,7 @@ def object_key(manifest: Described, entry: FileEntry) -> str:
 def _fetch(store: Store, manifest: Described, entry: FileEntry, path: Path) -> str:
     """A file takes its name once it is known to be right; returns what is wrong, or nothing."""
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)  # a link that lies there would be followed
     try:
         fault = _check(store, manifest, entry, partial)
         if not fault:

@@ -9,6 +9,7 @@ from pathlib import Path
 from srlm_contract.errors import InvalidArtifact, NotFound, PreconditionFailed, StoreUnavailable
 
 from . import layout
+from .folders import contents
 from .manifest import FileEntry, file_and_folder, is_safe_path
 from .reader import SMALL_FILE_BYTES, SMALL_FILE_WORKERS
 from .store import Blob, Store
@@ -25,8 +26,9 @@ Files = Path | Mapping[str, Path]
 def collect(files: Files) -> dict[str, Path]:
     """Files by their path inside the artifact, sorted. Raises InvalidArtifact."""
     if isinstance(files, Path):
-        folder = files
-        files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        files, astray = contents(files)
+        for path, wrong in astray.items():
+            raise InvalidArtifact(f"{path!r} cannot be a file of an artifact: it is {wrong}; write the file itself")
     for path in files:
         if not is_safe_path(path):
             raise InvalidArtifact(f"{path!r} is not a path inside an artifact")

@@ -37,6 +37,9 @@ def fetch_source(source: SourceRef, kind: Kind, into: Path, open_store: OpenStor
         wanted = [source.file] if source.file else matching(origin.files, files)
         if not wanted:
             raise Missing(f"{source.uri} has no files that can be used ({', '.join(files)})")
+        if isinstance(origin, FileOrigin):
+            for path in wanted:
+                origin.place(path)
         into.mkdir(parents=True, exist_ok=True)
         spare = _spare_weights(origin, wanted, into) if kind == "model" else frozenset[str]()
         folder = origin.root if isinstance(origin, FileOrigin) and not spare else into
@@ -61,7 +64,7 @@ def _bring(origin: Origin, path: str, into: Path) -> None:
     if not isinstance(origin, FileOrigin):
         origin.fetch(path, into)
     elif not (into / path).exists():  # the index was read from there
-        (into / path).symlink_to(origin.root / path)
+        (into / path).symlink_to(origin.place(path))
 
 
 def pinned_files(source: SourceRef, origin: Origin, kind: Kind) -> list[str]:

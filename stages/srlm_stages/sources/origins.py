@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
+from srlm_contract.artifacts.folders import contents
+from srlm_contract.artifacts.manifest import is_safe_path
 from srlm_contract.artifacts.store import Store
 from srlm_contract.errors import BadInput, NotPermitted, Temporary
 from srlm_contract.keys import canonical_json, sha256
@@ -40,7 +42,7 @@ class Origin(Protocol):
         """What pins the content of `paths`: a commit, or `sha256:...`."""
 
     def fetch(self, path: str, folder: Path) -> Path:
-        """Download one file to `folder/<path>`."""
+        """Download one file to `folder/<path>`. Raises Missing when it would land elsewhere."""
 
     def head(self, path: str, length: int) -> bytes:
         """The first `length` bytes of a file."""
@@ -53,6 +55,8 @@ class FileOrigin:
     name: str
     root: Path
     files: Mapping[str, int]
+    astray: Mapping[str, str] = field(default_factory=dict)
+    """Those of `files` that are links out of the folder, with what is wrong."""
 
     @classmethod
     def open(cls, uri: str) -> FileOrigin:
@@ -61,25 +65,32 @@ class FileOrigin:
             return cls(uri, path.parent, {path.name: path.stat().st_size})
         if not path.is_dir():
             raise Missing(f"{uri} does not exist (file:// works only where the pods see this path)")
-        found = sorted(p for p in path.rglob("*") if p.is_file())
-        return cls(uri, path, {p.relative_to(path).as_posix(): p.stat().st_size for p in found})
+        found = contents(path)
+        sizes = {name: file.stat().st_size for name, file in found.files.items()}
+        return cls(uri, path, sizes | dict.fromkeys(found.astray, 0), found.astray)
+
+    def place(self, path: str) -> Path:
+        """Where a file lies. Raises Missing for a link out of the folder."""
+        if path in self.astray:
+            raise Missing(f"{self.name} has no file {path}: it is {self.astray[path]}; put the file itself there")
+        return self.root / path
 
     def revision(self, paths: list[str]) -> str:
         """Digest over (path, size, SHA-256) of the files."""
         entries = []
         for path in sorted(paths):
-            with (self.root / path).open("rb") as file:
+            with self.place(path).open("rb") as file:
                 entries.append([path, self.files[path], hashlib.file_digest(file, "sha256").hexdigest()])
         return sha256(canonical_json(entries))
 
     def fetch(self, path: str, folder: Path) -> Path:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((self.root / path).read_bytes())
+        target.write_bytes(self.place(path).read_bytes())
         return target
 
     def head(self, path: str, length: int) -> bytes:
-        with (self.root / path).open("rb") as file:
+        with self.place(path).open("rb") as file:
             return file.read(length)
 
 
@@ -113,7 +124,7 @@ class S3Origin:
         return sha256(canonical_json([[p, self.files[p], self.etags[p].strip('"')] for p in sorted(paths)]))
 
     def fetch(self, path: str, folder: Path) -> Path:
-        target = folder / path
+        target = folder / _inside(path, self.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         self.store.download_file(self.prefix + path, target)
         return target
@@ -152,8 +163,9 @@ class HubOrigin:
         from huggingface_hub import hf_hub_download
 
         with hub_errors(self.name):
+            name = _inside(path, self.name)
             return Path(
-                hf_hub_download(self.repository, path, repo_type=self.kind, revision=self.commit, local_dir=folder)
+                hf_hub_download(self.repository, name, repo_type=self.kind, revision=self.commit, local_dir=folder)
             )
 
     def head(self, path: str, length: int) -> bytes:
@@ -218,6 +230,13 @@ def open_origin(uri: str, kind: Kind, open_store: OpenStore) -> Origin:
     if uri.startswith("hf://"):
         return HubOrigin.open(uri, kind)
     raise BadInput("InvalidTask", f"{uri} is neither hf://, s3:// nor file://")
+
+
+def _inside(path: str, origin: str) -> str:
+    """`path`. Raises Missing when it would be a file outside the folder that it is put into."""
+    if not is_safe_path(path):
+        raise Missing(f"{origin} has a file {path!r}, whose name is no path inside a folder; rename it")
+    return path
 
 
 def _first(error: Exception) -> str:
