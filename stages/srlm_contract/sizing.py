@@ -18,6 +18,8 @@ ENGINE_BYTES = 2 * GIB
 ENGINE_SHARE = 0.9
 #: Of a training process: CUDA's context, NCCL's and the allocator's buffers.
 PROCESS_BYTES = 2 * GIB
+#: Of the node, for a process of an engine: torch, CUDA's libraries, pinned buffers.
+HOST_PROCESS_BYTES = 4 * GIB
 #: fp32 weights, their gradients and the two moments of Adam.
 TRAINED_BYTES = 16
 #: Logits of a token beside each other: bf16, their fp32 copy, and its gradient.
@@ -128,6 +130,12 @@ def training_host_bytes(parameters: float, readers: int = 1) -> float:
     saving beside the copy that is written), and the processes themselves. readers: processes that load the model
     whole at the same time, which is one where weights are sharded."""
     return 4 * max(2, readers) * parameters + 8 * GIB
+
+
+def inference_host_bytes(ranks: int = 1) -> int:
+    """Memory of an inference pod: its front end, and a process a rank with the libraries of its GPU. Weights are read
+    from mapped files, whose pages the kernel takes back where others need them."""
+    return HOST_PROCESS_BYTES * (1 + ranks)
 
 
 def training_disk_bytes(parameters: float, save_bytes: int, checkpoints: bool) -> float:

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from srlm_contract import gpus
-from srlm_contract.sizing import GIB, training_host_bytes
+from srlm_contract.sizing import GIB, inference_host_bytes, training_host_bytes
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import INFERENCE, STAGES, TRAINERS, StageName
 from srlm_contract.tasks import JudgeParams, Params, PromptsParams
@@ -35,8 +35,9 @@ def resources(
 ) -> Mapping[str, Any]:
     """`stages.<stage>.resources` as it stands, else what the stage needs by default.
 
-    Defaults: trainers one GPU and one core a process, and memory for the base model's `parameters` where they are
-    known; inference one GPU a tensor-parallel rank, the rest half a core. No limit on memory.
+    Defaults: trainers one GPU and one core a process, and memory for the base model's `parameters` (0 for not known:
+    the least that a training takes); inference one GPU and memory for a process a tensor-parallel rank; the rest half a
+    core. No limit on memory.
     """
     own = getattr(spec.stages, stage).resources
     if own is not None:
@@ -44,22 +45,25 @@ def resources(
         return wire
     wanted = default_gpus(stage, params, spec, settings)
     if stage in TRAINERS:
-        requests: dict[str, Any] = {"cpu": str(processes(stage, spec, settings))}
-        if parameters and not settings.local:
-            requests["memory"] = _training_memory(stage, parameters, spec, settings)
+        requests = {"cpu": str(processes(stage, spec, settings))}
+        memory = _training_memory(stage, parameters, spec, settings)
     elif stage in INFERENCE:
         requests = {"cpu": "1"}
+        ranks = _ranks(stage, params, spec)
+        memory = inference_host_bytes(ranks) if ranks else GIB
     else:
-        requests = {"cpu": "500m", "memory": "1Gi"}
+        requests = {"cpu": "500m"}
+        memory = GIB
+    if not settings.local or stage not in (*TRAINERS, *INFERENCE):
+        requests["memory"] = f"{ceil(memory / GIB)}Gi"
     if not wanted:
         return {"requests": requests}
     return {"requests": requests, "limits": {settings.gpu_resource: str(wanted)}}
 
 
-def _training_memory(stage: StageName, parameters: int, spec: RunSpec, settings: Settings) -> str:
+def _training_memory(stage: StageName, parameters: int, spec: RunSpec, settings: Settings) -> float:
     sharded = spec.training.parallelism != "DDP"
-    needed = training_host_bytes(parameters, 1 if sharded else processes(stage, spec, settings))
-    return f"{ceil(needed / GIB)}Gi"
+    return training_host_bytes(parameters, 1 if sharded else processes(stage, spec, settings))
 
 
 def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Settings) -> int:
@@ -68,8 +72,11 @@ def default_gpus(stage: StageName, params: Params, spec: RunSpec, settings: Sett
         return 0
     if stage in TRAINERS:
         return processes(stage, spec, settings)
-    if stage not in INFERENCE:
-        return 0
+    return _ranks(stage, params, spec) if stage in INFERENCE else 0
+
+
+def _ranks(stage: StageName, params: Params, spec: RunSpec) -> int:
+    """Tensor-parallel ranks of an inference stage; 0 where it runs no engine of its own."""
     if isinstance(params, JudgeParams) and params.external.url:
         return 0
     if isinstance(params, PromptsParams) and params.source == "Pool":

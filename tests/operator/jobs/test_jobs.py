@@ -114,11 +114,23 @@ def test_pods_that_train_ask_for_memory_that_fits_the_model(training: dict[str, 
     assert "memory" not in container["resources"]["limits"]
 
 
-def test_memory_that_the_spec_names_stays_and_an_unknown_model_asks_for_none() -> None:
+def test_memory_that_the_spec_names_stays_and_an_unknown_model_asks_for_the_least() -> None:
     own = make(pinned(8_030_261_248), spec_of(**FULL)).manifest["spec"]["template"]["spec"]["containers"][0]
     assert own["resources"] == {"limits": {"nvidia.com/gpu": 4, "memory": "200Gi"}}
     unknown = make(pinned(0)).manifest["spec"]["template"]["spec"]["containers"][0]
-    assert "memory" not in unknown["resources"]["requests"]
+    assert unknown["resources"]["requests"]["memory"] == "8Gi"
+
+
+def test_inference_pods_ask_for_memory_for_each_process() -> None:
+    def requests(work: Work, spec: RunSpec) -> Any:
+        container = make(work, spec).manifest["spec"]["template"]["spec"]["containers"][0]
+        return container["resources"]["requests"]
+
+    assert requests(generate(), spec_of()) == {"cpu": "1", "memory": "8Gi"}
+    four = spec_of(stages={"generate": {"engine": {"name": "vllm", "args": {"tensor_parallel_size": 4}}}})
+    assert requests(generate(), four)["memory"] == "20Gi"
+    elsewhere = spec_of(judging={"external": {"url": "https://judge.example/v1", "model": "m"}})
+    assert requests(judge(elsewhere), elsewhere)["memory"] == "1Gi"
 
 
 CASES = {
