@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from srlm_contract.artifacts.layout import lineage_key, report_key
-from srlm_contract.artifacts.retention import delete_artifact, delete_orphans, delete_unfinished, drop_refs, removable
+from srlm_contract.artifacts.retention import (
+    delete_artifact,
+    delete_orphans,
+    delete_unfinished,
+    drop_refs,
+    drop_uploads,
+    removable,
+)
 from srlm_contract.tasks import CleanupParams, StageResult
 
 from .context import StageContext
@@ -23,6 +30,7 @@ def run(ctx: StageContext) -> StageResult:
     for done, ref in enumerate(refs, 1):
         objects += delete_artifact(ctx.store, ref.stage, ref.key)
         ctx.progress.update(done, len(refs), unit="artifacts")
+    objects += drop_uploads(ctx.store, ctx.task.run)
     if retention != "Retain":
         objects += delete_unfinished(ctx.store, ctx.task.run)
     # Last: an interrupted clean-up still knows what is left to remove. While results stay, so do the references

@@ -8,7 +8,7 @@ with If-Match on the ETag of the one that was seen damaged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from srlm_contract.errors import ArtifactDamaged, NotFound, StoreError
 from srlm_contract.tasks import ArtifactRef, SourceRef
 
-from . import layout, reader, writer
+from . import layout, reader, uploads, writer
 from .manifest import FileEntry, Manifest, Producer, Result, Timings, content_digest
 from .reader import M
 from .store import Store
@@ -96,7 +96,8 @@ class Commits:
         if standing is not None:
             return standing, False
         collect = writer.model_files if produced.model else writer.collect
-        entries = self._upload(stage, key, collect(produced.files))
+        shard = f"{place.get('shard', 0)}-of-{place.get('shards', 1)}"
+        entries = self._upload(stage, key, collect(produced.files), shard=shard)
         manifest = model(
             stage=stage,
             key=key,
@@ -140,9 +141,13 @@ class Commits:
         self._replaceable[object_key] = blob.info.etag
         return None
 
-    def _upload(self, stage: str, key: str, files: Mapping[str, Path], folder: str = "") -> tuple[FileEntry, ...]:
+    def _upload(
+        self, stage: str, key: str, files: Mapping[str, Path], folder: str = "", shard: str = "0-of-1"
+    ) -> tuple[FileEntry, ...]:
         part = f"{self.producer.pod_uid}/{folder}" if folder else self.producer.pod_uid
-        return writer.upload(self.store, stage, key, part, files)
+        large = any(file.stat().st_size > reader.SMALL_FILE_BYTES for file in files.values())
+        with uploads.sending(self.store, stage, key, shard, self.producer) if large else nullcontext():
+            return writer.upload(self.store, stage, key, part, files)
 
     def _publish(self, object_key: str, manifest: M, model: type[M]) -> tuple[M, bool]:
         """Puts a manifest; when another pod was first, its manifest stands and our files go."""

@@ -4,6 +4,7 @@ artifacts/<stage>/<key>/manifest.json
 artifacts/<stage>/<key>/shards/<i>-of-<n>.json
 artifacts/<stage>/<key>/checkpoints/<step>/manifest.json
 artifacts/<stage>/<key>/parts/<pod UID>/...
+artifacts/<stage>/<key>/uploads/<run UID>/<i>-of-<n>.json
 runs/<namespace>/<name>/{refs.json, lineage.json, report.html}
 """
 
@@ -22,6 +23,7 @@ _KEY = re.compile(r"[a-z0-9]{6,64}")
 _ARTIFACT = re.compile(r"artifacts/([^/]+)/([^/]+)/")
 _SHARD = re.compile(r"shards/(\d+)-of-(\d+)\.json$")
 _CHECKPOINT = re.compile(r"checkpoints/(\d+)/manifest\.json$")
+_UPLOAD = re.compile(r"artifacts/[^/]+/[^/]+/uploads/([^/]+)/[^/]+\.json")
 _PART = re.compile(r"parts/([^/]+)/")
 
 
@@ -47,6 +49,13 @@ def shard_key(stage: str, key: str, shard: int, shards: int) -> str:
 
 def checkpoint_key(stage: str, key: str, step: int) -> str:
     return f"{artifact_prefix(stage, key)}checkpoints/{step}/manifest.json"
+
+
+def upload_key(stage: str, key: str, run_uid: str, shard: str) -> str:
+    """Note of the pod that sends large files; shard: `<i>-of-<n>`."""
+    if not (_NAME.fullmatch(run_uid) and _NAME.fullmatch(shard)):
+        raise InvalidArtifact(f"{run_uid!r} is no UID of a run")
+    return f"{artifact_prefix(stage, key)}uploads/{run_uid}/{shard}.json"
 
 
 def part_prefix(stage: str, key: str, part: str) -> str:
@@ -91,6 +100,12 @@ def step_of_key(object_key: str) -> int | None:
     """Step of a checkpoint's manifest."""
     match = _CHECKPOINT.search(object_key)
     return int(match[1]) if match else None
+
+
+def run_of_upload(object_key: str) -> str | None:
+    """UID of the run whose pod sends large files, of its note."""
+    match = _UPLOAD.fullmatch(object_key)
+    return match[1] if match else None
 
 
 def part_of_key(object_key: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
 from typing import Literal
@@ -22,7 +23,7 @@ from srlm_contract.spec.storage import Retention
 from srlm_contract.stages import STAGES
 from srlm_contract.tasks import ArtifactRef, RunIdentity
 
-from . import layout, reader
+from . import layout, reader, uploads
 from .manifest import CheckpointManifest, Described, Manifest, ShardManifest
 from .store import ObjectInfo, Store
 
@@ -108,6 +109,16 @@ def delete_unfinished(store: Store, run: RunIdentity) -> int:
         if manifests and all(manifest.producer.run.uid == run.uid for manifest in manifests):
             removed += delete_artifact(store, *artifact)
     return removed
+
+
+def drop_uploads(store: Store, run: RunIdentity) -> int:
+    """Drops what killed pods of `run` left of large files, once none of it runs any more; returns how many uploads."""
+    notes = [info.key for info in store.list_objects(layout.ARTIFACTS) if layout.run_of_upload(info.key) == run.uid]
+    dropped = 0
+    with suppress(Unsupported):
+        dropped = sum(uploads.drop_unfinished(store, note) for note in notes)
+    store.delete(notes)
+    return dropped
 
 
 def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], object] = lambda text: None) -> int:
