@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from srlm_contract.graph import model_name
+from srlm_contract.stages import STAGES
+
 GROUP = "selfrewarding.dev"
 VERSION = "v1alpha1"
 PLURAL = "selfrewardingruns"
@@ -41,16 +44,35 @@ NO_SIDECARS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disable
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
+#: Characters of a run's name in those of its Jobs, and of the digests there.
+_RUN, _DIGEST = 20, 6
+#: Stages outside the graph, which belong to no iteration.
+_OUTSIDE = tuple(name for name, stage in STAGES.items() if not stage.revision)
+
+
 def job_name(run_name: str, uid: str, iteration: int, node: str, key: str, attempt: int) -> str:
-    """At most 45 characters: Indexed Jobs fail near 61, and dots are refused."""
-    digest = hashlib.sha256(f"{uid}\x1f{iteration}\x1f{node}\x1f{key}".encode()).hexdigest()[:10]
-    return f"srr-{_short(run_name)}-{digest}-a{attempt}"
+    """`srr-base-m2-train-063548-a1`: run, model that the iteration makes, node, digest of what is computed, attempt.
+
+    At most 56 characters: with an index of four digits behind it, it is a host name, and those have 63. Nothing reads
+    a name: labels say what a Job is.
+    """
+    run = _dashed(run_name)
+    if len(run_name) > _RUN:
+        run = f"{_dashed(run_name[: _RUN - _DIGEST - 1])}-{_digest(run_name)}"
+    place = node if node in _OUTSIDE else f"{model_name(iteration).lower()}-{node}"
+    digest = _digest(uid, str(iteration), node, key)
+    return f"srr-{run}-{place}-{digest}-a{attempt}"
 
 
 def service_name(run_name: str, uid: str) -> str:
     """The headless Service of a run; at most 39 characters."""
-    return f"srr-{_short(run_name)}-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+    return f"srr-{_dashed(run_name[:24])}-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
 
 
-def _short(run_name: str) -> str:
-    return run_name[:24].replace(".", "-").rstrip("-")
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:_DIGEST]
+
+
+def _dashed(run_name: str) -> str:
+    """Dots are refused in the names of Indexed Jobs and of Services."""
+    return run_name.replace(".", "-").rstrip("-")

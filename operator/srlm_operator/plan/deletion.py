@@ -8,8 +8,8 @@ from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.status import StageStatus
 from srlm_contract.tasks import CleanupParams
 from srlm_operator.jobs.job import Work
-from srlm_operator.names import FINALIZER, job_name
-from srlm_operator.values import Event, Observed, Plan, Run, SetFinalizer
+from srlm_operator.names import FINALIZER
+from srlm_operator.values import Event, Observed, Plan, SetFinalizer
 
 from .conditions import conditions
 from .decisions import Note, delete
@@ -56,7 +56,7 @@ def plan_deletion(world: World) -> Plan:
         deadline_seconds=max(1, int((deadline - world.now).total_seconds())),
     )
     record = record or new_record(None, work)
-    if _no_credentials(run, world.observed, record):
+    if _no_credentials(world.observed, record):
         return release(Event("Warning", "CleanupFailed", "The run's Secret is gone; artifacts stay"))
     step = drive(world, work, record, start=True).after(decided)
     found = run.status.model_copy(
@@ -90,11 +90,10 @@ def _intermediate(world: World, records: Records) -> tuple[str, ...]:
     return tuple(sorted({key for key in made if key} - results))
 
 
-def _no_credentials(run: Run, observed: Observed, record: StageStatus) -> bool:
+def _no_credentials(observed: Observed, record: StageStatus) -> bool:
     """Whether clean-up waits for a Secret that went with the run: nobody will bring it back."""
-    name = job_name(run.name, run.uid, 0, "cleanup", "cleanup", record.attempt)
     return any(
-        pod.job == name
+        pod.job == record.job
         and pod.waiting_reason == "CreateContainerConfigError"
         and "secret" in pod.waiting_message.lower()
         for pod in observed.pods

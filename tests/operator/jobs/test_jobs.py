@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from srlm_contract.tasks import (
 )
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs.job import Work, render
+from srlm_operator.names import job_name
 from srlm_operator.plan.report_task import report_params
 from srlm_operator.values import CreateJob
 from support.builders import run, settings
@@ -244,12 +246,29 @@ def test_task_survives_its_journey() -> None:
 
 @pytest.mark.parametrize("run_name", ["x" * 63, "a.b.c", "demo-", "n" * 23 + ".y"])
 def test_names_fit_indexed_jobs(run_name: str) -> None:
-    from srlm_operator.names import job_name
+    name = job_name(run_name, "uid", 50, "judge-heldout", "k" * 24, 99_999)
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert len(f"{name}-1023") <= 63
 
-    name = job_name(run_name, "uid", 50, "judge-heldout", "k" * 24, 999)
-    assert len(name) <= 45
-    assert "." not in name
-    assert not name.startswith("-")
+
+def test_a_name_tells_run_model_stage_and_attempt() -> None:
+    assert re.fullmatch(r"srr-base-m2-train-[0-9a-f]{6}-a1", job_name("base", "uid", 1, "train", "key", 1))
+    assert re.fullmatch(r"srr-base-preflight-[0-9a-f]{6}-a2", job_name("base", "uid", 0, "preflight", "key", 2))
+    assert job_name("base", "uid", 1, "train", "key", 1) == job_name("base", "uid", 1, "train", "key", 1)
+
+
+def test_no_two_stages_of_any_runs_share_a_name() -> None:
+    long = "llama3-8b-self-rewarding-beta"
+    nodes = [(t, node) for t in range(51) for node in ("data", "sft", "judge", "judge-r2", "judge-heldout", "train")]
+    runs = [("a", "1"), ("a", "2"), ("a.b", "3"), ("a-b", "4"), (f"{long}-0.1", "5"), (f"{long}-0.2", "6")]
+    names = {
+        job_name(run_name, uid, t, node, key, attempt)
+        for run_name, uid in runs
+        for t, node in nodes
+        for key in ("k", "l")
+        for attempt in (1, 2)
+    }
+    assert len(names) == 6 * len(nodes) * 2 * 2
 
 
 def test_settings_digest_ignores_the_task_and_sees_the_pods() -> None:

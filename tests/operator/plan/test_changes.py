@@ -10,6 +10,7 @@ import pytest
 from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.pods import ResourceRequirements
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.status import RunStatus
 from srlm_contract.tasks import CleanupParams
 from srlm_operator.names import FINALIZER
 from srlm_operator.plan.preflight import preflight_key
@@ -336,3 +337,35 @@ def test_a_new_field_is_looked_at_by_preflight_unless_it_is_marked() -> None:
     assert preflight_key(Grown.parse(body), None) == before
     assert preflight_key(Grown.parse({**body, "ignored": 1}), None) == before
     assert preflight_key(Grown.parse({**body, "lookedAt": 1}), None) != before
+
+
+def as_an_older_version_named_it(world: FakeCluster, name: str) -> str:
+    """The Job, its pods and what status says of it under the name that Jobs had before."""
+    old = "srr-run-0123456789-a1"
+    world.jobs[old] = replace(world.jobs.pop(name), name=old)
+    world.tasks[old] = world.tasks.pop(name)
+    world.pods[old] = [replace(pod, name=pod.name.replace(name, old), job=old) for pod in world.pods.pop(name)]
+    world.created[world.created.index(name)] = old
+    world.status = RunStatus.model_validate_json(world.status.model_dump_json(by_alias=True).replace(name, old))
+    return old
+
+
+@pytest.mark.parametrize("node", ["0/preflight", "1/generate", "1/train"])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_job_with_the_name_of_an_older_version_goes_on(node: str, written: bool) -> None:
+    """written: whether that version had written its start into status before it ended."""
+    world = FakeCluster(spec=spec(iterations=1))
+    while node not in map(world.node_of, world.active()):
+        for name in world.active():
+            world.start_pods(name)
+            world.finish(name)
+        before = world.status
+        world.reconcile()
+    [name] = world.active()
+    if not written:
+        world.status = before
+    old = as_an_older_version_named_it(world, name)
+    world.reconcile()
+    assert world.active() == [old]
+    world.settle()
+    assert (world.status.phase, attempts(world, node)) == ("Succeeded", 1)
