@@ -29,6 +29,7 @@ from .s3_conditions import Condition, same_etag
 from .s3_count import RequestErrors
 from .s3_errors import Rejected, SendAgain, refuse_redirects, translated
 from .s3_md5 import content_md5, send_md5_of_deletions
+from .s3_pace import PacedBody
 from .s3_transfer import S3Object, TransferSettings, download, head_of, read_range, read_whole, repeated, upload_parts
 from .store import Blob, FileDigest, ObjectInfo, Probe, run_probe
 
@@ -231,8 +232,9 @@ class S3Store:
         about = {**self._target(key).address, "ContentMD5": content_md5(data), **(headers or {})}
 
         def once() -> ObjectInfo:
+            body = PacedBody(data, self.uri(key), self.transfer.clock)
             with translated(self.uri(key), "write"):
-                answer = self.client.put_object(**about, Body=data)
+                answer = self.client.put_object(**about, Body=body)
                 return ObjectInfo(key, len(data), answer["ETag"], datetime.now(UTC))
 
         return repeated(self.transfer, once)

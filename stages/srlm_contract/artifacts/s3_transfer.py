@@ -20,19 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Self, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
 from srlm_contract.errors import PreconditionFailed, StoreError, StoreUnavailable
 
 from .s3_count import RequestErrors
 from .s3_errors import Rejected, SendAgain, translated
 from .s3_md5 import content_md5
+from .s3_pace import Clock, Pace, PacedBody, read_body
 from .store import FileDigest
 
 MAX_PARTS = 10_000
-#: Bytes of one read from a connection: the HTTP library copies what it reads, and small copies stay in the cache.
-PIECE_BYTES = 512 * 1024
 R = TypeVar("R")
 
 
@@ -46,6 +44,8 @@ class TransferSettings:
     attempts: int = 5
     """Tries of one part's body; requests that fail as a whole are retried by botocore."""
     backoff_seconds: float = 0.5
+    clock: Clock = time.monotonic
+    """For the floor of throughput."""
 
     def part_size(self, size: int) -> int:
         """Bytes of a part for an object of `size` bytes, so that 10,000 parts are enough."""
@@ -140,53 +140,52 @@ def head_of(target: S3Object) -> dict[str, Any]:
 
 
 def read_range(target: S3Object, etag: str, start: int, view: memoryview, settings: TransferSettings) -> None:
-    """Fills `view` from byte `start`. A body that ends early or breaks off is continued where it stopped."""
-    done = 0
+    """Fills `view` from byte `start`. A body that ends early, breaks off or crawls is continued where it stopped."""
+    done, slow = 0, None
     for attempt in range(settings.attempts):
+        pace = Pace(target.uri, settings.clock)
         with translated(target.uri, "read"):
-            done += _read_some(target, etag, start + done, view[done:])
+            done += _read_some(target, etag, start + done, view[done:], pace)
         if done == len(view):
             return
+        slow = pace.slow
         settings.pause(attempt)
-    raise StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early, at byte {start + done}")
+    raise slow or StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early, at byte {start + done}")
 
 
-def _read_some(target: S3Object, etag: str, start: int, view: memoryview) -> int:
-    """Bytes read before the body ended or broke off."""
+def _read_some(target: S3Object, etag: str, start: int, view: memoryview, pace: Pace) -> int:
+    """Bytes read before the body ended, broke off or crawled: the caller goes on from there."""
     span = f"bytes={start}-{start + len(view) - 1}"
     answer = target.client.get_object(**target.address, Range=span, IfMatch=etag)
     body = answer["Body"]
-    done = 0
     try:
         if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             raise StoreUnavailable(f"cannot read {target.uri}: asked for {span}, got {answer.get('ContentRange')}")
-        while done < len(view) and (count := body.readinto(view[done : done + PIECE_BYTES])):
-            done += count
-    except (BotoCoreError, HTTPError, OSError):
-        # What arrived is kept: the caller goes on from there.
-        target.errors.add()
-        return done
+        done = read_body(body, view, pace)
     finally:
         body.close()
+    if done < len(view):
+        target.errors.add()
     return done
 
 
 def read_whole(target: S3Object, settings: TransferSettings) -> tuple[bytes, dict[str, Any]]:
     """A small object with one request, and the answer's header fields. Raises NotFound."""
+    slow = None
     for attempt in range(settings.attempts):
+        pace = Pace(target.uri, settings.clock)
         with translated(target.uri, "read"):
             answer: dict[str, Any] = target.client.get_object(**target.address)
-        body = answer["Body"]
+            data = bytearray(int(answer["ContentLength"]))
         try:
-            data: bytes = body.read()
-            if len(data) == int(answer["ContentLength"]):
-                return data, answer
-        except (BotoCoreError, HTTPError, OSError):
-            target.errors.add()
+            if read_body(answer["Body"], memoryview(data), pace) == len(data):
+                return bytes(data), answer
         finally:
-            body.close()
+            answer["Body"].close()
+        target.errors.add()
+        slow = pace.slow
         settings.pause(attempt)
-    raise StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early")
+    raise slow or StoreUnavailable(f"cannot read {target.uri}: the answer kept ending early")
 
 
 def download(target: S3Object, path: Path, settings: TransferSettings) -> FileDigest:
@@ -227,11 +226,10 @@ def upload_parts(target: S3Object, path: Path, settings: TransferSettings, condi
         upload = target.client.create_multipart_upload(**target.address)["UploadId"]
 
     def send(number: int, view: memoryview) -> dict[str, Any]:
-        # botocore takes no memoryview; only the last part is shorter than its buffer and copied.
-        body = view.obj if view.nbytes == part else view.tobytes()
         about = {**target.address, "UploadId": upload, "PartNumber": number, "ContentMD5": content_md5(view)}
 
         def once() -> dict[str, Any]:
+            body = PacedBody(view, target.uri, settings.clock)
             with translated(target.uri, "write"):
                 return {"PartNumber": number, "ETag": target.client.upload_part(**about, Body=body)["ETag"]}
 
