@@ -7,23 +7,34 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 
 from srlm_operator.errors import OperatorError
 
-#: Loaded on use: `srlm validate` needs no Kubernetes client and `srlm operator` no terminal library.
+#: What a subcommand does, and the function that gives its parser arguments, in which module of this package. Loaded on
+#: use: `srlm validate` needs no Kubernetes client and `srlm operator` no terminal library.
 COMMANDS = {
-    "operator": "run the operator against the current cluster",
-    "plan": "show what a run would do, without a cluster",
-    "status": "one screen about a run",
-    "report": "ask for a fresh report of a run and fetch it",
-    "validate": "check manifests offline",
-    "local": "one-machine cluster",
-    "demo": "a whole run on this machine",
+    "demo": ("a whole run on this machine", "demo:configure"),
+    "validate": ("check manifests offline", "validate:configure"),
+    "plan": ("show what a run would do, without a cluster", "plan:configure"),
+    "list": ("runs with their state", "listing:configure"),
+    "status": ("one screen about a run: iterations, stages, shards, figures, ETA", "status:configure"),
+    "logs": ("what the pods of a run write", "logs:configure"),
+    "suspend": ("pause a run; what is committed stays", "steer:suspend"),
+    "resume": ("go on with a suspended run", "steer:resume"),
+    "retry": ("try what failed again, with all its attempts", "steer:retry"),
+    "continue": ("go on although a model missed a gate", "steer:go_on"),
+    "report": ("ask for a fresh report of a run and fetch it", "report:configure"),
+    "model": ("fetch a finished model of a run", "model:configure"),
+    "chat": ("talk to a finished model, or to two side by side", "chat:configure"),
+    "push": ("upload a finished model to the Hugging Face hub", "push:configure"),
+    "local": ("one-machine cluster", "local:configure"),
+    "operator": ("run the operator against the current cluster", "operator:configure"),
 }
 
 #: What to install for a subcommand; `operator` for all others.
-EXTRAS = {"local": "local", "demo": "cpu,local"}
+EXTRAS = {"local": "local", "demo": "cpu,local", "model": "operator,stages", "push": "operator,stages"}
+EXTRAS["chat"] = "operator,light"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,11 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     try:
-        for name, about in COMMANDS.items():
+        for name, (about, where) in COMMANDS.items():
+            subparser = subparsers.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
             if name == chosen:
-                import_module(f"{__name__}.{name}").add_parser(subparsers)
-            else:
-                subparsers.add_parser(name, help=about)
+                resolve_name(f"{__name__}.{where}")(subparser)
         parsed = parser.parse_args(arguments)
         status: int = parsed.func(parsed)
     except ModuleNotFoundError as missing:

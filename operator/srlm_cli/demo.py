@@ -49,15 +49,9 @@ USUAL_MINUTES = "15"
 REPORT_SECONDS = 300.0
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser("demo", help="a whole run on this machine")
-    add_arguments(parser)
-    parser.set_defaults(func=main)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm demo`."""
+    parser.set_defaults(func=main)
     parser.add_argument("--folder", type=Path, default=Path(".srlm/demo"), help="state (default: %(default)s)")
     parser.add_argument(
         "--model",
@@ -172,7 +166,7 @@ async def _demo(args: argparse.Namespace, run: dict[str, Any], console: Console)
     if not ended:
         console.print("\nStopped; no process is left. `make demo` again goes on from here.")
         return 130
-    _tell(status, run, args.folder, took, console, own_seed=args.seed_data is None)
+    _tell(status, args.folder, took, console, own_seed=args.seed_data is None)
     if page is not None:
         file = args.folder / "report.html"
         file.write_bytes(page)
@@ -284,9 +278,7 @@ async def _page(machine: Machine, run: dict[str, Any], console: Console, stop: a
     return await asyncio.to_thread(read_object, storage, report_key(NAMESPACE, NAME), machine.s3.credentials)
 
 
-def _tell(
-    status: RunStatus, run: dict[str, Any], folder: Path, took: float, console: Console, *, own_seed: bool
-) -> None:
+def _tell(status: RunStatus, folder: Path, took: float, console: Console, *, own_seed: bool) -> None:
     console.print()
     if status.phase != "Succeeded":
         for condition in status.conditions:
@@ -294,7 +286,6 @@ def _tell(
         console.print(f"Look around: `srlm local up --folder {folder}`, then kubectl describe srr demo.")
         return
     (folder / "finished").touch()
-    spec = run["spec"]
     title = f"Self-rewarding run default/demo, {duration(took)} on this machine"
     console.print(results_table(status, title=title))
     if own_seed:
@@ -302,18 +293,18 @@ def _tell(
     console.print("[dim]A judge of this size is noise: the table shows that the system works, no more.[/]\n")
     for model in status.models:
         console.print(f"{model.name}  {model.uri}  {model.content_digest[:19]}", highlight=False, soft_wrap=True)
-    console.print(
-        f"\nThe objects are below {spec['storage']['uri']}, for any S3 client with the Secret's keys; every folder has "
-        "a manifest.json with digests and inputs.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"Look around:  srlm local up --folder {folder}      (Ctrl-C ends it)")
-    console.print(f"              export KUBECONFIG={folder}/kubeconfig")
-    console.print("              kubectl get srr,jobs,pods; kubectl describe srr demo; srlm status demo")
+    newest = status.models[-1].name
+    for line in (
+        f"\nLook around:  srlm local up --folder {folder}        (Ctrl-C ends it; then, in another terminal:)",
+        f"              export KUBECONFIG={folder}/kubeconfig",
+        f"              srlm chat demo --against M1           (talk to {newest} and M1 side by side)",
+        f"              srlm model demo -o {newest.lower()}                (a folder for transformers or `vllm serve`)",
+        "              srlm status demo; srlm logs demo judge; kubectl get srr,jobs,pods",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="srlm demo")
-    add_arguments(parser)
+    configure(parser)
     sys.exit(main(parser.parse_args()))

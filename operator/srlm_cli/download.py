@@ -1,4 +1,4 @@
-"""One object of a run's storage, for a person: with their own AWS credentials, else with the Secret the run names.
+"""A run's storage, for a person: with their own AWS credentials, else with the Secret the run names.
 
 S3 is opened by the module's name: the operator and its image have no boto3, and need none.
 """
@@ -9,15 +9,21 @@ import asyncio
 import base64
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from srlm_contract.errors import NotPermitted, StageFailure
 from srlm_contract.spec.storage import Storage
 from srlm_operator.cluster.client import Client, Resource
 from srlm_operator.errors import ApiError, ConfigurationError, NotFound
 
+if TYPE_CHECKING:
+    from srlm_contract.artifacts.s3 import S3Store
+
 Credentials = Mapping[str, str]
+T = TypeVar("T")
 #: Here and not beside the operator's own kinds: the operator reads neither.
 SECRETS = Resource("", "v1", "secrets")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
@@ -31,11 +37,19 @@ _ATTEMPTS = 2
 
 async def fetch(client: Client, namespace: str, storage: Storage, key: str) -> bytes:
     """The object `key` of a run's storage. Raises OperatorError with what to do; never with a secret in it."""
+    return await use(client, namespace, storage, lambda store: store.get(key).data)
+
+
+async def use(client: Client, namespace: str, storage: Storage, work: Callable[[S3Store], T]) -> T:
+    """What `work` finds in a run's storage, done in a thread. Raises as `fetch`.
+
+    It is begun again with the Secret where the person's own credentials are refused.
+    """
     bundle = await _ca_bundle(client, namespace, storage)
     refused = ""
     if has_own_credentials():
         try:
-            return await asyncio.to_thread(read_object, storage, key, ca_bundle=bundle)
+            return await asyncio.to_thread(_with_store, storage, None, bundle, work)
         except NotPermitted as problem:
             refused = f"with your own AWS credentials: {problem}"
         except StageFailure as problem:
@@ -44,15 +58,27 @@ async def fetch(client: Client, namespace: str, storage: Storage, key: str) -> b
         raise ConfigurationError(f"not permitted {refused}; the run names no Secret to use instead")
     credentials = await _secret(client, namespace, storage, refused)
     try:
-        return await asyncio.to_thread(read_object, storage, key, credentials, ca_bundle=bundle)
+        return await asyncio.to_thread(_with_store, storage, credentials, bundle, work)
     except StageFailure as problem:
         raise _explained(problem, storage) from None
 
 
-def read_object(
-    storage: Storage, key: str, credentials: Credentials | None = None, *, ca_bundle: str | None = None
-) -> bytes:
-    """The object `key` below `storage.uri`.
+def read_object(storage: Storage, key: str, credentials: Credentials | None = None) -> bytes:
+    """The object `key` below `storage.uri`. Raises as `opened`."""
+    with opened(storage, credentials) as store:
+        return store.get(key).data
+
+
+def _with_store(
+    storage: Storage, credentials: Credentials | None, ca_bundle: str | None, work: Callable[[S3Store], T]
+) -> T:
+    with opened(storage, credentials, ca_bundle) as store:
+        return work(store)
+
+
+@contextmanager
+def opened(storage: Storage, credentials: Credentials | None = None, ca_bundle: str | None = None) -> Iterator[S3Store]:
+    """The store behind `storage.uri`.
 
     credentials: keys as in the run's Secret; None for those of the environment. ca_bundle: PEM text.
     Raises StageFailure, and ConfigurationError where boto3 is missing.
@@ -61,15 +87,15 @@ def read_object(
         from srlm_contract.artifacts.s3 import S3Store
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
-            f"{storage.uri.rstrip('/')}/{key} is there, but {missing.name} is not installed: `pip install boto3`, or "
-            "fetch it with another S3 client"
+            f"{storage.uri} cannot be read here, because {missing.name} is not installed: `pip install boto3`, or "
+            "use another S3 client"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
         file = None
         if ca_bundle is not None:
             file = Path(folder) / "ca.pem"
             file.write_text(ca_bundle, encoding="utf-8")
-        return S3Store.open(storage, ca_bundle=file, attempts=_ATTEMPTS, credentials=credentials).get(key).data
+        yield S3Store.open(storage, ca_bundle=file, attempts=_ATTEMPTS, credentials=credentials)
 
 
 def has_own_credentials() -> bool:

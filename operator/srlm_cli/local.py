@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from srlm_local.machine import BUCKET, MachineError, up
 from srlm_local.provision import SECRET
@@ -16,9 +15,8 @@ from srlm_local.provision import SECRET
 DEFAULT_FOLDER = Path(".srlm")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser("local", help="one-machine cluster")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm local`."""
     parser.set_defaults(func=main)
     commands = parser.add_subparsers(dest="local_command", required=True, metavar="COMMAND")
     start = commands.add_parser(

@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 from datetime import UTC, datetime
-from typing import Any
 
 from srlm_operator.errors import OperatorError
 from srlm_operator.settings import Settings, from_environment
@@ -18,12 +17,11 @@ from srlm_operator.settings import Settings, from_environment
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "operator",
-        help="run the operator against the current cluster",
-        description="Serves SelfRewardingRuns until SIGTERM. Every flag is also an environment variable"
-        " SRLM_<NAME>; see srlm_operator/settings.py for all of them.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm operator`."""
+    parser.description = (
+        "Serves SelfRewardingRuns until SIGTERM. Every flag is also an environment variable"
+        " SRLM_<NAME>; see srlm_operator/settings.py for all of them."
     )
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument(

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -25,13 +24,12 @@ from srlm_operator.errors import ConfigurationError
 from srlm_operator.settings import from_environment
 
 
-def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "plan",
-        help="show what a run would do, without a cluster",
-        description="Shows stages, Jobs, pods, GPUs, at most how many tokens would be generated and how many GPU-hours"
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm plan`."""
+    parser.description = (
+        "Shows stages, Jobs, pods, GPUs, at most how many tokens would be generated and how many GPU-hours"
         " that takes, and the disk and S3 space of the models. With `-o yaml` the Jobs themselves; keys and digests"
-        " that only a preflight can know are shown as `unknown`.",
+        " that only a preflight can know are shown as `unknown`."
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
     parser.add_argument("-o", "--output", choices=("table", "yaml"), default="table")

@@ -6,17 +6,13 @@ import argparse
 import asyncio
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
-from typing import Any
 
 from srlm_cli.download import fetch
+from srlm_cli.runs import add_endpoint_argument, add_run_arguments, annotate, cluster_of, fresh, read, storage_of
 from srlm_contract.artifacts.layout import report_key
-from srlm_contract.spec.storage import Storage
-from srlm_operator.cluster.client import RUNS, Client, default_namespace, load_configuration
-from srlm_operator.cluster.views import parse_run
-from srlm_operator.errors import ConfigurationError, NotFound, Refused, Unavailable
+from srlm_operator.cluster.client import Client
+from srlm_operator.errors import ConfigurationError, Unavailable
 from srlm_operator.names import REPORT_ANNOTATION
 from srlm_operator.values import Run
 
@@ -27,33 +23,29 @@ POLL_SECONDS = 0.5
 _UNREADABLE = ("InvalidSpec", "StorageNotSet")
 
 
-def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "report",
-        help="ask for a fresh report of a run and fetch it",
-        description="Asks the operator for a report of the run as it is now (by an annotation on the run), waits for "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm report`."""
+    parser.description = (
+        "Asks the operator for a report of the run as it is now (by an annotation on the run), waits for "
         "it and fetches the HTML file. S3 is read with your own AWS credentials (environment or profile), else with "
-        "the Secret that the run names. Of a suspended run the last report is fetched.",
+        "the Secret that the run names. Of a suspended run the last report is fetched."
     )
-    parser.add_argument("name", help="name of the run")
-    parser.add_argument("-n", "--namespace", help="namespace; by default that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig")
+    add_run_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME-report.html; - for standard output")
     parser.add_argument("--no-wait", action="store_true", help="ask only, and say where the report will lie")
     parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="longest wait (%(default)s)")
-    parser.add_argument("--endpoint-url", help="reach the run's S3 store here, such as a forwarded port")
+    add_endpoint_argument(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask, wait, fetch. Returns the exit status; raises OperatorError naming what is wrong and what to do."""
-    namespace = args.namespace or default_namespace(args.context)
-    return asyncio.run(_report(args, namespace))
+    return asyncio.run(_report(args))
 
 
-async def _report(args: argparse.Namespace, namespace: str) -> int:
-    async with Client(load_configuration(args.context)) as client:
-        found = await _read(client, namespace, args.name)
+async def _report(args: argparse.Namespace) -> int:
+    async with cluster_of(args) as (client, namespace):
+        found = await read(client, namespace, args.name)
         if found.spec is not None and found.spec.suspend:
             _must_have_one(found)
             _say(f"{namespace}/{args.name} is suspended, so no Job may start: this is the report of {_made_at(found)}")
@@ -64,21 +56,11 @@ async def _report(args: argparse.Namespace, namespace: str) -> int:
                 _say(f"asked for a report; it will lie at {uri} (`srlm status {args.name}` says when)")
                 return 0
             found = await _wait(client, found, token, args.timeout)
-        storage = storage_of(found)
-        if args.endpoint_url:
-            storage = storage.model_copy(update={"endpoint_url": args.endpoint_url})
+        storage = storage_of(found, args.endpoint_url)
+        _say(f"fetching {found.status.report.uri}")
         page = await fetch(client, namespace, storage, report_key(namespace, args.name))
     _save(page, args.output or f"{args.name}-report.html", found)
     return 0
-
-
-async def _read(client: Client, namespace: str, name: str) -> Run:
-    try:
-        return parse_run(await client.get(RUNS, namespace, name))
-    except NotFound:
-        raise ConfigurationError(f"run {name} does not exist in namespace {namespace}") from None
-    except Refused as problem:
-        raise ConfigurationError(f"you may not read runs in namespace {namespace}: {problem}") from None
 
 
 async def _ask(client: Client, found: Run) -> str:
@@ -91,15 +73,8 @@ async def _ask(client: Client, found: Run) -> str:
     for condition in found.status.conditions:
         if condition.type == "Stalled" and condition.reason in _UNREADABLE:
             raise ConfigurationError(f"run {where} cannot be worked on: {condition.reason}: {condition.message}")
-    token = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{token_hex(4)}"
-    body = {"metadata": {"annotations": {REPORT_ANNOTATION: token}}}
-    try:
-        await client.merge(RUNS, found.namespace, found.name, body)
-    except Refused as problem:
-        raise ConfigurationError(
-            f"you may not annotate run {where}, which asks for a report; ask for the right to patch "
-            f"selfrewardingruns (the chart's edit role has it): {problem}"
-        ) from None
+    token = fresh()
+    await annotate(client, found, REPORT_ANNOTATION, token)
     _say(f"asked for a report of {where}")
     return token
 
@@ -112,7 +87,7 @@ async def _wait(client: Client, found: Run, token: str, seconds: float) -> Run:
         await asyncio.sleep(POLL_SECONDS)
         waited = time.monotonic() - began
         try:
-            found = await _read(client, found.namespace, found.name)
+            found = await read(client, found.namespace, found.name)
         except Unavailable as problem:
             if waited > seconds:
                 raise
@@ -155,15 +130,6 @@ def _still_possible(found: Run, where: str) -> None:
         raise ConfigurationError(f"run {where} was suspended meanwhile: the report is made once it is resumed")
 
 
-def storage_of(found: Run) -> Storage:
-    """Where the run's artifacts lie. Raises ConfigurationError when neither spec nor operator say."""
-    if found.spec is None or found.spec.storage.uri is None:
-        raise ConfigurationError(
-            f"run {found.namespace}/{found.name} does not say where its artifacts lie: see `kubectl describe srr`"
-        )
-    return Storage.parse(found.spec.storage.wire())
-
-
 def _must_have_one(found: Run) -> None:
     if not found.status.report.uri:
         raise ConfigurationError(
@@ -184,7 +150,7 @@ def _save(page: bytes, output: str, found: Run) -> None:
         Path(output).write_bytes(page)
     except OSError as problem:
         raise ConfigurationError(f"{output}: {problem.strerror}; the report is at {found.status.report.uri}") from None
-    _say(f"{output}  ({len(page) / 1024:,.0f} KiB, from {found.status.report.uri})")
+    _say(f"{output}  ({len(page) / 1024:,.0f} KiB)")
 
 
 def _say_once(text: str, said: str) -> str:

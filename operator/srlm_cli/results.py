@@ -10,6 +10,11 @@ from srlm_contract.figures import NOTHING, figure_rows
 from srlm_contract.progress import whole_seconds
 from srlm_contract.status import IterationStatus, RunStatus
 
+#: Colour of each phase, where it has one.
+PHASE_STYLES = {"Succeeded": "green", "Running": "cyan", "Stalled": "red", "Failed": "red"} | dict.fromkeys(
+    ("Waiting", "Queued", "Held", "Suspended"), "yellow"
+)
+
 
 def duration(seconds: float | None) -> str:
     """`1h 02m`, `3m 05s` or `42s`."""

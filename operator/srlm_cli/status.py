@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,11 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import duration, results_table
+from srlm_cli.results import PHASE_STYLES, duration, results_table
+from srlm_cli.runs import NoSuchRun, add_run_arguments, cluster_of, read
 from srlm_contract.status import IterationStatus, StageStatus
-from srlm_operator.cluster.client import RUNS, Client, default_namespace, load_configuration
-from srlm_operator.cluster.views import parse_run
-from srlm_operator.errors import ConfigurationError, NotFound, Unavailable
+from srlm_operator.errors import Unavailable
 from srlm_operator.times import parse
 from srlm_operator.values import Run
 
@@ -29,49 +27,36 @@ _MARKS = {
     "Failed": ("✗", "red"),
     "Pending": ("·", "dim"),
 }
-_PHASES = {"Succeeded": "green", "Running": "cyan", "Stalled": "red", "Failed": "red"} | dict.fromkeys(
-    ("Waiting", "Queued", "Held", "Suspended"), "yellow"
-)
 
 
-def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("status", help="one screen about a run: iterations, stages, shards, metrics, ETA")
-    parser.add_argument("name", help="name of the run")
-    parser.add_argument("-n", "--namespace", help="namespace; by default that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm status`."""
+    add_run_arguments(parser)
     parser.add_argument("-w", "--watch", action="store_true", help="stay and follow")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the screen. Returns the exit status; 1 when the run does not exist."""
-    namespace = args.namespace or default_namespace(args.context)
-    return asyncio.run(_show(args, namespace))
+    return asyncio.run(_show(args))
 
 
-async def _show(args: argparse.Namespace, namespace: str) -> int:
+async def _show(args: argparse.Namespace) -> int:
     console = Console()
-    async with Client(load_configuration(args.context)) as client:
-        try:
-            first = await _read(client, namespace, args.name)
-        except NotFound:
-            raise ConfigurationError(f"run {args.name} does not exist in namespace {namespace}") from None
+    async with cluster_of(args) as (client, namespace):
+        found = await read(client, namespace, args.name)
         if not args.watch:
-            console.print(screen(first, datetime.now(UTC)))
+            console.print(screen(found, datetime.now(UTC)))
             return 0
-        with Live(screen(first, datetime.now(UTC)), console=console, auto_refresh=False) as live:
+        with Live(screen(found, datetime.now(UTC)), console=console, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(1)
                 with contextlib.suppress(Unavailable):
                     try:
-                        found = await _read(client, namespace, args.name)
-                    except NotFound:
+                        found = await read(client, namespace, args.name)
+                    except NoSuchRun:
                         return 0
                     live.update(screen(found, datetime.now(UTC)), refresh=True)
-
-
-async def _read(client: Client, namespace: str, name: str) -> Run:
-    return parse_run(await client.get(RUNS, namespace, name))
 
 
 def screen(run: Run, now: datetime) -> RenderableType:
@@ -79,7 +64,7 @@ def screen(run: Run, now: datetime) -> RenderableType:
     status = run.status
     head = Text.assemble(
         (f"{run.namespace}/{run.name}  ", "bold"),
-        (status.phase, _PHASES.get(status.phase, "")),
+        (status.phase, PHASE_STYLES.get(status.phase, "")),
         f"  model {status.current_model or '–'}",
     )
     parts: list[RenderableType] = [head, *_conditions(run)]

@@ -17,20 +17,13 @@ from srlm_operator.settings import PodSecurity, Settings
 from .estimate import planned_stages
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command to `srlm`."""
-    parser = subparsers.add_parser(
-        "validate",
-        help="check run manifests without a cluster",
-        description="Checks SelfRewardingRun manifests by the schema and rules that the API server applies, and by what"
-        " the operator asks of stage pods. Exit status 0, or 1 with every problem as `path: message`.",
-    )
-    add_arguments(parser)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `srlm validate`."""
     parser.set_defaults(func=run)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    parser.description = (
+        "Checks SelfRewardingRun manifests by the schema and rules that the API server applies, and by what"
+        " the operator asks of stage pods. Exit status 0, or 1 with every problem as `path: message`."
+    )
     parser.add_argument(
         "-f",
         "--filename",

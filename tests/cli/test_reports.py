@@ -5,41 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srlm_cli import download, main
+from srlm_cli import main
 from srlm_cli import report as command
 from srlm_contract.tasks import ReportParams, StageTask
-from support.cluster.admin import ACCOUNTS, CONFIG_MAPS, RIGHTS, SECRETS
+from support.cluster.admin import CONFIG_MAPS, SECRETS
 from support.cluster.harness import SHORT, Harness, harness
-from support.s3_world import WRITER, Server, server
+from support.person import become
+from support.s3_world import WRITER, Server
 from support.stage_script import Ending, error
 
 KEYS = WRITER.environ
-RULES = {"read": [("selfrewarding.dev", "selfrewardingruns", ["get"])]}
-RULES["ask"] = [("selfrewarding.dev", "selfrewardingruns", ["get", "patch"])]
-RULES["fetch"] = [*RULES["ask"], ("", "secrets", ["get"]), ("", "configmaps", ["get"])]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("s3")) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (*KEYS, *download._AMBIENT, "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "absent"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+def impatient(stranger: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "POLL_SECONDS", 0.05)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -69,19 +55,6 @@ async def prepare(
         "credentialsSecretRef": {"name": "s3"},
         **storage,
     }
-
-
-async def become(h: Harness, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on KUBECONFIG is that of an account with these rights in the harness's namespace."""
-    await h.put(ACCOUNTS, role)
-    rules = [{"apiGroups": [g], "resources": [r], "verbs": verbs} for g, r, verbs in RULES[role]]
-    await h.put(RIGHTS["Role"], role, rules=rules)
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
-    subjects = [{"kind": "ServiceAccount", "name": role, "namespace": h.namespace}]
-    await h.put(RIGHTS["RoleBinding"], role, roleRef=reference, subjects=subjects)
-    assert h.machine is not None
-    h.machine.server.write_kubeconfig(h.folder / "person", await h.admin.token(h.namespace, role), h.namespace)
-    monkeypatch.setenv("KUBECONFIG", str(h.folder / "person"))
 
 
 def saved(name: str) -> str:
@@ -158,7 +131,7 @@ async def test_missing_rights_are_named(
         await h.create(**SHORT, storage=await prepare(h, s3, monkeypatch, "read"))
         await h.until(h.reported)
         assert await srlm_report() == 1
-        assert "may not annotate run team/run" in capfd.readouterr().err
+        assert "may not change run team/run" in capfd.readouterr().err
         await become(h, "ask", monkeypatch)
         assert await srlm_report() == 1
         text = capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""README's way to the files of a model: what `manifest.json` lists lies at `parts/PART/PATH` beside it."""
+"""How operator/README.md finds the files of a model: `manifest.json` lists them; they lie at `parts/PART/PATH`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def test_the_files_of_a_model(tmp_path: Path) -> None:
     found = {file["path"]: store.get(f"{uri}parts/{file['part']}/{file['path']}").data for file in listed}
     assert found == FILES
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "operator" / "README.md").read_text(encoding="utf-8")
     assert r"""jq -r '.files[] | "\(.part) \(.path)"'""" in text
     assert 'aws s3 cp "$uri/parts/$part/$path"' in text

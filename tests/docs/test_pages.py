@@ -7,8 +7,8 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import yaml
@@ -88,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
     """All of `srlm` at once."""
     found = Parser(prog="srlm")
     commands = found.add_subparsers(dest="command", required=True)
-    for name in srlm_cli.COMMANDS:
-        import_module(f"srlm_cli.{name}").add_parser(commands)
+    for name, (_, where) in srlm_cli.COMMANDS.items():
+        resolve_name(f"srlm_cli.{where}")(commands.add_parser(name))
     return found
 
 
@@ -103,12 +103,12 @@ def complaint(words: list[str]) -> str:
 
 def test_srlm_commands_and_their_options_exist() -> None:
     calls = [(page, words) for page, words in spoken("srlm") if words]
-    assert len({words[0] for _, words in calls}) == 7, "every command is shown somewhere"
+    assert {words[0] for _, words in calls} - {"COMMAND"} == set(srlm_cli.COMMANDS), "every command is shown somewhere"
     # `srlm status NAME [-w]` names an option that may be left out; `srlm status` alone names the command.
     found = {}
     for page, words in calls:
         words = [word.strip("[]") for word in words]
-        said = complaint(words)
+        said = "" if words[0] == "COMMAND" else complaint(words)
         if said and not (len(words) == 1 and "required" in said):
             found[page, " ".join(words)] = said
     assert found == {}

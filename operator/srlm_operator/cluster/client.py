@@ -6,10 +6,12 @@ requests themselves. That package only finds the server and the credentials.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,6 +33,7 @@ from srlm_operator.errors import (
 )
 
 Obj = dict[str, Any]
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=ssl_context(self.configuration), limit=64)
-        timeout = aiohttp.ClientTimeout(total=30, connect=10)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -163,6 +165,31 @@ class Client:
         query = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
         return await self._text("GET", PODS.path(namespace, pod, "log"), query=query)
 
+    async def log_lines(
+        self, namespace: str, pod: str, container: str, *, follow: bool = False, lines: int | None = None
+    ) -> AsyncIterator[str]:
+        """Lines of a container's log as they come, with `follow` until it ends; lines: only so many of those there are.
+
+        Raises ApiError.
+        """
+        path = PODS.path(namespace, pod, "log")
+        query = {"container": container} | ({"follow": "true"} if follow else {})
+        if lines is not None:
+            query["tailLines"] = str(lines)
+        rest, decode = "", codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        try:
+            async with self._asking("GET", path, query=query, timeout=aiohttp.ClientTimeout(connect=10)) as answer:
+                if answer.status >= 400:
+                    raise _error("GET", path, answer.status, await answer.text(errors="replace"))
+                async for data in answer.content.iter_any():  # not its lines, whose length it limits
+                    *whole, rest = (rest + decode(data)).split("\n")
+                    for line in whole:
+                        yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            raise Unavailable(f"GET {path}: {problem or type(problem).__name__}") from problem
+        if rest:
+            yield rest
+
     async def _json(
         self,
         method: str,
@@ -188,18 +215,9 @@ class Client:
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
     ) -> str:
-        assert self._session is not None, "use the client as an async context manager"
-        headers = {"Accept": "application/json", "User-Agent": names.MANAGER}
-        token = bearer(self.configuration)
-        if token:
-            headers["Authorization"] = token
-        data = None
-        if body is not None:
-            headers["Content-Type"] = content
-            data = json.dumps(body).encode()
-        url = self.configuration.host.rstrip("/") + path
+        data = None if body is None else json.dumps(body).encode()
         try:
-            async with self._session.request(method, url, data=data, params=query, headers=headers) as answer:
+            async with self._asking(method, path, query=query, data=data, content=content) as answer:
                 text = await answer.text(errors="replace")
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
@@ -211,6 +229,27 @@ class Client:
                 self.on_error(method.lower(), type(error).__name__)
             raise error
         return text
+
+    def _asking(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        content: str = "",
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The request with what every one has."""
+        assert self._session is not None, "use the client as an async context manager"
+        headers = {"Accept": "application/json", "User-Agent": names.MANAGER}
+        token = bearer(self.configuration)
+        if token:
+            headers["Authorization"] = token
+        if data is not None:
+            headers["Content-Type"] = content
+        url = self.configuration.host.rstrip("/") + path
+        return self._session.request(method, url, data=data, params=query, headers=headers, timeout=timeout)
 
 
 def _error(method: str, path: str, status: int, text: str) -> ApiError:

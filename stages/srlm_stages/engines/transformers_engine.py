@@ -6,7 +6,7 @@ order, so that a row's text does not depend on its neighbours (up to rounding of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -67,12 +67,19 @@ class TransformersEngine:
         finished = tokens = 0
         for start in range(0, len(order), BATCH):
             batch = [rows[i] for i in order[start : start + BATCH]]
-            self._generate(batch)
+            for _ in self._steps(batch):
+                pass
             finished += len(batch)
             tokens += sum(len(row.tokens) for row in batch)
             if on_progress is not None:
                 on_progress(finished, tokens)
         return [Completion(row.text, len(row.tokens), row.truncated, tuple(row.tokens)) for row in rows]
+
+    def stream(self, request: Request) -> Iterator[str]:
+        """The answer to one request as far as it has come, again and again until it is whole."""
+        row = _Row(request, self._torch.Generator().manual_seed(request.seed), done=request.max_tokens < 1)
+        for _ in self._steps([row]):
+            yield row.text
 
     def next_token_probabilities(
         self, prompts: Sequence[tuple[int, ...]], tokens: Sequence[int], on_progress: OnProgress | None = None
@@ -92,8 +99,8 @@ class TransformersEngine:
     def close(self) -> None:
         del self._model
 
-    def _generate(self, rows: list[_Row]) -> None:
-        """Answer one batch to the end."""
+    def _steps(self, rows: list[_Row]) -> Iterator[None]:
+        """Answer one batch to the end, a token of each row at a time."""
         torch = self._torch
         inputs = self._padded([row.request.prompt for row in rows])
         mask, past = inputs["attention_mask"], None
@@ -109,6 +116,7 @@ class TransformersEngine:
                     "attention_mask": mask,
                     "position_ids": mask.sum(1, keepdim=True) - 1,
                 }
+                yield
 
     def _padded(self, prompts: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         torch = self._torch

@@ -22,8 +22,8 @@ INVALID = sorted((MANIFESTS / "invalid").iterdir())
 def srlm(*arguments: str) -> int:
     """The command as `srlm` calls it."""
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["validate", *arguments])
+    command.configure(parser)
+    args = parser.parse_args(arguments)
     status: int = args.func(args)
     return status
 

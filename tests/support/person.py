@@ -1,0 +1,28 @@
+"""Somebody at a terminal: an account with a role's rights in the test's namespace."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.cluster.admin import ACCOUNTS, RIGHTS
+from support.cluster.harness import Harness
+
+_RUNS = ("selfrewarding.dev", "selfrewardingruns")
+RULES = {
+    "read": [(*_RUNS, ["get", "list"]), ("", "pods", ["get", "list"]), ("", "pods/log", ["get"])],
+    "ask": [(*_RUNS, ["get", "patch"])],
+    "fetch": [(*_RUNS, ["get", "patch"]), ("", "secrets", ["get"]), ("", "configmaps", ["get"])],
+}
+
+
+async def become(h: Harness, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on KUBECONFIG is that of an account with these rights in the harness's namespace."""
+    await h.put(ACCOUNTS, role)
+    rules = [{"apiGroups": [g], "resources": [r], "verbs": verbs} for g, r, verbs in RULES[role]]
+    await h.put(RIGHTS["Role"], role, rules=rules)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+    subjects = [{"kind": "ServiceAccount", "name": role, "namespace": h.namespace}]
+    await h.put(RIGHTS["RoleBinding"], role, roleRef=reference, subjects=subjects)
+    assert h.machine is not None
+    h.machine.server.write_kubeconfig(h.folder / "person", await h.admin.token(h.namespace, role), h.namespace)
+    monkeypatch.setenv("KUBECONFIG", str(h.folder / "person"))
