@@ -23,6 +23,8 @@ REPORT_ANNOTATION = f"{GROUP}/report"
 RETRY_ANNOTATION = f"{GROUP}/retry"
 
 MANAGER = "self-rewarding-operator"
+#: In `managedBy` of a run: this operator, as where there is none. The same of a Job: the Job controller.
+MANAGED_BY, JOB_CONTROLLER = f"{GROUP}/{MANAGER}", "kubernetes.io/job-controller"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_RUN = f"{GROUP}/run"
 LABEL_RUN_UID = f"{GROUP}/run-uid"

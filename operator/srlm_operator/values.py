@@ -39,6 +39,8 @@ class Run:
     deleted_at: datetime | None = None
     spec_newer: bool = False
     """The spec only has fields that this version does not know: the definition is newer than this operator."""
+    others: bool = False
+    """Somebody else carries it out: nothing of it is ours to decide or to write."""
     storage_basis: Storage | None = None
     """What fields mean that the run's own `spec.storage` leaves out: kept in status, so that it stays."""
 
@@ -73,6 +75,8 @@ class JobView:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     has_ttl: bool = False
+    managed_by: str = ""
+    """Who makes its pods instead of the cluster's Job controller."""
     deleting: bool = False
     resource_version: str = ""
 

@@ -47,6 +47,8 @@ STALLED: Mapping[str, str] = {
     "AttemptsExhausted": "A stage failed failurePolicy.maxAttempts times. Mend the cause, then annotate"
     " selfrewarding.dev/retry or change the spec.",
     "NameConflict": "A Job or Service of the needed name belongs to somebody else: delete or rename it.",
+    "ManagedElsewhere": "A Job was taken over by another controller, and its pods cannot be seen here. Name a queue"
+    " that runs Jobs in this cluster, or have the whole run dispatched: spec.managedBy.",
     "LimitsRequired": "The namespace's quota demands requests or limits that the pods do not state: set the field that"
     " the message names.",
     "Forbidden": "The API server or an admission webhook refuses the object: see the message.",

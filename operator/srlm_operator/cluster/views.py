@@ -101,6 +101,7 @@ def _parse_run(obj: Obj, parsed: _Spec, settings: Settings | None) -> Run:
         annotations=meta.get("annotations") or {},
         deleted_at=parse(meta.get("deletionTimestamp")),
         spec_newer=parsed.newer,
+        others=(obj.get("spec") or {}).get("managedBy") not in (None, names.MANAGED_BY),
         storage_basis=basis,
     )
 
@@ -163,6 +164,7 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
         started_at=parse(status.get("startTime")),
         finished_at=parse(status.get("completionTime") or finished.get("lastTransitionTime")),
         has_ttl=spec.get("ttlSecondsAfterFinished") is not None,
+        managed_by="" if spec.get("managedBy") == names.JOB_CONTROLLER else spec.get("managedBy") or "",
         deleting="deletionTimestamp" in meta,
         resource_version=meta.get("resourceVersion", ""),
     )

@@ -101,6 +101,7 @@ def run_schema() -> Schema:
                 },
                 *(_immutable(field) for field in ("baseModel", "seedData")),
                 _storage_stays(),
+                _manager_stays(),
             ],
             "properties": {
                 "apiVersion": {"description": f"Always {API_VERSION}.", "type": "string", "maxLength": 63},
@@ -168,6 +169,16 @@ def _storage_stays() -> Schema:
         "message": "spec.storage.uri cannot be changed once the run has started: create another run"
         " (status.storage.uri is the place of this one)",
         "fieldPath": ".spec.storage.uri",
+        "reason": "FieldValueForbidden",
+    }
+
+
+def _manager_stays() -> Schema:
+    return {
+        "rule": "has(self.spec.managedBy) == has(oldSelf.spec.managedBy)"
+        " && (!has(self.spec.managedBy) || self.spec.managedBy == oldSelf.spec.managedBy)",
+        "message": "spec.managedBy cannot be changed: create another run",
+        "fieldPath": ".spec.managedBy",
         "reason": "FieldValueForbidden",
     }
 

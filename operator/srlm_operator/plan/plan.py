@@ -43,6 +43,8 @@ NO_STORAGE = (
 
 def plan(run: Run, observed: Observed, now: datetime, settings: Settings) -> Plan:
     """What to do next for a run."""
+    if run.others:
+        return Plan()
     if run.spec is None:
         return _newer(run, now, settings) if run.spec_newer else _stalled(run, now, Note("InvalidSpec", run.spec_error))
     if run.spec.storage.uri is None:

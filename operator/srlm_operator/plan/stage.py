@@ -87,7 +87,7 @@ def settle_all(world: World, records: Records) -> Settled:
         if outcome is None:
             continue
         if job is not None:
-            if job.state == "Active":
+            if job.state == "Active" or job.managed_by:
                 decided += delete(job)
                 if sidecar := sidecar_of(world, job):
                     text = f"{title(node_id)} has ended, and {sidecar} has not: its result is taken, its Job deleted"
@@ -113,6 +113,8 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
     """What became of a running attempt; None while it goes on."""
     if job is None:
         return Failed("free", "JobGone", f"Job {record.job} was deleted")
+    if job.managed_by:
+        return Failed("hopeless", "ManagedElsewhere", f"Job {job.name} was taken over by {job.managed_by}")
     match job.state:
         case "Complete":
             return outcomes.committed(job, world.pods(job.name), record.stage)

@@ -87,6 +87,14 @@ class RunSpec(Contract):
     """DPO rounds after M1: 2 gives M2 and M3. May be raised on a finished run."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
     """Seed of everything random."""
+    managed_by: (
+        Annotated[
+            str, Field(max_length=63, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$"), PreflightIgnores()
+        ]
+        | None
+    ) = None
+    """Who carries out the run, as in a Job: omit, or selfrewarding.dev/self-rewarding-operator, for this operator; it
+    leaves all others alone, such as kueue.x-k8s.io/multikueue, which dispatches whole runs. Cannot be changed."""
     suspend: Annotated[bool, PreflightIgnores()] = False
     """Stop the running Job and start nothing; what is committed stays."""
     storage: StorageSpec = StorageSpec()

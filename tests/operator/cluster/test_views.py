@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from srlm_contract.base import Contract
-from srlm_operator.cluster.views import ParsedRuns, parse_run, pod_view
+from srlm_operator.cluster.views import ParsedRuns, job_view, parse_run, pod_view
 from srlm_operator.settings import Settings
 from support.builders import manifest_spec
 
@@ -131,3 +131,20 @@ def test_a_run_is_parsed_only_where_it_has_changed(monkeypatch: pytest.MonkeyPat
     assert runs.parse(stored(4, spec={"iterations": "many"})).spec_error
     runs.forget(("team", "run"))
     assert runs.parse(stored(1)) is not first
+
+
+@pytest.mark.parametrize(
+    ("manager", "others"),
+    [(None, False), ("selfrewarding.dev/self-rewarding-operator", False), ("kueue.x-k8s.io/multikueue", True)],
+)
+def test_a_run_names_who_carries_it_out(manager: str | None, others: bool) -> None:
+    meta = {"namespace": "ns", "name": "run", "uid": "u"}
+    managed = {"managedBy": manager} if manager else {}
+    assert parse_run({"metadata": meta, "spec": manifest_spec() | managed}).others == others
+    assert parse_run({"metadata": meta, "spec": {"unknown": 1} | managed}).others == others
+
+
+@pytest.mark.parametrize("manager", ["", "kubernetes.io/job-controller", "kueue.x-k8s.io/multikueue"])
+def test_a_job_names_who_makes_its_pods(manager: str) -> None:
+    job = {"metadata": {"name": "job", "uid": "u"}, "spec": {"managedBy": manager} if manager else {}}
+    assert job_view(job, "run").managed_by == (manager if manager.startswith("kueue") else "")

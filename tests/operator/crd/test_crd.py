@@ -237,6 +237,17 @@ NOT_STARTED = {
 }
 
 
+@pytest.mark.parametrize("before", [None, "kueue.x-k8s.io/multikueue"])
+@pytest.mark.parametrize("after", [None, "kueue.x-k8s.io/multikueue", "selfrewarding.dev/self-rewarding-operator"])
+def test_who_carries_a_run_out_cannot_be_changed(before: str | None, after: str | None) -> None:
+    old, new = run(), run()
+    for obj, manager in ((old, before), (new, after)):
+        obj["spec"] |= {"managedBy": manager} if manager else {}
+        apply_defaults(SCHEMA, obj)
+    errors = [error.path for error in validate(SCHEMA, new, old)]
+    assert errors == ([] if before == after else ["spec.managedBy"])
+
+
 class TestStartedRun:
     """baseModel.uri, storage.uri and seedData.uri stay as they are once a stage has started."""
 

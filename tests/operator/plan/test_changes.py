@@ -13,8 +13,9 @@ from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import CleanupParams
 from srlm_operator.names import FINALIZER
+from srlm_operator.plan.plan import plan
 from srlm_operator.plan.preflight import preflight_key
-from srlm_operator.values import Refusal
+from srlm_operator.values import Plan, Refusal
 from support.builders import spec
 from support.fake_cluster import FakeCluster, attempts, until_node
 from support.stage_script import Ending, error
@@ -369,3 +370,29 @@ def test_a_job_with_the_name_of_an_older_version_goes_on(node: str, written: boo
     assert world.active() == [old]
     world.settle()
     assert (world.status.phase, attempts(world, node)) == ("Succeeded", 1)
+
+
+@pytest.mark.parametrize("spec_error", ["", "spec.x: unknown"])
+def test_a_run_that_somebody_else_carries_out_is_left_alone(spec_error: str) -> None:
+    world = FakeCluster()
+    theirs = replace(world.run(), others=True, spec_error=spec_error, spec=None if spec_error else world.spec)
+    deleted = replace(theirs, deleted_at=world.now, finalizers=(FINALIZER,))
+    for found in (theirs, deleted):
+        assert plan(found, world.observed(), world.now, world.settings) == Plan()
+
+
+@pytest.mark.parametrize("state", ["Active", "Suspended", "Complete"])
+def test_a_job_that_somebody_else_took_over_is_refused_by_name_and_not_repeated(state: Any) -> None:
+    world = FakeCluster()
+    name = until_node(world, "1/train")
+    manager = "kueue.x-k8s.io/multikueue"
+    world.jobs[name] = replace(world.jobs[name], managed_by=manager, state=state)
+    world.settle()
+    stalled = next(c for c in world.status.conditions if c.type == "Stalled")
+    assert stalled.reason == "ManagedElsewhere"
+    assert f"Job {name} was taken over by {manager}" in stalled.message
+    assert "spec.managedBy" in stalled.message
+    assert (name in world.jobs, attempts(world, "1/train")) == (False, 1)
+    world.advance(86400 * 7)
+    world.settle()
+    assert attempts(world, "1/train") == 1
