@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from charts import chart_kit as kit
 from srlm_local.kinds import bootstrap
 from srlm_local.kinds.table import new_cluster
 from srlm_local.store.cluster import Cluster
+from srlm_operator.crd.definition import custom_resource_definition
 from support.cluster.machine import ApplyingServer
 
 pytestmark = pytest.mark.e2e
@@ -109,6 +111,29 @@ async def test_install_upgrade_uninstall(served: tuple[Cluster, helm.Config]) ->
     done = await act(config.install, chart, "srlm", {})
     assert done["status"] == "deployed"
     assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+
+
+async def test_a_definition_that_is_there_is_left_alone_until_it_is_handed_over(
+    served: tuple[Cluster, helm.Config],
+) -> None:
+    cluster, config = served
+    cluster.create(DEFINITIONS, custom_resource_definition())
+    done = await act(config.install, str(kit.CHART), "srlm", {}, create_namespace=True)
+    assert done["status"] == "deployed"
+    assert "was there before this release" in done["notes"]
+    before = cluster.get(DEFINITIONS, RUNS)["metadata"]
+    assert "annotations" not in before
+
+    # As the README says it.
+    text = (kit.CHART / "README.md").read_text(encoding="utf-8")
+    for verb, field in (("label", "labels"), ("annotate", "annotations")):
+        (pairs,) = re.findall(rf"\$ kubectl {verb} crd {RUNS} (.+)", text)
+        values = dict(pair.split("=") for pair in pairs.split())
+        cluster.patch(DEFINITIONS, RUNS, {"metadata": {field: values}})
+    done = await act(config.upgrade, str(kit.CHART), "srlm", {})
+    assert "was there before this release" not in done["notes"]
+    after = cluster.get(DEFINITIONS, RUNS)["metadata"]
+    assert (after["uid"], after["annotations"]["helm.sh/resource-policy"]) == (before["uid"], "keep")
 
 
 async def test_runs_with_a_finalizer_are_let_go_by_hand_without_the_operator(

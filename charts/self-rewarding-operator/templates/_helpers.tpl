@@ -60,6 +60,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Not empty when somebody else has installed the definition of runs: Helm would refuse to touch it. */}}
+{{- define "sro.foreignDefinition" -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "selfrewardingruns.selfrewarding.dev" -}}
+{{- $by := .metadata.annotations | default dict -}}
+{{- $release := list (get $by "meta.helm.sh/release-name") (get $by "meta.helm.sh/release-namespace") -}}
+{{- if ne (join "/" $release) (printf "%s/%s" $.Release.Name $.Release.Namespace) }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator does with objects in the namespaces it serves. */}}
 {{- define "sro.rules" -}}
 - apiGroups: [selfrewarding.dev]
