@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Before the imports, which take seconds: for the first process of a container SIGTERM has no default action,
         # and one that nobody takes is lost. Nothing is begun yet that would have to end.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale that lacks a sign of ours gets `?`, and no traceback
     parser = argparse.ArgumentParser(
         prog="srlm", description="Self-Rewarding Language Models on Kubernetes: generate, judge, pair, DPO, again."
     )

@@ -32,11 +32,10 @@ from srlm_cli.results import duration, results_table
 from srlm_contract.artifacts.layout import report_key
 from srlm_contract.spec.storage import Storage
 from srlm_contract.stages import INFERENCE
-from srlm_contract.status import RunStatus
+from srlm_contract.status import ENDED, RunStatus
 from srlm_local.machine import Machine, MachineError, up
 from srlm_local.podrunner.logs import log_path
 from srlm_local.programs import python
-from srlm_operator.plan.report import ENDED
 
 RUNS = "selfrewardingruns.selfrewarding.dev"
 NAMESPACE, NAME = "default", "demo"

@@ -8,8 +8,17 @@ from rich.table import Table
 
 from srlm_contract.figures import NOTHING, figure_rows
 from srlm_contract.progress import whole_seconds
-from srlm_contract.status import IterationStatus, RunStatus
+from srlm_contract.status import IterationStatus, RunStatus, StageStatus
+from srlm_operator.times import parse
 
+#: Mark and colour of each state of a stage.
+MARKS = {
+    "Succeeded": ("✓", "green"),
+    "Running": ("▶", "cyan"),
+    "Retrying": ("↻", "yellow"),
+    "Failed": ("✗", "red"),
+    "Pending": ("·", "dim"),
+}
 #: Colour of each phase, where it has one.
 PHASE_STYLES = {"Succeeded": "green", "Running": "cyan", "Stalled": "red", "Failed": "red"} | dict.fromkeys(
     ("Waiting", "Queued", "Held", "Suspended"), "yellow"
@@ -48,3 +57,14 @@ def stage_seconds(iteration: IterationStatus, name: str) -> float | None:
                 datetime.fromisoformat(stage.finished_at) - datetime.fromisoformat(stage.started_at)
             ).total_seconds()
     return None
+
+
+def stage_time(stage: StageStatus, now: datetime) -> str:
+    """How long it took or has taken, after a blank; or that it was reused."""
+    if stage.reused:
+        return " (reused)"
+    began = parse(stage.started_at)
+    if began is None:
+        return ""
+    ended = parse(stage.finished_at) or now
+    return f" {duration((ended - began).total_seconds())}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -13,26 +14,28 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import PHASE_STYLES, duration, results_table
+from srlm_cli.results import MARKS, PHASE_STYLES, duration, results_table, stage_time
 from srlm_cli.runs import NoSuchRun, add_run_arguments, cluster_of, read
-from srlm_contract.status import IterationStatus, StageStatus
+from srlm_cli.watching import Changes, small_screen
+from srlm_contract.status import ENDED, IterationStatus
+from srlm_operator.cluster.client import Client
 from srlm_operator.errors import Unavailable
-from srlm_operator.times import parse
 from srlm_operator.values import Run
 
-_MARKS = {
-    "Succeeded": ("✓", "green"),
-    "Running": ("▶", "cyan"),
-    "Retrying": ("↻", "yellow"),
-    "Failed": ("✗", "red"),
-    "Pending": ("·", "dim"),
-}
+#: Seconds between two looks at the run.
+LOOK_SECONDS = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm status`."""
     add_run_arguments(parser)
-    parser.add_argument("-w", "--watch", action="store_true", help="stay and follow")
+    parser.description = (
+        "One screen about a run. With --watch it stays until the run ends, on a terminal as a screen of at most its "
+        "height, elsewhere with a line for each change; exit status 1 when the run has not succeeded then."
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("-w", "--watch", action="store_true", help="stay and follow")
+    shown.add_argument("-o", "--output", choices=("screen", "json"), default="screen", help="json: status as it is")
     parser.set_defaults(func=run)
 
 
@@ -45,18 +48,39 @@ async def _show(args: argparse.Namespace) -> int:
     console = Console()
     async with cluster_of(args) as (client, namespace):
         found = await read(client, namespace, args.name)
-        if not args.watch:
+        if args.output == "json":
+            print(json.dumps(found.stored_status, indent=2))
+        elif not args.watch:
             console.print(screen(found, datetime.now(UTC)))
-            return 0
-        with Live(screen(found, datetime.now(UTC)), console=console, auto_refresh=False) as live:
-            while True:
-                await asyncio.sleep(1)
-                with contextlib.suppress(Unavailable):
-                    try:
-                        found = await read(client, namespace, args.name)
-                    except NoSuchRun:
-                        return 0
-                    live.update(screen(found, datetime.now(UTC)), refresh=True)
+        else:
+            return await _watch(client, found, console)
+    return 0
+
+
+async def _watch(client: Client, found: Run, console: Console) -> int:
+    """Until the run ends or is deleted. Returns the exit status."""
+    changes = Changes()
+    live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
+    with live or contextlib.nullcontext():
+        while True:
+            now = datetime.now(UTC)
+            if live is not None:
+                live.update(small_screen(found, now, console.width, console.height), refresh=True)
+            else:
+                for line in changes.lines(found, now):
+                    print(line, flush=True)
+            if found.status.phase in ENDED:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(Unavailable):
+                try:
+                    found = await read(client, found.namespace, found.name)
+                except NoSuchRun:
+                    print(f"run {found.namespace}/{found.name} was deleted")
+                    return 1
+    if live is not None:
+        console.print(screen(found, datetime.now(UTC)))
+    return 0 if found.status.phase == "Succeeded" else 1
 
 
 def screen(run: Run, now: datetime) -> RenderableType:
@@ -123,8 +147,8 @@ def _progress(run: Run) -> Text:
 def _iteration(number: int, iteration: IterationStatus, now: datetime) -> RenderableType:
     line = Text.assemble((f"{iteration.name:<4}", "bold"))
     for stage in iteration.stages:
-        mark, style = _MARKS[stage.state]
-        line.append(f" {mark} {stage.name}{_time(stage, now)}", style=style)
+        mark, style = MARKS[stage.state]
+        line.append(f" {mark} {stage.name}{stage_time(stage, now)}", style=style)
     failures = [
         Text(f"     {s.name}: attempt {s.attempt}: {s.last_failure.reason}: {s.last_failure.message}", style="red")
         for s in iteration.stages
@@ -132,13 +156,3 @@ def _iteration(number: int, iteration: IterationStatus, now: datetime) -> Render
     ]
     missed = [Text(f"     gate: {text}", style="yellow") for text in iteration.gates]
     return Group(line, *failures, *missed)
-
-
-def _time(stage: StageStatus, now: datetime) -> str:
-    if stage.reused:
-        return " (reused)"
-    began = parse(stage.started_at)
-    if began is None:
-        return ""
-    ended = parse(stage.finished_at) or now
-    return f" {duration((ended - began).total_seconds())}"

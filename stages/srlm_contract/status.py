@@ -25,6 +25,9 @@ DETAILED_ITERATIONS = 5
 RunPhase = Literal["Pending", "Running", "Waiting", "Queued", "Stalled", "Suspended", "Held", "Succeeded", "Failed"]
 """For people; machines read conditions."""
 
+#: Phases in which nothing runs and nobody but a person changes anything.
+ENDED: tuple[RunPhase, ...] = ("Succeeded", "Failed", "Held")
+
 
 class Failure(Contract):
     """Why an attempt failed."""

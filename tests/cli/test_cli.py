@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     assert all(command in text for command in ("operator", "plan", "status", "report", "validate", "local", "demo"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_no_locale_is_too_small(encoding: str) -> None:
+    command = [sys.executable, "-m", "srlm_cli", "plan", "-f", str(SAMPLES / "minimal.yaml")]
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "160"}
+    shown = subprocess.run(command, env=environ, capture_output=True, check=True, cwd=SAMPLES).stdout
+    assert b"23 Jobs" in shown
+    assert b"?" in shown, "in place of the table's lines"
 
 
 def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from srlm_contract.artifacts.layout import report_key
 from srlm_contract.keys import canonical_json, sha256
-from srlm_contract.status import ReportStatus, RunStatus, StageStatus
+from srlm_contract.status import ENDED, ReportStatus, RunStatus, StageStatus
 from srlm_operator.jobs.job import Work
 from srlm_operator.names import REPORT_ANNOTATION
 from srlm_operator.times import stamp
@@ -22,7 +22,6 @@ from .stage import drive, stop
 from .status import fit
 from .world import REPORT, World
 
-ENDED = ("Succeeded", "Failed", "Held")
 #: Reasons for which a report could not be written or its Job not be made.
 _HOPELESS = ("StorageNotFound", "StorageNotPermitted", "SecretNotFound", "InvalidPodTemplate", "Forbidden")
 _MAX_TOKEN, _MAX_MESSAGE = 128, 1000
