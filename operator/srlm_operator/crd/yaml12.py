@@ -9,9 +9,17 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import yaml
+
+#: Values of one document, those that aliases repeat included: a few lines of aliases can stand for billions.
+MAX_VALUES = 100_000
+#: Of brackets and braces within each other: PyYAML takes ever longer for each.
+MAX_DEPTH = 100
+_HUGE = f"more than {MAX_VALUES} values, those that aliases repeat included"
 
 
 class ManifestError(ValueError):
@@ -21,6 +29,9 @@ class ManifestError(ValueError):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema and no duplicate keys."""
 
+    yaml_constructors = {  # noqa: RUF012 - PyYAML declares it so; its reader of timestamps crashes on others
+        tag: made for tag, made in yaml.SafeLoader.yaml_constructors.items() if tag != "tag:yaml.org,2002:timestamp"
+    }
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML declares it so
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -37,6 +48,16 @@ class _Loader(yaml.SafeLoader):
             seen.add(key_node.value)
             key_node.tag = "tag:yaml.org,2002:str"  # JSON has no other keys: 1 is "1", true is "true"
         return super().construct_mapping(node, deep=deep)
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, _HUGE, node.start_mark)
 
 
 _SCALARS = (
@@ -82,7 +103,7 @@ def load_documents(text: str) -> list[Any]:
         pass
     try:
         documents = list(yaml.load_all(text, Loader=_Loader))
-        return [_plain(document, "") for document in documents if document is not None]
+        return [_plain(document, "", count()) for document in documents if document is not None]
     except RecursionError as error:
         raise ManifestError("nested too deeply, or an alias that contains itself") from error
     except ManifestError:
@@ -91,7 +112,7 @@ def load_documents(text: str) -> list[Any]:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ManifestError(f"{where}{error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, KeyError) as error:  # KeyError: `!!bool 1`
         raise ManifestError(str(error)) from error
 
 
@@ -106,12 +127,15 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _plain(value: Any, path: str) -> Any:
+def _plain(value: Any, path: str, seen: Iterator[int]) -> Any:
+    """seen: counts the values."""
+    if next(seen) > MAX_VALUES:
+        raise ManifestError(_HUGE)
     match value:
         case dict():
-            return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
+            return {key: _plain(item, f"{path}.{key}", seen) for key, item in value.items()}
         case list():
-            return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            return [_plain(item, f"{path}[{index}]", seen) for index, item in enumerate(value)]
         case float() if not math.isfinite(value):
             raise ManifestError(f"{path.lstrip('.')}: {value} is not a JSON number")
         case None | bool() | int() | float() | str():

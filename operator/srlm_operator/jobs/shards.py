@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+_RANGE = re.compile(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*")
+#: Kubernetes gives an Indexed Job no more.
+MAX_COMPLETIONS = 100_000
 
 
 def parse_ranges(text: str) -> tuple[int, ...]:
     """`0-3,5` → (0, 1, 2, 3, 5). Nonsense gives what was readable."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if first.isdigit() and (not last or last.isdigit()):
-            found.extend(range(int(first), int(last or first) + 1))
-    return tuple(found)
+    ranges = (match for part in text.split(",") if (match := _RANGE.fullmatch(part)))
+    return tuple(n for m in ranges for n in range(int(m[1]), min(int(m[2] or m[1]), MAX_COMPLETIONS) + 1))
 
 
 def format_ranges(indexes: Iterable[int]) -> str:

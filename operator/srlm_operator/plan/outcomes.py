@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -174,13 +175,14 @@ def parse_result(message: str) -> StageResult | None:
     """
     try:
         body = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
         return None
     known = {field.alias or name for name, field in StageResult.model_fields.items()}
     body = {name: value for name, value in body.items() if name in known}
-    for part in (body, *(body.get("committed") or ())):
+    committed = body.get("committed")
+    for part in (body, *(committed if isinstance(committed, list) else ())):
         if isinstance(part, dict) and isinstance(part.get("statistics"), dict):
             part["statistics"] = _usable(part["statistics"])
     try:
@@ -197,7 +199,11 @@ def storage_errors(pods: Sequence[PodView]) -> int:
 
 def _usable(statistics: Mapping[str, object]) -> dict[str, float]:
     """At most the 48 figures that status holds, finite ones only."""
-    finite = {k: float(v) for k, v in statistics.items() if isinstance(v, int | float) and math.isfinite(v)}
+    finite = {}
+    for name, value in statistics.items():
+        with suppress(OverflowError):  # a whole number of hundreds of digits
+            if isinstance(value, int | float) and math.isfinite(value):
+                finite[name] = float(value)
     return dict(list(finite.items())[:48])
 
 

@@ -88,7 +88,7 @@ def check_config(origin: Origin, folder: Path) -> dict[str, Any]:
         raise unusable(origin, f"it has no config.json: not a model folder in Hugging Face format{found}")
     try:
         config = json.loads(origin.fetch("config.json", folder).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise unusable(origin, f"its config.json is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise unusable(origin, "its config.json is not a JSON object")

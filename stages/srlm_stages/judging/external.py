@@ -112,7 +112,7 @@ class ExternalJudge:
             choice = answer["choices"][0]
             text = choice["message"]["content"] or ""
             tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BadInput(
                 "JudgeNotUsable",
                 f"{self.url} does not answer like an OpenAI-compatible API: {response.text[:300]}",

@@ -28,6 +28,7 @@ _NUMBER = (
     rf"(?![^\S\r\n]*{_TO}\s*\d)"
     rf"[\s*_`]*(?:[分点點점]?[\s*_`]*{_OUT_OF}[\s*_`]*(?P<scale>\d+(?:\.\d+)?))?"
 )
+_LONG_BLANK = re.compile(r"\s{4,}")
 _NOTE = r"(?:\s*\([^)\n]{0,40}\))?"
 _IS = r"(?:\s+(?:is|of|would be|es|de|é|est|de|ist|von|è|di|:)?\s*|\s*(?:为|為|是|は|이|는|은)\s*)"
 
@@ -63,9 +64,9 @@ class _Words:
 
 
 _USUAL = _Words.named(
-    rf"(?<!\w)(?:{BESIDE}\s+)*(?:{'|'.join(SPACED)})\b(?:\s+{BESIDE})?|(?:{BESIDE}\s*)*(?:{'|'.join(JOINED)})"
+    rf"(?<!\w)(?:{BESIDE}\s+){{0,3}}(?:{'|'.join(SPACED)})\b(?:\s+{BESIDE})?|(?:{BESIDE}\s*){{0,3}}(?:{'|'.join(JOINED)})"
 )
-_UNCLEAR = _Words.named(rf"(?<!\w)(?:{BESIDE}\s+)*(?:{'|'.join(AMBIGUOUS)})\b(?:\s+{BESIDE})?")
+_UNCLEAR = _Words.named(rf"(?<!\w)(?:{BESIDE}\s+){{0,3}}(?:{'|'.join(AMBIGUOUS)})\b(?:\s+{BESIDE})?")
 
 
 @lru_cache(maxsize=8)
@@ -79,13 +80,18 @@ def parse_score(text: str, label: str = "") -> float | None:
 
     label: what the rubric calls the total, such as `Puntuación`; it counts before the usual words.
     """
-    text = plain(text)
+    text = _LONG_BLANK.sub(_shortened, plain(text))
     own = _labelled(plain(label)) if label else _USUAL
     for places in (own.lines, own.within, _USUAL.lines, _USUAL.within, _UNCLEAR.lines, own.said, _USUAL.said):
         found = places(text)
         if found:
             return _last_valid(found)
     return None
+
+
+def _shortened(blank: re.Match[str]) -> str:
+    """A judge that has lost its way writes thousands of blanks, and patterns would try them all with each other."""
+    return "\n\n" if "\n" in blank[0] else " "
 
 
 def _last_valid(matches: list[re.Match[str]]) -> float | None:

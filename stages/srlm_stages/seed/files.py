@@ -77,7 +77,7 @@ def whole_rows(head: bytes, name: str) -> bytes | None:
     text = head.decode(json.detect_encoding(head), "ignore")
     if text.lstrip().startswith("["):
         ends = [0]
-        with contextlib.suppress(ValueError):  # cut in the middle of an element, as a beginning is
+        with contextlib.suppress(ValueError, RecursionError):  # cut in the middle of an element, as a beginning is
             ends.extend(end for _, _, end in _elements(text))
         rows, complete = text[: ends[-1]] + "]", ends[-1] > 0
     else:

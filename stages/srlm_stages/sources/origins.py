@@ -60,13 +60,16 @@ class FileOrigin:
 
     @classmethod
     def open(cls, uri: str) -> FileOrigin:
-        path = Path(unquote(urlsplit(uri).path))
-        if path.is_file():
-            return cls(uri, path.parent, {path.name: path.stat().st_size})
-        if not path.is_dir():
+        try:
+            path = Path(unquote(urlsplit(uri).path))
+            if path.is_file():
+                return cls(uri, path.parent, {path.name: path.stat().st_size})
+            found = contents(path) if path.is_dir() else None
+            sizes = {name: file.stat().st_size for name, file in found.files.items()} if found else {}
+        except (ValueError, OSError) as error:  # too long a name, no right to look there, half an address
+            raise Missing(f"{uri} cannot be read: {_first(error)}") from error
+        if found is None:
             raise Missing(f"{uri} does not exist (file:// works only where the pods see this path)")
-        found = contents(path)
-        sizes = {name: file.stat().st_size for name, file in found.files.items()}
         return cls(uri, path, sizes | dict.fromkeys(found.astray, 0), found.astray)
 
     def place(self, path: str) -> Path:

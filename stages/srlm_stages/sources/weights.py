@@ -62,7 +62,7 @@ def weight_files(origin: Origin, folder: Path) -> list[str]:
         index = json.loads(origin.fetch(INDEX, folder).read_bytes())
         wanted = sorted(set(index["weight_map"].values()))
         missing = [name for name in wanted if name not in origin.files or "/" in name]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise unusable(origin, f"its {INDEX} is damaged ({error}); fetch it again") from error
     if missing:
         raise unusable(
@@ -145,7 +145,7 @@ def parse_header(header: bytes, data_bytes: int) -> dict[str, Tensor]:
             if last - first != math.prod(tensor.shape) * BITS[tensor.dtype] // 8:
                 raise Damaged(f"has a damaged header: {name} has {last - first} bytes and the shape {tensor.shape}")
             found[name], end = tensor, max(end, last)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(f"has a damaged header ({type(error).__name__}: {error})") from error
     if data_bytes != end:
         raise Damaged(f"is cut off or too long: {data_bytes} bytes of weights, and its header says {end}")
