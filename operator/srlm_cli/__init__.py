@@ -15,7 +15,7 @@ from srlm_operator.errors import OperatorError
 #: What a subcommand does, and the function that gives its parser arguments, in which module of this package. Loaded on
 #: use: `srlm validate` needs no Kubernetes client and `srlm operator` no terminal library.
 COMMANDS = {
-    "demo": ("a whole run on this machine", "demo:configure"),
+    "demo": ("a whole run on this machine", "demo.command:configure"),
     "validate": ("check manifests offline", "validate:configure"),
     "plan": ("show what a run would do, without a cluster", "plan:configure"),
     "list": ("runs with their state", "listing:configure"),
@@ -26,9 +26,9 @@ COMMANDS = {
     "retry": ("try what failed again, with all its attempts", "steer:retry"),
     "continue": ("go on although a model missed a gate", "steer:go_on"),
     "report": ("ask for a fresh report of a run and fetch it", "report:configure"),
-    "model": ("fetch a finished model of a run", "model:configure"),
-    "chat": ("talk to a finished model, or to two side by side", "chat:configure"),
-    "push": ("upload a finished model to the Hugging Face hub", "push:configure"),
+    "model": ("fetch a finished model of a run", "models.model:configure"),
+    "chat": ("talk to a finished model, or to two side by side", "models.chat:configure"),
+    "push": ("upload a finished model to the Hugging Face hub", "models.push:configure"),
     "local": ("one-machine cluster", "local:configure"),
     "operator": ("run the operator against the current cluster", "operator:configure"),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from srlm_cli.demo import _page
+from srlm_cli.demo.command import _page
 from srlm_contract.tasks import StageTask
 from support.cluster.harness import SHORT, Harness, harness
 from support.s3_world import Server, server

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from srlm_cli import main
-from srlm_cli.push import target
+from srlm_cli.models.push import target
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Producer

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from srlm_cli.push import upload
+from srlm_cli.models.push import upload
 from srlm_operator.errors import ConfigurationError
 
 TOKEN = "hf_" + "x" * 30

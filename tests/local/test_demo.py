@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from srlm_cli.demo import DemoError, manifest
+from srlm_cli.demo.command import DemoError, manifest
 from srlm_contract.spec.run import RunSpec
 
 FOUND = {"answerTokens": 128, "prompts": 46, "answers": 79, "of": 48}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from srlm_cli.demo_screen import Screen
-from srlm_cli.demo_time import seconds_left, usual_seconds
+from srlm_cli.demo.remaining import seconds_left, usual_seconds
+from srlm_cli.demo.screen import Screen
 from srlm_contract.status import Failure, IterationStatus, ProgressStatus, RunStatus, StageStatus
 from srlm_operator.times import stamp
 

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.demo_time import seconds_left
+from srlm_cli.demo.remaining import seconds_left
 from srlm_cli.results import duration
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 

@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +24,7 @@ from rich.console import Console
 from ruamel.yaml import YAML
 
 import srlm_contract
-from srlm_cli.demo_screen import Screen
+from srlm_cli.demo.screen import Screen
 from srlm_cli.download import read_object
 from srlm_cli.local import add_store_arguments
 from srlm_cli.results import duration, results_table
@@ -301,9 +300,3 @@ def _tell(status: RunStatus, folder: Path, took: float, console: Console, *, own
         "              srlm status demo; srlm logs demo judge; kubectl get srr,jobs,pods",
     ):
         console.print(line, highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="srlm demo")
-    configure(parser)
-    sys.exit(main(parser.parse_args()))

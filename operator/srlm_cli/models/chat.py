@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from srlm_cli.models import cache_folder, fetch_model, finished
+from srlm_cli.models.fetch import cache_folder, fetch_model, finished
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read
 from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.status import ModelStatus

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from srlm_cli.models import fetch_model, finished
+from srlm_cli.models.fetch import fetch_model, finished
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read
 from srlm_operator.errors import ConfigurationError
 

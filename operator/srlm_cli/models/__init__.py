@@ -1,0 +1,1 @@
+"""`srlm model`, `srlm chat`, `srlm push`: finished models, out of the store of a run."""
