@@ -3,7 +3,8 @@
     python gpu_training.py FOLDER
 
 FSDP over one process takes the same way as over many: the same policy of types, the same hooks. Leaves
-`FOLDER/figures.json`: by way and place the series of steps, peak memory in MiB and seconds.
+`FOLDER/figures.json`: by way and place the series of steps, peak memory in MiB and seconds, or the `error` of a
+training that failed: the others go on, as time on such machines is dear.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,11 @@ def main() -> None:
             torch.cuda.reset_peak_memory_stats()
             this, began = setting(folder, way, parallelism), time.monotonic()
             Path(this.output).mkdir()
-            worker.train(this)
+            try:
+                worker.train(this)
+            except Exception:
+                figures[f"{way}-{parallelism}"] = {"error": traceback.format_exc()}
+                continue
             figures[f"{way}-{parallelism}"] = {
                 "series": json.loads(Path(this.result).read_text())["series"],
                 "peakMiB": torch.cuda.max_memory_allocated() / 2**20,

@@ -27,6 +27,9 @@ def figures(gpu: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     found: dict[str, Any] = json.loads((folder / "figures.json").read_text())
     print(f"\n{gpu}\n{'training':<20}{'peak MiB':>10}{'tokens/s':>12}{'seconds':>10}")
     for name, row in found.items():
+        if "error" in row:
+            print(f"{name:<20} failed")
+            continue
         speed = [step["tokensPerSecond"] for step in row["series"][1:] if "tokensPerSecond" in step]
         shown = f"{sum(speed) / len(speed):,.0f}" if speed else "-"
         print(f"{name:<20}{row['peakMiB']:>10,.0f}{shown:>12}{row['seconds']:>10.1f}")
@@ -34,7 +37,15 @@ def figures(gpu: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
 
 
 def values(figures: dict[str, Any], name: str, figure: str) -> list[float]:
+    if "error" in figures[name]:
+        pytest.fail(f"{name}: {figures[name]['error'][-3000:]}")
     return [row[figure] for row in figures[name]["series"]]
+
+
+@pytest.mark.parametrize("place", ["DDP", "FSDP"])
+def test_a_resumed_training_ends_as_one_that_was_not_interrupted(figures: dict[str, Any], place: str) -> None:
+    whole, resumed = (values(figures, f"{way}-{place}", "loss") for way in ("full", "resumed"))
+    assert resumed[-1] == pytest.approx(whole[-1], rel=1e-3)
 
 
 @pytest.mark.parametrize("way", EXACT)
