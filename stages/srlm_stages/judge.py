@@ -50,7 +50,7 @@ def run(ctx: StageContext) -> Statistics:
             params.shadow_scorer.scorer, [by_id[row] for row in shadow_rows], shadow, progress.part(2)
         )
 
-    _check(rows, tally, alone=ctx.shards == 1)
+    _check(rows, tally, [score.digit_mass for score in scores], alone=ctx.shards == 1)
     shadow_scores = {row: score.score for row, score in zip(shadow_rows, seconds, strict=True)}
     judgements = [
         row.model_copy(
@@ -147,12 +147,13 @@ class PartialProgress:
         return on_progress
 
 
-def _check(rows: Sequence[Judgement], tally: Tally, *, alone: bool) -> None:
+def _check(rows: Sequence[Judgement], tally: Tally, masses: Sequence[float | None], *, alone: bool) -> None:
     """Raises what makes going on pointless; what other pods may do better is left to `merge`."""
     if alone and rows and tally.too_long == len(rows):
         raise none_fits(len(rows))
     if tally.asked >= (1 if alone else HOPELESS) and not tally.parsed:
-        raise not_usable(tally.asked, f"; the first was: {tally.example[:200]!r}")
+        known = [mass for mass in masses if mass is not None]
+        raise too_little_mass(tally.asked, sum(known) / len(known)) if known else not_usable(tally.asked, tally.example)
 
 
 def none_fits(rows: int) -> BadInput:
@@ -165,11 +166,22 @@ def none_fits(rows: int) -> BadInput:
 
 
 def not_usable(verdicts: int, example: str = "") -> BadInput:
-    """The error of a judge whose verdicts cannot be read."""
+    """The error of a judge whose written verdicts cannot be read; example: one of them."""
+    first = f"; the first was: {example[:200]!r}" if example else ""
     return BadInput(
         "JudgeNotUsable",
         f"none of {verdicts} verdicts has a readable score; set judging.constrain to ScoreLine, use scorer "
-        f"ExpectedScore, or another judge{example}",
+        f"ExpectedScore, or another judge{first}",
+    )
+
+
+def too_little_mass(verdicts: int, mean: float) -> BadInput:
+    """The error of a judge that hardly ever thinks of a digit; mean: the probability of all score digits together."""
+    return BadInput(
+        "JudgeNotUsable",
+        f"none of {verdicts} verdicts has a readable score: together the score digits have a probability of {mean:.2g} "
+        "on average, and never as much as judging.minDigitMass asks for; use scorer Sampled with judging.constrain "
+        "ScoreLine, another judge, or a lower minDigitMass",
     )
 
 
@@ -208,5 +220,10 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if merged.get("rows") and merged.get("tooLong") == merged["rows"]:
         raise none_fits(int(merged["rows"]))
     if merged.get("verdicts") and not merged.get("parsed"):
-        raise not_usable(int(merged["verdicts"]))
+        rows = merged.get("digitMassRows")
+        raise (
+            too_little_mass(int(merged["verdicts"]), merged["digitMassSum"] / rows)
+            if rows
+            else not_usable(int(merged["verdicts"]))
+        )
     return merged

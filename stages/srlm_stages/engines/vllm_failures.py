@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from srlm_contract.errors import BadInput, StageFailure
+from srlm_contract.errors import BadInput, InvalidTask, StageFailure
 
 #: `ValueError: ...` at the end of a traceback, after the prefix of a log line.
 _RAISED = re.compile(
@@ -23,7 +23,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONSEQUENCE = re.compile(r"initialization failed|see (?:stack trace|root cause)|background process", re.IGNORECASE)
 #: Kinds of errors that say the model or the arguments are wrong: trying again changes nothing.
 _REFUSALS = (
-    "ValueError", "OSError", "KeyError", "TypeError", "ImportError", "ModuleNotFoundError", "AttributeError",
+    "ValueError", "OSError", "KeyError", "TypeError", "ImportError", "AttributeError",
     "NotImplementedError", "AssertionError", "ValidationError", "FileNotFoundError", "SafetensorError",
 )  # fmt: skip
 
@@ -98,7 +98,7 @@ def recorded(folder: Path, environ: MutableMapping[str, str] = os.environ) -> Pa
 def explained(error: Exception, log: str, model: str) -> StageFailure:
     """What to tell about an engine that did not start. log: what its processes wrote as errors.
 
-    ModelNotUsable (65) for what trying again does not change, OutOfMemory or Crashed otherwise.
+    ModelNotUsable (65) or InvalidTask (64) for what trying again does not change, OutOfMemory or Crashed otherwise.
     """
     chain = list(_chain(error))
     text = "\n".join([*(f"{type(e).__name__}: {e}" for e in chain), _COLOUR.sub("", log)])
@@ -108,6 +108,12 @@ def explained(error: Exception, log: str, model: str) -> StageFailure:
         if re.search(sign, text, re.DOTALL):
             failure = BadInput if reason == "ModelNotUsable" else StageFailure
             return failure(reason, f"{advice.format(model=model)}. {cause}")
+    if kind == "ModuleNotFoundError":
+        return InvalidTask(
+            "InvalidTask",
+            f"vLLM lacks a package in this image: leave stages.<stage>.image out, or use an image with "
+            f"self-rewarding-operator[inference]. {cause}",
+        )
     if kind in _REFUSALS:
         return BadInput("ModelNotUsable", f"vLLM cannot load {model}: {cause}")
     return StageFailure("Crashed", f"vLLM did not start with {model}: {cause}")

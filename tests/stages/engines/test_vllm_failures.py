@@ -60,14 +60,16 @@ CACHE = (
             ["change tensor_parallel_size", "(14)"],
         ),
         (log("There is no module named 'x'", kind="ImportError"), "ModelNotUsable", ["no module named 'x'"]),
+        (log("No module named 'flashinfer'", kind="ModuleNotFoundError"), "InvalidTask", ["image", "'flashinfer'"]),
         (log("NCCL error: unhandled system error", kind="RuntimeError"), "Crashed", ["NCCL error"]),
         ("", "Crashed", ["Engine core initialization failed"]),
     ],
 )
 def test_the_cause_is_found_and_says_what_to_do(told: str, reason: str, says: list[str]) -> None:
     failure = explained(AFTERWARDS, told, "my-model")
-    assert (failure.reason, failure.exit_code) == (reason, 65 if reason == "ModelNotUsable" else 1)
-    assert all(text in str(failure) for text in ["my-model" if reason != "OutOfMemory" else "", *says])
+    assert (failure.reason, failure.exit_code) == (reason, {"ModelNotUsable": 65, "InvalidTask": 64}.get(reason, 1))
+    named = reason in ("ModelNotUsable", "Crashed")
+    assert all(text in str(failure) for text in ["my-model" if named else "", *says])
     assert "See root cause above" not in str(failure) or not told
 
 
