@@ -65,6 +65,7 @@ class JobController:
             self._enqueue(change.namespace, change.name)
             if change.type == "DELETED":
                 self._backoffs.pop(change.object["metadata"]["uid"], None)
+                self._forget_timer((change.namespace, change.name))
                 self._free_pods(change.namespace)
         elif change.resource == "pods":
             self._pod_seen(change.object)
@@ -102,10 +103,12 @@ class JobController:
         self._wake.set()
 
     def _enqueue_in(self, key: Key, seconds: float) -> None:
-        old = self._timers.pop(key, None)
-        if old is not None:
-            old.cancel()
+        self._forget_timer(key)
         self._timers[key] = asyncio.create_task(self._later(key, seconds))
+
+    def _forget_timer(self, key: Key) -> None:
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
 
     async def _later(self, key: Key, seconds: float) -> None:
         await self.cluster.clock.sleep(seconds)
