@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo model test test-cluster test-gpu test-store lint unit heavy heavy-vllm heavy-others bench crds locks images clean
+.PHONY: help venv demo model test test-cluster test-gpu test-store fuzz lint unit heavy heavy-vllm heavy-others bench crds locks images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -85,6 +85,9 @@ test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDP
 		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must name the store to test; the tests write below srlm-tests/" \
 		"in the bucket and remove it again" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/contract/artifacts -k named -p no:cacheprovider
+
+fuzz: venv  ## every fault of the sweeps and new random ones each time, where make test takes a sample (tests/README.md)
+	@SRLM_TEST_FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sweeps -n auto --dist worksteal -s -p no:cacheprovider
 
 test-gpu: venv  ## tests of training and inference on a machine with a CUDA GPU (tests/gpu/README.md)
 	@$(BIN)/python -m pytest tests/gpu -s -p no:cacheprovider
