@@ -112,6 +112,8 @@ def settle_all(world: World, records: Records) -> Settled:
 def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committed | Failed | None:
     """What became of a running attempt; None while it goes on."""
     if job is None:
+        if world.spec.suspend:
+            return None  # deleted for that, perhaps by a life of the operator that could not write it down any more
         return Failed("free", "JobGone", f"Job {record.job} was deleted")
     if job.managed_by:
         return Failed("hopeless", "ManagedElsewhere", f"Job {job.name} was taken over by {job.managed_by}")
