@@ -154,7 +154,12 @@ def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: Stage
         }
     )
     tokens = Decisions(tokens=int(result.statistics.get("tokens", 0)))
-    return Step(done, tokens + normal("StageSucceeded", f"{title(node_id)} is done"))
+    return Step(done, tokens + normal(f"{_kind(record.stage)}Succeeded", f"{title(node_id)} is done"))
+
+
+def _kind(stage: str) -> str:
+    """The stage as reasons of events begin with it: told apart without reading their messages."""
+    return stage.capitalize()
 
 
 def _failed(world: World, node_id: NodeId, record: StageStatus, failed: Failed) -> Step:
@@ -346,7 +351,7 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
     decided = _replaced(world, work, record) + act(create) + wait("Progressing", f"{title(work.id)} runs")
     if work.id != CLEANUP:
         again = f", attempt {attempt}" if record.last_failure else ""
-        decided += normal("StageStarted", f"{title(work.id)} started{again}")
+        decided += normal(f"{_kind(work.stage)}Started", f"{title(work.id)} started{again}")
     moment = stamp(world.now)
     begun = record.model_copy(
         update={

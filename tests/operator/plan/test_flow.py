@@ -129,3 +129,13 @@ def test_sibling_run_reuses_everything_before_train() -> None:
     nodes = [second.node_of(name) for name in second.created]
     assert nodes[:2] == ["0/preflight", "1/train"]
     assert second.status.phase == "Succeeded"
+
+
+def test_events_tell_the_stage_and_its_outcome() -> None:
+    world = FakeCluster()
+    world.settle()
+    told = set(world.events)
+    stages = ("Preflight", "Data", "Sft", "Judge", "Select", "Prompts", "Generate", "Pairs", "Train", "Evaluate")
+    assert {f"{stage}Succeeded" for stage in stages} <= told
+    assert "PreflightStarted" in told
+    assert not {reason for reason in told if reason.startswith("Stage")}
