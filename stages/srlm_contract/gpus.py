@@ -55,7 +55,7 @@ def process_rule(stage: str) -> Rule:
     enough = all_limits(f"{resources}.limits", f"{asked} <= {{n}}")
     return (
         ".training.processesPerNode",
-        f"!has({asked}) || !has({resources}) || {enough}",
+        f"!has({asked}) || !has(self.stages.{stage}) || !has({resources}) || {enough}",
         f"training.processesPerNode is more than the GPUs of stages.{stage}.resources.limits: leave it out (it follows"
         " the limit), lower it or raise the limit",
     )
@@ -67,7 +67,7 @@ def batch_rule(batch: str, stage: str) -> Rule:
     asked = "self.training.processesPerNode"
     rows = "(self.training.nodes * {n} * self.training.microBatchSize)"
     even = f"({rows} < 1 || self.{batch} % {rows} == 0)"
-    followed = f"has(self.stages.{stage}.resources) && {_named(limits)}.size() > 0"
+    followed = f"has(self.stages.{stage}) && has(self.stages.{stage}.resources) && {_named(limits)}.size() > 0"
     return (
         f".{batch}",
         f"has({asked}) ? {even.format(n=asked)} : {followed} ? {all_limits(limits, even)}"

@@ -107,7 +107,10 @@ def run_schema() -> Schema:
                 "apiVersion": {"description": f"Always {API_VERSION}.", "type": "string", "maxLength": 63},
                 "kind": {"description": f"Always {KIND}.", "type": "string", "maxLength": 63},
                 "metadata": {"type": "object"},
-                "spec": {**_telling_defaults(model_schema(RunSpec)), "description": "What the run shall do."},
+                "spec": {
+                    **_without_empty(_telling_defaults(model_schema(RunSpec))),
+                    "description": "What the run shall do.",
+                },
                 "status": {
                     # No defaults here: the server would fill them in and every status write would differ from
                     # what the operator wrote.
@@ -138,6 +141,30 @@ def _telling_defaults(schema: Schema) -> Schema:
     elif "default" in result:
         result["description"] += f" Default: {shown_default(result['default'])}."
     return result
+
+
+#: What rules read whether or not it is there.
+_READ = ("storage", "limits")
+_EMPTY: tuple[Any, ...] = ("", {}, [])
+
+
+def _without_empty(schema: Schema) -> Schema:
+    """Without defaults that say nothing: an API server would write them into every run, most of which they would be."""
+    result = dict(schema)
+    if "properties" in result:
+        result["properties"] = {
+            name: child if name in _READ else _without_empty(child) for name, child in result["properties"].items()
+        }
+    default = _said(result.pop("default", None))
+    inner = any("default" in child for child in result.get("properties", {}).values())
+    return result if default is None or (default in _EMPTY and not inner) else {**result, "default": default}
+
+
+def _said(value: Any) -> Any:
+    """What a default says, at every depth."""
+    if not isinstance(value, dict):
+        return value
+    return {name: said for name, item in value.items() if (said := _said(item)) not in _EMPTY}
 
 
 def model_schema(model: type[BaseModel]) -> Schema:

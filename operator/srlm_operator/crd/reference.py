@@ -106,6 +106,8 @@ def _row(path: str, field: Schema, required: bool, defaults: bool, same: str = "
     if defaults:
         # The description ends with the default, for `kubectl explain`; here it has a column.
         default = "" if _inner(field) or "default" not in field else shown_default(field["default"])
+        if meaning.endswith(" Default: empty."):  # which no run has written down
+            default = "empty"
         meaning = meaning.removesuffix(f" Default: {default}.")
         cells.append("required" if required else default and (default if default == "empty" else f"`{default}`"))
     return "| " + " | ".join([*cells, _allowed(field), meaning.replace("|", r"\|")]) + " |"

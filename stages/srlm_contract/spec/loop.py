@@ -175,7 +175,7 @@ class JudgingSpec(Contract):
         ),
         (
             ".external",
-            f"!has(self.external.url) || ({_is('self.scorer', WRITING)} && "
+            f"!has(self.external) || !has(self.external.url) || ({_is('self.scorer', WRITING)} && "
             + " && ".join(f"self.shadowScorer.scorer != '{name}'" for name in READING)
             + ")",
             f"an external judge gives no logits: use scorer {' or '.join(WRITING)}, and no shadowScorer "

@@ -105,7 +105,7 @@ class InferencePodSpec(StagePodSpec):
     model_config = rules(
         (
             ".engine.args.tensor_parallel_size",
-            "!has(self.engine.args.tensor_parallel_size) || !has(self.resources)"
+            "!has(self.engine.args) || !has(self.engine.args.tensor_parallel_size) || !has(self.resources)"
             f" || {all_limits('self.resources.limits', 'self.engine.args.tensor_parallel_size <= {n}')}",
             "engine.args.tensor_parallel_size is more than the GPUs of resources.limits: lower it, raise the limit, or"
             " leave resources out (then each pod asks for as many GPUs)",

@@ -32,12 +32,13 @@ class RunSpec(Contract):
     model_config = rules(
         (
             ".bootstrap.strategy",
-            "!has(self.branchFrom.run) || self.bootstrap.strategy == 'SupervisedFineTuning'",
+            "!has(self.branchFrom) || !has(self.branchFrom.run) || self.bootstrap.strategy == 'SupervisedFineTuning'",
             "branchFrom replaces the bootstrap: leave out bootstrap.strategy None",
         ),
         (
             ".evaluation.winRate.judge.source",
-            "self.evaluation.winRate.judge.source != 'External' || has(self.judging.external.url)",
+            "self.evaluation.winRate.judge.source != 'External'"
+            " || (has(self.judging.external) && has(self.judging.external.url))",
             "winRate.judge.source External needs judging.external with url and model",
         ),
         (

@@ -80,7 +80,7 @@ class DpoSpec(OptimizerSpec):
         ),
         (
             ".lossWeights",
-            "size(self.lossWeights) == 0 || size(self.lossWeights) == size(self.lossType)",
+            "!has(self.lossWeights) || size(self.lossWeights) in [0, size(self.lossType)]",
             "lossWeights must have one weight for each entry of lossType, or be left out",
         ),
     )
