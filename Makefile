@@ -87,7 +87,7 @@ test-store: venv  ## the object store's tests on the server of SRLM_TEST_S3_ENDP
 	@$(BIN)/python -m pytest tests/contract/artifacts -k named -p no:cacheprovider
 
 fuzz: venv  ## every fault of the sweeps and new random ones each time, where make test takes a sample (tests/README.md)
-	@SRLM_TEST_FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sweeps -n auto --dist worksteal -s -p no:cacheprovider
+	@SRLM_TEST_FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sweeps tests/fuzz -n auto --dist worksteal -s -p no:cacheprovider
 
 test-gpu: venv  ## tests of training and inference on a machine with a CUDA GPU (tests/gpu/README.md)
 	@$(BIN)/python -m pytest tests/gpu -s -p no:cacheprovider

@@ -78,7 +78,7 @@ def _parse_spec(obj: Obj) -> _Spec:
 
 def _parse_run(obj: Obj, parsed: _Spec, settings: Settings | None) -> Run:
     meta = obj["metadata"]
-    stored = obj.get("status") or {}
+    stored, written = obj.get("status") or {}, obj.get("spec")
     try:
         status = RunStatus.parse(stored)
     except ValidationError:
@@ -101,7 +101,7 @@ def _parse_run(obj: Obj, parsed: _Spec, settings: Settings | None) -> Run:
         annotations=meta.get("annotations") or {},
         deleted_at=parse(meta.get("deletionTimestamp")),
         spec_newer=parsed.newer,
-        others=(obj.get("spec") or {}).get("managedBy") not in (None, names.MANAGED_BY),
+        others=isinstance(written, dict) and written.get("managedBy") not in (None, names.MANAGED_BY),
         storage_basis=basis,
     )
 
