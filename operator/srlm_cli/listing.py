@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from srlm_cli.results import PHASE_STYLES, duration
-from srlm_cli.runs import add_cluster_arguments, cluster_of
+from srlm_cli.runs import add_cluster_arguments, cluster_of, refused
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.cluster.views import parse_run
 from srlm_operator.errors import ConfigurationError, NotFound, Refused
 from srlm_operator.times import parse
 from srlm_operator.values import Run
+
+#: Characters of a line that is read by a program: more than names and reasons have together.
+PIPE_WIDTH = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +39,8 @@ async def _run(args: argparse.Namespace) -> int:
         except NotFound:
             raise ConfigurationError("the cluster has no SelfRewardingRuns: is the chart installed?") from None
         except Refused as problem:
-            raise ConfigurationError(
-                f"you may not list runs {f'in namespace {where}' if where else ''}: {problem}"
+            raise refused(
+                problem, f"you may not list runs in {f'namespace {where}' if where else 'all namespaces'}"
             ) from None
     runs = sorted(found, key=lambda run: (run.namespace, run.name))
     if args.output == "json":
@@ -46,7 +49,10 @@ async def _run(args: argparse.Namespace) -> int:
     if not runs:
         print("no runs" + (f" in namespace {where}" if where else ""))
         return 0
-    Console().print(_table(runs, datetime.now(UTC), namespaces=where is None))
+    console = Console()
+    # What reads a pipe takes words apart: no name is cut for the sake of a width.
+    console = console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console.print(_table(runs, datetime.now(UTC), namespaces=where is None))
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from srlm_cli.runs import add_run_arguments, cluster_of, read
 from srlm_operator.cluster.client import PODS, Client
-from srlm_operator.errors import ApiError, ConfigurationError
+from srlm_operator.errors import ApiError, ConfigurationError, NotFound
 from srlm_operator.names import CONTAINER, LABEL_ATTEMPT, LABEL_ITERATION, LABEL_NODE, LABEL_RUN_UID, LABEL_STAGE
 from srlm_operator.values import Run
 
@@ -106,23 +106,30 @@ async def _pods(client: Client, found: Run, args: argparse.Namespace) -> list[St
 
 async def _print(client: Client, found: Run, pod: StagePod, args: argparse.Namespace, *, alone: bool) -> None:
     prefix = "" if alone else f"[{pod.index}] "
+    waiting = ""
     while True:
-        said = False
+        said, problem = False, ""
         try:
             async for line in client.log_lines(
                 found.namespace, pod.name, CONTAINER, follow=args.follow, lines=args.tail
             ):
                 print(f"{prefix}{line}", flush=args.follow)
                 said = True
-            if said or not args.follow or not await _pending(client, found, pod):
-                return
-        except ApiError as problem:
-            # A container that only starts has no log yet.
-            if not (args.follow and problem.status == 400):
-                raise ConfigurationError(f"the log of pod {pod.name} cannot be read: {problem}") from None
+        except ApiError as error:
+            problem = str(error)
+        if said or not args.follow or not await _pending(client, found, pod):
+            if problem:  # and the other pods' are read all the same
+                print(f"{prefix}(the log of pod {pod.name} cannot be read: {problem})", file=sys.stderr)
+            return
+        if problem != waiting:
+            waiting = problem
+            print(f"{prefix}(pod {pod.name} has not started: {problem})", file=sys.stderr)
         await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _pending(client: Client, found: Run, pod: StagePod) -> bool:
-    now = await client.get(PODS, found.namespace, pod.name)
+    try:
+        now = await client.get(PODS, found.namespace, pod.name)
+    except NotFound:
+        return False
     return (now.get("status") or {}).get("phase") == "Pending"

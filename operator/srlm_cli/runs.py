@@ -51,7 +51,16 @@ async def read(client: Client, namespace: str, name: str) -> Run:
     except NotFound:
         raise NoSuchRun(f"run {name} does not exist in namespace {namespace}") from None
     except Refused as problem:
-        raise ConfigurationError(f"you may not read runs in namespace {namespace}: {problem}") from None
+        raise refused(problem, f"you may not read runs in namespace {namespace}") from None
+
+
+def refused(problem: Refused, forbidden: str) -> ConfigurationError:
+    """What a person is told. forbidden: in words, what a missing right means."""
+    if problem.status == 403:
+        return ConfigurationError(f"{forbidden}: {problem}")
+    if problem.status == 401:
+        return ConfigurationError(f"the API server does not accept the kubeconfig's credentials: {problem}")
+    return ConfigurationError(str(problem))
 
 
 def storage_of(found: Run, endpoint_url: str | None = None) -> Storage:
@@ -72,9 +81,10 @@ async def patch(client: Client, found: Run, body: Mapping[str, Any]) -> None:
     try:
         await client.merge(RUNS, found.namespace, found.name, body)
     except Refused as problem:
-        raise ConfigurationError(
+        raise refused(
+            problem,
             f"you may not change run {found.namespace}/{found.name}; ask for the right to patch selfrewardingruns (the "
-            f"chart's edit role has it): {problem}"
+            "chart's edit role has it)",
         ) from None
 
 

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from srlm_cli.results import MARKS, PHASE_STYLES, duration, results_table, stage_time
 from srlm_cli.runs import NoSuchRun, add_run_arguments, cluster_of, read
-from srlm_cli.watching import Changes, small_screen
-from srlm_contract.status import ENDED, IterationStatus
+from srlm_cli.watching import Changes, has_ended, small_screen
+from srlm_contract.status import IterationStatus
 from srlm_operator.cluster.client import Client
 from srlm_operator.errors import Unavailable
 from srlm_operator.values import Run
@@ -69,7 +69,7 @@ async def _watch(client: Client, found: Run, console: Console) -> int:
             else:
                 for line in changes.lines(found, now):
                     print(line, flush=True)
-            if found.status.phase in ENDED:
+            if has_ended(found):
                 break
             await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(Unavailable):

@@ -14,6 +14,8 @@ from srlm_operator.values import Run
 
 #: Does it, and says in a sentence what happens now.
 Change = Callable[[Client, Run, argparse.Namespace], Awaitable[str]]
+#: In place of a model: whatever any gate says.
+ALL = "all"
 
 
 def suspend(parser: argparse.ArgumentParser) -> None:
@@ -75,15 +77,21 @@ async def _retry(client: Client, found: Run, args: argparse.Namespace) -> str:
 
 
 async def _continue(client: Client, found: Run, args: argparse.Namespace) -> str:
-    model = args.model
+    where, spec = f"run {found.namespace}/{found.name}", found.spec
+    if spec is not None and spec.gates.on_failure != "Hold":
+        raise ConfigurationError(f"{where} waits for nobody's word: its gates.onFailure is {spec.gates.on_failure}")
+    model = args.model and (ALL if args.model.lower() == ALL else args.model.upper())
+    possible = [f"M{number}" for number in range(1, spec.iterations + 2)] if spec is not None else [model]
     if model is None:
         missed = [iteration.name for iteration in found.status.iterations if iteration.gates]
         if found.status.phase != "Held" or not missed:
             raise ConfigurationError(
-                f"run {found.namespace}/{found.name} is not held by a gate (it is {found.status.phase}); "
+                f"{where} is not held by a gate (it is {found.status.phase}); "
                 "name the model with --model to accept a gate that it may miss"
             )
         model = missed[-1]
+    elif model not in (ALL, *possible):
+        raise ConfigurationError(f"{where} makes no {model}: it makes {possible[0]} to {possible[-1]}")
     accepted = found.annotations.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
     await annotate(client, found, CONTINUE_ANNOTATION, ",".join(dict.fromkeys([*accepted, model])))
-    return "goes on whatever gates say" if model == "all" else f"goes on although {model} missed a gate"
+    return "goes on whatever gates say" if model == ALL else f"goes on although {model} missed a gate"

@@ -13,6 +13,7 @@ from rich.text import Text
 from srlm_cli.results import MARKS, PHASE_STYLES, duration, stage_time
 from srlm_contract.figures import FIGURES
 from srlm_contract.status import ENDED, IterationStatus, RunStatus
+from srlm_operator.names import CONTINUE_ANNOTATION, RETRY_ANNOTATION
 from srlm_operator.times import parse
 from srlm_operator.values import Run
 
@@ -55,6 +56,20 @@ def small_screen(run: Run, now: datetime, width: int, height: int) -> Renderable
     if status.iterations:
         parts += ["", _table(status.iterations, max(1, height - OTHER_LINES))]
     return Group(*parts)
+
+
+def has_ended(run: Run) -> bool:
+    """Whether nothing more happens by itself: an end that the operator has not come back to since is none."""
+    status, marks = run.status, run.annotations
+    if status.phase not in ENDED or status.observed_generation < run.generation:
+        return False
+    if marks.get(RETRY_ANNOTATION, "") not in ("", status.retry_token) and status.phase != "Succeeded":
+        return False
+    if status.phase == "Held":
+        accepted = marks.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
+        held = next((i.name for i in reversed(status.iterations) if i.gates), "")
+        return not {"all", held} & set(accepted)
+    return True
 
 
 class Changes:

@@ -92,8 +92,10 @@ class PodView:
     name: str
     uid: str
     job: str
+    """Name of the Job that controls it."""
     index: int
     phase: Phase
+    job_uid: str = ""
     exit_code: int | None = None
     terminated_reason: str = ""
     """Such as OOMKilled."""

@@ -26,6 +26,8 @@ from .engines.transformers_engine import TransformersEngine
 NEW = "/new"
 #: Tokens of a conversation at most, for the memory's sake.
 LONGEST = 8192
+#: Of a GPU's memory, what vLLM takes unless it is told otherwise.
+USUAL_SHARE = 0.9
 #: What a token that is the first part of a character decodes to.
 HALF = "\ufffd"
 
@@ -51,12 +53,15 @@ class Local:
     """A model folder and an engine in this process. From transformers the answer comes as it is written, from vLLM
     whole."""
 
-    def __init__(self, folder: Path, style: Style, engine: Literal["transformers", "vllm"]) -> None:
+    def __init__(self, folder: Path, style: Style, engine: Literal["transformers", "vllm"], share: float = 1) -> None:
+        """share: of the GPU's memory that engines may take."""
         self._style = style
         self._tokenizer = load_tokenizer(folder)
         self._context = min(context_length(folder), LONGEST)
         with redirect_stdout(sys.stderr):  # where answers go, nothing else does
-            self._engine = open_engine(EngineSettings(name=engine, dtype="Auto"), folder, self._context)
+            args = {"gpu_memory_utilization": USUAL_SHARE * share} if engine == "vllm" and share < 1 else {}
+            settings = EngineSettings(name=engine, dtype="Auto", args=args)
+            self._engine = open_engine(settings, folder, self._context)
 
     def answer(self, turns: Sequence[Message]) -> Iterator[str]:
         style, ids = self._style, encode_chat(self._tokenizer, turns)
@@ -210,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         conversations = list(_conversations(args, style))
         talk(conversations, _lines())
+    except KeyboardInterrupt:
+        return 130
     except StageFailure as problem:
         sys.stderr.write(f"error: {problem}\n")
         return 1
@@ -223,7 +230,8 @@ def _conversations(args: argparse.Namespace, style: Style) -> Iterator[Conversat
         return
     for model in args.models:
         name, _, folder = model.partition("=")
-        yield Conversation(name, Local(Path(folder), style, args.engine), args.system)
+        share = 1 / len(args.models)
+        yield Conversation(name, Local(Path(folder), style, args.engine, share), args.system)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,9 +122,11 @@ async def test_what_is_not_there_is_named(
     h: Harness, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await finish(h, s3, tmp_path, monkeypatch, weights("one"))
+    write("a-file", "of somebody's")
     for words, problem in (
         (["model", "run", "M4"], "run team/run has no model M4: there is M1"),
         (["model", "other"], "run other does not exist in namespace team"),
+        (["model", "run", "-o", "a-file"], "a-file: "),
         (["push", "run", "--to", "owner/name"], "--to owner/name names no repository of a hub"),
         (["chat", "run", "--serving", "http://127.0.0.1:1/v1", "--model", "M1"], "leave --model and --against out"),
     ):
@@ -140,6 +145,30 @@ async def test_a_run_without_a_model(
     await finish(h, s3, tmp_path, monkeypatch)
     assert await srlm("model", "run") == 1
     assert "run team/run has no finished model yet (it is Running)" in capfd.readouterr().err
+
+
+async def test_ctrl_c_ends_it_though_the_store_hangs(
+    h: Harness, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await finish(h, s3, tmp_path, monkeypatch, weights("one"))
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as store:
+        url = f"http://127.0.0.1:{store.sockets[0].getsockname()[1]}"
+        command = [sys.executable, "-m", "srlm_cli", "model", "run", "--endpoint-url", url]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        await asyncio.wait_for(asked.wait(), 60)
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 130
+    assert err.decode().rstrip().endswith("stopped; the same command goes on from here")
+    assert "Traceback" not in err.decode()
 
 
 @pytest.mark.heavy

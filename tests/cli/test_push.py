@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from srlm_cli.models.push import upload
+from srlm_cli.models.push import prepare, refusals, upload
 from srlm_operator.errors import ConfigurationError
 
 TOKEN = "hf_" + "x" * 30
@@ -90,19 +90,27 @@ def hub() -> Iterator[Hub]:
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "M2"
     folder.mkdir()
-    for name, text in {"README.md": "# M2", "model.safetensors": "weights", "config.json.partial": "{"}.items():
+    for name, text in {"README.md": "# M2", "model.safetensors": "weights"}.items():
         (folder / name).write_text(text)
     return folder
 
 
+def push(hub: str, model: Path, name: str, branch: str, words: str, *, private: bool, token: str = TOKEN) -> None:
+    """As the command does it, around the fetching."""
+    with refusals(name):
+        prepare(name, branch, private=private, hub=hub, token=token)
+    with refusals(name):
+        upload(model, name, branch, words, hub=hub, token=token)
+
+
 def test_a_model_with_its_card(hub: Hub, model: Path) -> None:
-    upload(model, "owner/name", "", "M2 of run team/run", private=True, hub=hub.url, token=TOKEN)
+    push(hub.url, model, "owner/name", "", "M2 of run team/run", private=True)
     assert hub.repositories["owner/name"]["visibility"] == "private"
     assert hub.commits == [("main", "M2 of run team/run", {"README.md": b"# M2", "model.safetensors": b"weights"})]
 
 
 def test_a_branch(hub: Hub, model: Path) -> None:
-    upload(model, "owner/name", "second", "M2", private=False, hub=hub.url, token=TOKEN)
+    push(hub.url, model, "owner/name", "second", "M2", private=False)
     assert hub.repositories["owner/name"]["visibility"] == "public"
     assert "second" in hub.branches
     assert [commit[0] for commit in hub.commits] == ["second"]
@@ -110,16 +118,16 @@ def test_a_branch(hub: Hub, model: Path) -> None:
 
 def test_what_the_hub_refuses_is_said_without_the_token(hub: Hub, model: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"hf://owner/name: the hub refuses \(403\).*set HF_TOKEN") as problem:
-        upload(model, "owner/name", "", "M2", private=True, hub=hub.url, token="hf_other")
+        push(hub.url, model, "owner/name", "", "M2", private=True, token="hf_other")
     assert "hf_other" not in str(problem.value)
     assert hub.commits == []
 
 
 def test_a_name_that_no_repository_can_have(hub: Hub, model: Path) -> None:
     with pytest.raises(ConfigurationError, match="hf://owner/no name: "):
-        upload(model, "owner/no name", "", "M2", private=True, hub=hub.url, token=TOKEN)
+        push(hub.url, model, "owner/no name", "", "M2", private=True)
 
 
 def test_a_hub_that_is_not_there(model: Path) -> None:
     with pytest.raises(ConfigurationError, match="hf://owner/name: "):
-        upload(model, "owner/name", "", "M2", private=True, hub="http://127.0.0.1:9", token=TOKEN)
+        push("http://127.0.0.1:9", model, "owner/name", "", "M2", private=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from srlm_cli import main
+from srlm_local.store import errors
 from srlm_operator.names import LABEL_ATTEMPT
 from support.cluster.fixtures import MakeHarness
 from support.cluster.harness import SHORT, Harness
@@ -79,6 +80,10 @@ async def test_a_missed_gate_is_accepted_and_stays_so(
     await h.succeeded()
     assert await srlm("continue", "run") == 1
     assert "is not held by a gate (it is Succeeded)" in capfd.readouterr().err
+    assert await srlm("continue", "run", "--model", "M9") == 1
+    assert "run team/run makes no M9: it makes M1 to M3" in capfd.readouterr().err
+    assert await srlm("continue", "run", "--model", "m3") == 0
+    assert capfd.readouterr().out == "team/run: goes on although M3 missed a gate\n"
     assert (await h.get())["metadata"]["annotations"]["selfrewarding.dev/continue"] == "M2,M3"
 
 
@@ -101,16 +106,19 @@ async def test_runs_at_a_glance(h: Harness, monkeypatch: pytest.MonkeyPatch, cap
     await h.start()
     await h.create("first", **SHORT)
     await h.create("second", **SHORT, suspend=True)
+    long = "a-name-of-as-many-characters-as-a-name-of-something-can-have-63"
+    await h.create(long, **SHORT, suspend=True)
     await h.succeeded("first")
-    await h.until(lambda: h.status("second").get("phase") == "Suspended")
+    await h.until(lambda: {h.status(name).get("phase") for name in ("second", long)} == {"Suspended"})
     assert await srlm("list") == 0
-    head, first, second = (line.split() for line in capfd.readouterr().out.splitlines())
+    head, longest, first, second = (line.split() for line in capfd.readouterr().out.splitlines())
     assert head == ["NAME", "PHASE", "REASON", "MODEL", "STAGE", "DONE", "TIME"]
+    assert longest[0] == long
     assert first[:5] == ["first", "Succeeded", "Succeeded", "M2", "–"]
     assert second == ["second", "Suspended", "Suspended", "–", "–", "0%", "–"]
     assert await srlm("list", "-o", "json") == 0
     found = json.loads(capfd.readouterr().out)
-    assert [(run["name"], run["phase"], run["model"], run["percent"]) for run in found] == [
+    assert [(run["name"], run["phase"], run["model"], run["percent"]) for run in found[1:]] == [
         ("first", "Succeeded", "M2", 100),
         ("second", "Suspended", "", 0),
     ]
@@ -129,6 +137,13 @@ def reading(pod: Mapping[str, Any], query: Mapping[str, str]) -> str | AsyncIter
         yield data[cut:]
 
     return pieces()
+
+
+def broken_first(pod: Mapping[str, Any], query: Mapping[str, str]) -> str | AsyncIterator[bytes]:
+    """The kubelet of the first shard does not answer."""
+    if pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == "0":
+        raise errors.bad_request("no route to the node")
+    return reading(pod, query)
 
 
 async def test_logs_of_the_newest_attempt(
@@ -159,6 +174,15 @@ async def test_logs_of_the_newest_attempt(
         assert await srlm("logs", "run", "generate", "--tail", "1") == 0
         assert "hello" not in capfd.readouterr().out
 
+        readable = h.machine.cluster.log_reader
+        h.machine.cluster.log_reader = broken_first
+        assert await srlm("logs", "run", "judge") == 0
+        out, err = capfd.readouterr()
+        assert "[0] (the log of pod" in err
+        assert [line.split()[0] for line in out.splitlines() if "hello" in line] == ["[1]"], (
+            "the other one all the same"
+        )
+        h.machine.cluster.log_reader = readable
         assert await srlm("logs", "run", "judge") == 0
         shards = [line.split()[0] for line in capfd.readouterr().out.splitlines() if "hello" in line]
         assert shards == ["[0]", "[1]"]

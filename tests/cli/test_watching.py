@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from srlm_cli import main, status
-from srlm_cli.watching import Changes, small_screen
+from srlm_cli.watching import Changes, has_ended, small_screen
 from srlm_contract.status import RunStatus
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.cluster.views import parse_run
@@ -86,6 +87,34 @@ def test_a_log_gets_each_change_once() -> None:
     assert line.endswith("SecretNotFound: Secret team/s3 does not exist")
     assert list(changes.lines(run(2), NOW)) == []
     assert len(list(changes.lines(run(2, "Secret team/s3 does not exist"), NOW))) == 1, "again, as it came again"
+
+
+@pytest.mark.parametrize(
+    ("phase", "generation", "marks", "ended"),
+    [
+        ("Succeeded", 1, {}, True),
+        ("Failed", 1, {}, True),
+        ("Running", 1, {}, False),
+        ("Succeeded", 2, {}, False),
+        ("Failed", 1, {"retry": "again"}, False),
+        ("Failed", 1, {"retry": "answered"}, True),
+        ("Held", 1, {}, True),
+        ("Held", 1, {"continue": "M1"}, True),
+        ("Held", 1, {"continue": "M1,M2"}, False),
+        ("Held", 1, {"continue": "all"}, False),
+    ],
+)
+def test_an_end_that_somebody_has_changed_since_is_none(
+    phase: Any, generation: int, marks: dict[str, str], ended: bool
+) -> None:
+    found = run(2)
+    held = [iteration.model_copy(update={"gates": ("missed",)}) for iteration in found.status.iterations]
+    known = {"phase": phase, "observed_generation": 1, "retry_token": "answered", "iterations": tuple(held)}
+    annotations = {f"selfrewarding.dev/{name}": value for name, value in marks.items()}
+    changed = replace(
+        found, status=found.status.model_copy(update=known), generation=generation, annotations=annotations
+    )
+    assert has_ended(changed) is ended
 
 
 async def srlm(*arguments: str) -> int:

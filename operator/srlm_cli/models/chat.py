@@ -7,18 +7,13 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from srlm_cli.models.fetch import cache_folder, fetch_model, finished
-from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read
-from srlm_contract.artifacts.cache import ModelCache
-from srlm_contract.status import ModelStatus
+from srlm_cli.models.fetch import add_cache_argument, cached, chosen
+from srlm_cli.runs import add_endpoint_argument, add_run_arguments
 from srlm_operator.errors import ConfigurationError
-from srlm_operator.values import Run
 
-_GIB = 1024**3
 #: Options that go on as they are to the program that talks, with its defaults.
 _DRAWING = ("system", "temperature", "top_p", "max_tokens", "seed")
 
@@ -44,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, help="default: 0.9")
     parser.add_argument("--max-tokens", type=int, help="length of an answer at most (default: 512)")
     parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--cache-gib", type=int, default=100, help="size of the cache at most (default: %(default)s)")
+    add_cache_argument(parser)
     add_endpoint_argument(parser)
     parser.set_defaults(func=run)
 
@@ -65,30 +60,10 @@ def run(args: argparse.Namespace) -> int:
             "running a model here needs torch: pip install 'self-rewarding-operator[light]', or talk to "
             "a served model with --serving URL"
         )
-    found, models = asyncio.run(_chosen(args))
-    cache = ModelCache(cache_folder(), args.cache_gib * _GIB)
+    found, models = asyncio.run(chosen(args, [args.model, *([args.against] if args.against else [])]))
     with ExitStack() as kept:
-        folders = [(model.name, kept.enter_context(_folder(args, cache, found, model))) for model in models]
+        folders = [(model.name, kept.enter_context(cached(args, found, model))) for model in models]
         return _talk([*(f"{name}={folder}" for name, folder in folders), f"--engine={args.engine}", *more])
-
-
-async def _chosen(args: argparse.Namespace) -> tuple[Run, list[ModelStatus]]:
-    async with cluster_of(args) as (client, namespace):
-        found = await read(client, namespace, args.name)
-    names = [args.model, *([args.against] if args.against else [])]
-    return found, [finished(found, name) for name in names]
-
-
-@contextmanager
-def _folder(args: argparse.Namespace, cache: ModelCache, found: Run, model: ModelStatus) -> Iterator[Path]:
-    """The model's folder in the cache, which nobody evicts meanwhile."""
-
-    async def fetch(folder: Path) -> None:
-        async with cluster_of(args) as (client, _):
-            await fetch_model(client, found, model, folder, args.endpoint_url)
-
-    with cache.get(model.content_digest, lambda folder: asyncio.run(fetch(folder))) as folder:
-        yield folder
 
 
 def _talk(arguments: Sequence[str]) -> int:

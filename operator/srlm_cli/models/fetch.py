@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from srlm_cli.download import use
-from srlm_cli.runs import storage_of
+from srlm_cli.runs import cluster_of, read, storage_of
 from srlm_contract.artifacts import reader
+from srlm_contract.artifacts.cache import ModelCache
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.store import Store
 from srlm_contract.status import ModelStatus
@@ -23,7 +28,7 @@ from srlm_operator.values import Run
 
 #: Seconds between two looks at how much has come.
 LOOK_SECONDS = 0.5
-_BLOCK = 1024 * 1024
+_BLOCK, _GIB = 1024**2, 1024**3
 
 
 def finished(found: Run, name: str | None) -> ModelStatus:
@@ -58,7 +63,7 @@ async def fetch_model(
         return manifest
 
     working = asyncio.create_task(use(client, found.namespace, storage_of(found, endpoint_url), fetch))
-    with _progress() as progress:
+    with ends_at_once(), _progress() as progress:  # which gives the terminal its cursor back first
         task = progress.add_task(f"{found.name} {model.name}", total=None)
         while not (await asyncio.wait({working}, timeout=LOOK_SECONDS))[0]:
             if begun:
@@ -66,7 +71,53 @@ async def fetch_model(
         if working.exception() is None:
             size = _size(working.result())
             progress.update(task, total=size, completed=size)
-    return await working
+    try:
+        return await working
+    except OSError as problem:
+        raise ConfigurationError(f"{problem.filename or folder}: {problem.strerror or problem}") from None
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process, though threads are at work that nobody can interrupt; what has come so far stays."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+@contextmanager
+def cached(args: argparse.Namespace, found: Run, model: ModelStatus) -> Iterator[Path]:
+    """The model's folder in the cache, where nobody evicts it meanwhile; fetched when it is not there.
+
+    args: of a command with the arguments of a cluster and a cache. Raises as `fetch_model`.
+    """
+
+    async def fetch(folder: Path) -> None:
+        async with cluster_of(args) as (client, _):
+            await fetch_model(client, found, model, folder, args.endpoint_url)
+
+    cache = ModelCache(cache_folder(), args.cache_gib * _GIB)
+    try:
+        with cache.get(model.content_digest, lambda folder: asyncio.run(fetch(folder))) as folder:
+            yield folder
+    except OSError as problem:
+        raise ConfigurationError(f"{problem.filename or cache.root}: {problem.strerror or problem}") from None
+
+
+def add_cache_argument(parser: argparse.ArgumentParser) -> None:
+    """How much the cache may hold."""
+    parser.add_argument(
+        "--cache-gib", type=int, default=100, help="size of $XDG_CACHE_HOME/srlm/models at most (default: %(default)s)"
+    )
+
+
+async def chosen(args: argparse.Namespace, names: Sequence[str | None]) -> tuple[Run, list[ModelStatus]]:
+    """The run that the arguments name, and its models of these names; None for the newest."""
+    async with cluster_of(args) as (client, namespace):
+        found = await read(client, namespace, args.name)
+    return found, [finished(found, name) for name in names]
 
 
 def _missing(manifest: Manifest, folder: Path) -> set[str]:

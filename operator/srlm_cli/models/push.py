@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from srlm_cli.models.fetch import fetch_model, finished
-from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read
+from srlm_cli.models.fetch import add_cache_argument, cached, chosen
+from srlm_cli.runs import add_endpoint_argument, add_run_arguments
 from srlm_operator.errors import ConfigurationError
 
 _SCHEME = "hf://"
@@ -28,21 +30,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="hf://OWNER/NAME[@BRANCH]", help="repository, and a branch of it"
     )
     parser.add_argument("--public", action="store_true", help="make a new repository public")
-    parser.add_argument("--folder", type=Path, help="keep the files here (default: a temporary folder)")
+    add_cache_argument(parser)
     add_endpoint_argument(parser)
-    parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
+    parser.set_defaults(func=run)
 
 
-async def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit status; raises OperatorError. The hub is asked first: fetching may take an hour."""
     repository, branch = target(args.to)
-    async with cluster_of(args) as (client, namespace):
-        found = await read(client, namespace, args.name)
-        model = finished(found, args.model)
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = args.folder or Path(temporary) / model.name
-            await fetch_model(client, found, model, folder, args.endpoint_url)
-            words = f"{model.name} of run {namespace}/{args.name}, {model.content_digest}"
-            await asyncio.to_thread(upload, folder, repository, branch, words, private=not args.public)
+    found, [model] = asyncio.run(chosen(args, [args.model]))
+    with refusals(repository):
+        prepare(repository, branch, private=not args.public)
+    with cached(args, found, model) as folder, refusals(repository):
+        words = f"{model.name} of run {found.namespace}/{found.name}, {model.content_digest}"
+        upload(folder, repository, branch, words)
     at = f" on branch {branch}" if branch else ""
     print(f"{args.to}: {model.name}{at}", file=sys.stderr)
     return 0
@@ -56,36 +57,37 @@ def target(uri: str) -> tuple[str, str]:
     return repository, branch
 
 
-def upload(
-    folder: Path,
-    repository: str,
-    branch: str,
-    words: str,
-    *,
-    private: bool,
-    hub: str | None = None,
-    token: str | None = None,
-) -> None:
-    """One commit with the folder's files. Raises ConfigurationError with what the hub says, never with the token.
+def prepare(repository: str, branch: str, *, private: bool, hub: str | None = None, token: str | None = None) -> None:
+    """Makes repository and branch where there is none. hub, token: by default those of the environment."""
+    api = _hub(hub, token)
+    api.create_repo(repository, private=private, exist_ok=True)
+    if branch:
+        api.create_branch(repository, branch=branch, exist_ok=True)
 
-    branch: empty for the default one. words: the commit's title. hub, token: by default those of the environment.
-    """
-    from httpx2 import HTTPError
+
+def upload(
+    folder: Path, repository: str, branch: str, words: str, *, hub: str | None = None, token: str | None = None
+) -> None:
+    """One commit with the folder's files. branch: empty for the default one. words: the commit's title."""
+    _hub(hub, token).upload_folder(
+        repo_id=repository, folder_path=folder, revision=branch or None, commit_message=words
+    )
+
+
+def _hub(endpoint: str | None, token: str | None) -> Any:
     from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint, token=token, library_name="self-rewarding-operator")
+
+
+@contextmanager
+def refusals(repository: str) -> Iterator[None]:
+    """Raises ConfigurationError with what the hub says, never with the token."""
+    from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-    api = HfApi(endpoint=hub, token=token, library_name="self-rewarding-operator")
     try:
-        api.create_repo(repository, private=private, exist_ok=True)
-        if branch:
-            api.create_branch(repository, branch=branch, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            revision=branch or None,
-            commit_message=words,
-            ignore_patterns=["*.partial"],
-        )
+        yield
     except LocalTokenNotFoundError:
         raise ConfigurationError("the hub asks for a token: set HF_TOKEN or run `hf auth login`") from None
     except HfHubHTTPError as problem:

@@ -37,7 +37,9 @@ class Observer:
         await self._look_for_missing(run)
         jobs = [job_view(obj, run.uid) for obj in self._world.owned("jobs", run.namespace, run.uid)]
         await self._complete_pods(run, jobs)
+        uids = {job.name: job.uid for job in jobs}
         pods = [pod_view(obj) for obj in self._world.owned("pods", run.namespace, run.uid)]
+        pods = [pod for pod in pods if uids.get(pod.job, pod.job_uid) == pod.job_uid]
         jobs = [await self._explain_job(run, job, pods) for job in jobs]
         pods = [await self._explain_pod(run, pod) for pod in pods]
         branch, error = self._branch(run)
@@ -68,7 +70,8 @@ class Observer:
         for job in jobs:
             if job.state not in ("Complete", "Failed") or job.has_ttl or job.name in settled:
                 continue
-            pods = [p for o in self._world.owned("pods", run.namespace, run.uid) if (p := pod_view(o)).job == job.name]
+            seen = [pod_view(obj) for obj in self._world.owned("pods", run.namespace, run.uid)]
+            pods = [pod for pod in seen if pod.job_uid == job.uid]
             ended = [p for p in pods if p.phase in ("Succeeded", "Failed")]
             succeeded = [p for p in ended if p.phase == "Succeeded"]
             enough = len(succeeded) >= job.completions if job.state == "Complete" else len(ended) == len(pods) > 0

@@ -173,7 +173,7 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
 def pod_view(obj: Obj) -> PodView:
     """A pod of one of our Jobs."""
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    annotations = meta.get("annotations") or {}
+    annotations, owner = meta.get("annotations") or {}, _job(meta)
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     main = _container(status.get("containerStatuses"))
     state = main.get("state") or {}
@@ -186,7 +186,8 @@ def pod_view(obj: Obj) -> PodView:
     return PodView(
         name=meta["name"],
         uid=meta["uid"],
-        job=_job(meta),
+        job=owner.get("name") or "",
+        job_uid=owner.get("uid") or "",
         index=_number(annotations.get("batch.kubernetes.io/job-completion-index")),
         phase=phase,
         exit_code=ended.get("exitCode"),
@@ -208,10 +209,10 @@ def pod_view(obj: Obj) -> PodView:
     )
 
 
-def _job(meta: Obj) -> str:
-    """The Job that made the pod. Labels say nothing: whoever may create pods could set them and report a result."""
+def _job(meta: Obj) -> Obj:
+    """The reference to the Job that made the pod. Labels say nothing: those of others' pods could be the same."""
     owners = meta.get("ownerReferences") or ()
-    return next((o.get("name") or "" for o in owners if o.get("controller") and o.get("kind") == "Job"), "")
+    return next((o for o in owners if o.get("controller") and o.get("kind") == "Job"), {})
 
 
 def _waiting(status: Obj) -> Obj:

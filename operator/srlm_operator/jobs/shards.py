@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 _RANGE = re.compile(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*")
 #: Kubernetes gives an Indexed Job no more.
@@ -11,9 +12,9 @@ MAX_COMPLETIONS = 100_000
 
 
 def parse_ranges(text: str) -> tuple[int, ...]:
-    """`0-3,5` → (0, 1, 2, 3, 5). Nonsense gives what was readable."""
+    """`0-3,5` → (0, 1, 2, 3, 5). Nonsense gives what was readable, and no more than a Job can have."""
     ranges = (match for part in text.split(",") if (match := _RANGE.fullmatch(part)))
-    return tuple(n for m in ranges for n in range(int(m[1]), min(int(m[2] or m[1]), MAX_COMPLETIONS) + 1))
+    return tuple(islice((n for m in ranges for n in range(int(m[1]), int(m[2] or m[1]) + 1)), MAX_COMPLETIONS))
 
 
 def format_ranges(indexes: Iterable[int]) -> str:

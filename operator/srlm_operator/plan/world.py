@@ -77,8 +77,8 @@ class World:
         return tuple(self._pods.get(job, ()))
 
     def last_attempt(self, node_id: NodeId) -> int:
-        """Highest attempt of a node that any Job stands for, also one being deleted."""
-        return max((j.attempt for j in self.observed.jobs if j.node_id == node_id), default=0)
+        """Highest attempt of a node that any Job of the run stands for, also one being deleted."""
+        return max((j.attempt for j in self.observed.jobs if j.node_id == node_id and j.owned), default=0)
 
 
 def recorded(status: RunStatus) -> Records:

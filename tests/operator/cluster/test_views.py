@@ -69,7 +69,7 @@ def test_a_pod_belongs_to_the_job_that_made_it() -> None:
     forged["metadata"]["ownerReferences"] = [{**owner, "kind": "ReplicaSet", "controller": True}]
     assert pod_view(forged).job == ""
     forged["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
-    assert pod_view(forged).job == "train"
+    assert (pod_view(forged).job, pod_view(forged).job_uid) == ("train", "j")
 
 
 def test_gpus_are_counted_over_all_containers() -> None:
