@@ -122,7 +122,9 @@ async def test_a_definition_that_is_there_is_left_alone_until_it_is_handed_over(
     assert done["status"] == "deployed"
     assert "was there before this release" in done["notes"]
     before = cluster.get(DEFINITIONS, RUNS)["metadata"]
-    assert "annotations" not in before
+    done = await act(config.upgrade, str(kit.CHART), "srlm", {})
+    assert "was there before this release" in done["notes"]
+    assert cluster.get(DEFINITIONS, RUNS)["metadata"] == before
 
     # As the README says it.
     text = (kit.CHART / "README.md").read_text(encoding="utf-8")
@@ -134,6 +136,29 @@ async def test_a_definition_that_is_there_is_left_alone_until_it_is_handed_over(
     assert "was there before this release" not in done["notes"]
     after = cluster.get(DEFINITIONS, RUNS)["metadata"]
     assert (after["uid"], after["annotations"]["helm.sh/resource-policy"]) == (before["uid"], "keep")
+
+
+@pytest.mark.parametrize("left_out", [False, True], ids=["installed", "left out for a while"])
+async def test_a_definition_without_its_annotations_is_not_deleted(
+    served: tuple[Cluster, helm.Config], left_out: bool
+) -> None:
+    """As `kubectl replace` with the file of an older version leaves it."""
+    cluster, config = served
+    await act(config.install, str(kit.CHART), "srlm", {}, create_namespace=True)
+    before = cluster.get(DEFINITIONS, RUNS)
+    run = cluster.create(RUNS, RUN, "default")
+    if left_out:
+        await act(config.upgrade, str(kit.CHART), "srlm", {"crds": {"install": False}})
+    cluster.patch(DEFINITIONS, RUNS, {"metadata": {"annotations": None, "labels": None}})
+    assert "annotations" not in cluster.get(DEFINITIONS, RUNS)["metadata"]
+
+    for _ in range(2):
+        done = await act(config.upgrade, str(kit.CHART), "srlm", {"crds": {"install": True}})
+        after = cluster.get(DEFINITIONS, RUNS)["metadata"]
+        assert after["uid"] == before["metadata"]["uid"]
+        assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+        assert ("was there before this release" in done["notes"]) == left_out
+    assert (after.get("annotations", {}).get("meta.helm.sh/release-name") == "srlm") != left_out
 
 
 async def test_runs_with_a_finalizer_are_let_go_by_hand_without_the_operator(

@@ -60,12 +60,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Not empty when somebody else has installed the definition of runs: Helm would refuse to touch it. */}}
+{{/*
+Not empty when somebody else has installed the definition of runs: Helm would refuse to touch it. One that names no release
+is somebody else's on installation, and as long as this release has left it out, which the Deployment remembers. Otherwise it is
+ours and lost its annotations, to `kubectl replace` say: left out of the manifest, Helm would delete it, and all runs with it.
+*/}}
 {{- define "sro.foreignDefinition" -}}
 {{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "selfrewardingruns.selfrewarding.dev" -}}
 {{- $by := .metadata.annotations | default dict -}}
+{{- if get $by "meta.helm.sh/release-name" -}}
 {{- $release := list (get $by "meta.helm.sh/release-name") (get $by "meta.helm.sh/release-namespace") -}}
 {{- if ne (join "/" $release) (printf "%s/%s" $.Release.Name $.Release.Namespace) }}true{{ end -}}
+{{- else if $.Release.IsInstall -}}
+true
+{{- else -}}
+{{- range (lookup "apps/v1" "Deployment" $.Release.Namespace "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $notes := .metadata.annotations | default dict -}}
+{{- $release := list (get $labels "app.kubernetes.io/instance") (get $labels "app.kubernetes.io/managed-by") -}}
+{{- if and (eq (join "/" $release) (printf "%s/Helm" $.Release.Name)) (get $notes "selfrewarding.dev/without-definition") }}true{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -57,7 +57,8 @@ def _definition() -> str:
     definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD_NAME},
+        # Without it `helm upgrade` deletes a definition that was part of a release and no longer is, and all runs.
+        "metadata": {"name": CRD_NAME, "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
