@@ -8,9 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from srlm_operator.names import RETRY_ANNOTATION
 from sweeps.jumping import JumpingLoop
-from sweeps.simulation import JOBS, NAMESPACE, PODS, RUNS, Object, Simulation, run_of, simulation
+from sweeps.simulation import NAMESPACE, RUNS, Object, Simulation, simulation
 
 LIMIT_SECONDS = 48 * 3600
 RETENTIONS = ("Retain", "DeleteIntermediate", "DeleteAll")
@@ -84,42 +83,3 @@ def settled(sim: Simulation, name: str) -> bool:
     assert run is not None
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in run.get("status", {}).get("conditions", ()))
     return ready and run["status"]["observedGeneration"] == run["metadata"]["generation"] and sim.reported(name)
-
-
-async def comes_to_rest(sim: Simulation) -> list[Ended]:
-    """Everything goes well from now on: each run ends, and then nothing is written any more.
-
-    A person resumes what is suspended and asks once more for what has failed. Returns how the runs ended, to be
-    compared outside this event loop.
-    """
-    sim.faults.writes.clear()
-    sim.faults.events.clear()
-    sim.stages.faults.clear()
-    kept = [run["metadata"]["name"] for run in sim.objects(RUNS) if "deletionTimestamp" not in run["metadata"]]
-    for name in kept:
-        sim.edit({"suspend": False}, name)
-        sim.annotate({RETRY_ANNOTATION: "at rest"}, name)
-
-    def rest() -> bool:
-        return len(sim.objects(RUNS)) == len(kept) and all(settled(sim, name) for name in kept)
-
-    try:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            await sim.until(rest)
-    except TimeoutError:
-        raise AssertionError(
-            f"no rest: {[(run['metadata'], run.get('status')) for run in sim.objects(RUNS)]}"
-        ) from None
-    await asyncio.sleep(2 * sim.settings.resync_seconds)  # what an event hid, which a resync finds
-    uids = {(run["metadata"]["name"], run["metadata"]["uid"]) for run in sim.objects(RUNS)}
-    assert [
-        obj["metadata"]["name"] for kind in (JOBS, PODS) for obj in sim.objects(kind) if run_of(obj) not in uids
-    ] == []
-    assert [
-        pod["metadata"]["name"] for pod in sim.objects(PODS) if pod["status"]["phase"] in ("Pending", "Running")
-    ] == []
-    before = sim.writes
-    await asyncio.sleep(24 * sim.settings.resync_seconds)
-    assert sim.writes == before, "the operator goes on writing"
-    assert sim.wrong == []
-    return [ended(run) for run in sim.objects(RUNS)]
