@@ -2,18 +2,16 @@
 
 In the order of a reconcile:
 
-    handlers       the process: Kopf's events in, keyed queue, workers      queue  resync  progress_poll  leader
-                                                                            health  watch_life
+    process        one operator process: leader, health, events in, keyed queue, workers
+    watches        Kopf's events of runs, Jobs and pods; the only file that imports it
     reconcile      observe → plan → apply
-    observe        all reads                                                world (indexes)  views (objects → values)
-    plan           the workflow, pure                                       draft  plan_preflight  plan_nodes
-                                                                            plan_stage  plan_deletion  resolve  gates
-      attempts     what a failure costs, when the next attempt starts       outcomes (what became of a Job)
-      jobs         stage task → Job manifest, pure                        pods resources podtemplate strategic security
-      status       draft → status, pure                                     conditions  progress  figures  waiting
-    apply          all writes                                               client (the API boundary)
+    cluster/       reads and writes: `observe` (all reads), `apply` (all writes), client, index, queue, leader
+    plan/          decides: `plan(run, observed, now, settings) -> Plan`, pure; `walk` over the stage graph, `stage` one
+                   of its nodes, `attempts` and `outcomes` of Jobs, `status` what is written down
+    jobs/          renders: a stage's task becomes a Job manifest, pure
 
-    values         what planner reads and answers       settings  names  errors  times  shards
-                                                                            metrics  run_metrics
-    cli            the srlm command                     estimate  results
+    metrics/       Prometheus metrics and probes
+    crd/           the definition of runs, and its checks without an API server
+    values         what the planner reads and answers
+    settings  names  errors  times
 """

@@ -223,7 +223,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def _round(value: float) -> float:
-    """Six digits: status holds the figures of all iterations in 64 KiB."""
+    """Six digits: status holds the figures of all iterations and has a limit, the operator's `MAX_STATUS_BYTES`."""
     return float(f"{value:.6g}")
 
 

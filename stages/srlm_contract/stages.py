@@ -1,7 +1,8 @@
 """The stages of a run and what tells them apart: one row each, read by operator and stages alike.
 
 A new stage: its name and row here, its parameters in `tasks`, how they follow from a run in `params`, its place in
-`graph`, its pod settings in `spec.pods`, and `srlm_stages/<name>.py` with `run`.
+`graph`, its pod settings in `spec.pods`, and `srlm_stages/<name>.py` with `run`; CONTRIBUTING.md names the
+places beyond.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`SelfRewardingRun.status`: the operator's memory and what people read.
 
-It stays under 64 KiB: stage details of the last iterations, metrics of all; lists are atomic.
+The operator keeps it within its `MAX_STATUS_BYTES`: stage details of the last iterations, metrics of all.
+Lists are atomic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was found and decided → status: iterations, models, figures, progress, within 64 KiB. Pure."""
+"""What was found and decided → status: iterations, models, figures, progress, within `MAX_STATUS_BYTES`. Pure."""
 
 from __future__ import annotations
 
