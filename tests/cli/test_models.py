@@ -31,6 +31,13 @@ from support.s3_world import WRITER, Server
 pytestmark = [pytest.mark.one_machine("the store is on this machine"), pytest.mark.usefixtures("stranger")]
 
 Fill = Callable[[Path], object]
+#: A shell without job control has what it starts in the background ignore Ctrl-C, these tests too.
+AT_A_TERMINAL = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from srlm_cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def weights(text: str) -> Fill:
@@ -161,11 +168,17 @@ async def test_ctrl_c_ends_it_though_the_store_hangs(
 
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as store:
         url = f"http://127.0.0.1:{store.sockets[0].getsockname()[1]}"
-        command = [sys.executable, "-m", "srlm_cli", "model", "run", "--endpoint-url", url]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        await asyncio.wait_for(asked.wait(), 60)
-        process.send_signal(signal.SIGINT)
-        _, err = await asyncio.wait_for(process.communicate(), 30)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", AT_A_TERMINAL, "model", "run", "--endpoint-url", url, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            await asyncio.wait_for(asked.wait(), 60)
+            process.send_signal(signal.SIGINT)
+            _, err = await asyncio.wait_for(process.communicate(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
     assert process.returncode == 130
     assert err.decode().rstrip().endswith("stopped; the same command goes on from here")
     assert "Traceback" not in err.decode()
