@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from rich.table import Table
+from rich.text import Text
 
 from srlm_contract.figures import NOTHING, figure_rows
 from srlm_contract.progress import whole_seconds
@@ -59,7 +60,7 @@ def stage_seconds(iteration: IterationStatus, name: str) -> float | None:
     return None
 
 
-def stage_time(stage: StageStatus, now: datetime) -> str:
+def _stage_time(stage: StageStatus, now: datetime) -> str:
     """How long it took or has taken, after a blank; or that it was reused."""
     if stage.reused:
         return " (reused)"
@@ -68,3 +69,23 @@ def stage_time(stage: StageStatus, now: datetime) -> str:
         return ""
     ended = parse(stage.finished_at) or now
     return f" {duration((ended - began).total_seconds())}"
+
+
+def stages_line(iteration: IterationStatus, now: datetime) -> Text:
+    """A model's name, then each stage with its mark and time."""
+    line = Text.assemble((f"{iteration.name:<4}", "bold"))
+    for stage in iteration.stages:
+        mark, style = MARKS[stage.state]
+        line.append(f" {mark} {stage.name}{_stage_time(stage, now)}", style=style)
+    return line
+
+
+def doing(status: RunStatus) -> str:
+    """What runs now, how far it is and how long it still takes."""
+    progress = status.progress
+    parts = [progress.message or status.stage]
+    if progress.shards_total > 1:
+        parts.append(f"shards {progress.shards_done}/{progress.shards_total}")
+    if progress.eta_seconds is not None:
+        parts.append(f"about {duration(progress.eta_seconds)} left in this stage")
+    return ", ".join(part for part in parts if part)

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import MARKS, PHASE_STYLES, duration, results_table, stage_time
+from srlm_cli.results import PHASE_STYLES, doing, results_table, stages_line
 from srlm_cli.runs import NoSuchRun, add_run_arguments, cluster_of, read
 from srlm_cli.watching import Changes, has_ended, small_screen
 from srlm_contract.status import IterationStatus
@@ -99,7 +99,7 @@ def screen(run: Run, now: datetime) -> RenderableType:
     if status.phase not in ("Succeeded", "Pending"):
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=40), f"{status.progress.percent} %")
-        parts += [bar, _progress(run)]
+        parts += [bar, Text(doing(status), style="cyan")]
     if any(iteration.stages for iteration in status.iterations):
         parts.append(results_table(status, title="Figures"))
     parts += _report(run)
@@ -134,21 +134,8 @@ def _report(run: Run) -> list[Text]:
     return found
 
 
-def _progress(run: Run) -> Text:
-    progress = run.status.progress
-    parts = [progress.message or run.status.stage]
-    if progress.shards_total > 1:
-        parts.append(f"shards {progress.shards_done}/{progress.shards_total}")
-    if progress.eta_seconds is not None:
-        parts.append(f"about {duration(progress.eta_seconds)} left in this stage")
-    return Text(", ".join(part for part in parts if part), style="cyan")
-
-
 def _iteration(number: int, iteration: IterationStatus, now: datetime) -> RenderableType:
-    line = Text.assemble((f"{iteration.name:<4}", "bold"))
-    for stage in iteration.stages:
-        mark, style = MARKS[stage.state]
-        line.append(f" {mark} {stage.name}{stage_time(stage, now)}", style=style)
+    line = stages_line(iteration, now)
     failures = [
         Text(f"     {s.name}: attempt {s.attempt}: {s.last_failure.reason}: {s.last_failure.message}", style="red")
         for s in iteration.stages

@@ -10,6 +10,7 @@ from srlm_cli.runs import add_run_arguments, annotate, cluster_of, fresh, patch,
 from srlm_operator.cluster.client import Client
 from srlm_operator.errors import ConfigurationError
 from srlm_operator.names import CONTINUE_ANNOTATION, RETRY_ANNOTATION
+from srlm_operator.plan.gates import released
 from srlm_operator.values import Run
 
 #: Does it, and says in a sentence what happens now.
@@ -92,6 +93,6 @@ async def _continue(client: Client, found: Run, args: argparse.Namespace) -> str
         model = missed[-1]
     elif model not in (ALL, *possible):
         raise ConfigurationError(f"{where} makes no {model}: it makes {possible[0]} to {possible[-1]}")
-    accepted = found.annotations.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
-    await annotate(client, found, CONTINUE_ANNOTATION, ",".join(dict.fromkeys([*accepted, model])))
+    accepted = dict.fromkeys([*released(found.annotations), model])
+    await annotate(client, found, CONTINUE_ANNOTATION, ",".join(accepted))
     return "goes on whatever gates say" if model == ALL else f"goes on although {model} missed a gate"

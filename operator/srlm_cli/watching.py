@@ -10,10 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import MARKS, PHASE_STYLES, duration, stage_time
+from srlm_cli.results import PHASE_STYLES, doing, duration, stages_line
 from srlm_contract.figures import FIGURES
 from srlm_contract.status import ENDED, IterationStatus, RunStatus
-from srlm_operator.names import CONTINUE_ANNOTATION, RETRY_ANNOTATION
+from srlm_operator.names import RETRY_ANNOTATION
+from srlm_operator.plan.gates import is_released
 from srlm_operator.times import parse
 from srlm_operator.values import Run
 
@@ -46,13 +47,9 @@ def small_screen(run: Run, now: datetime, width: int, height: int) -> Renderable
     if status.phase not in ENDED:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=30), f"{status.progress.percent}%")
-        parts += [bar, _cut(_doing(status), width)]
+        parts += [bar, _cut(doing(status), width)]
         if (current := _current(status)) is not None:
-            line = Text(f"{current.name} ", style="bold")
-            for stage in current.stages:
-                mark, style = MARKS[stage.state]
-                line.append(f" {mark} {stage.name}{stage_time(stage, now)}", style=style)
-            parts.append(line)
+            parts.append(stages_line(current, now))
     if status.iterations:
         parts += ["", _table(status.iterations, max(1, height - OTHER_LINES))]
     return Group(*parts)
@@ -66,9 +63,8 @@ def has_ended(run: Run) -> bool:
     if marks.get(RETRY_ANNOTATION, "") not in ("", status.retry_token) and status.phase != "Succeeded":
         return False
     if status.phase == "Held":
-        accepted = marks.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
         held = next((i.name for i in reversed(status.iterations) if i.gates), "")
-        return not {"all", held} & set(accepted)
+        return not is_released(held, marks)
     return True
 
 
@@ -120,16 +116,6 @@ def _failures(status: RunStatus) -> list[str]:
         for s in iteration.stages
         if s.last_failure is not None and s.state in ("Retrying", "Failed")
     ]
-
-
-def _doing(status: RunStatus) -> str:
-    progress = status.progress
-    parts = [progress.message or status.stage]
-    if progress.shards_total > 1:
-        parts.append(f"shards {progress.shards_done}/{progress.shards_total}")
-    if progress.eta_seconds is not None:
-        parts.append(f"about {duration(progress.eta_seconds)} left in this stage")
-    return ", ".join(part for part in parts if part)
 
 
 def _current(status: RunStatus) -> IterationStatus | None:

@@ -53,5 +53,14 @@ def stops(gates: GatesSpec, model: str, annotations: Mapping[str, str]) -> str:
         return ""
     if gates.on_failure == "Stop":
         return "GateFailed"
-    released = annotations.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
-    return "" if model in released or "all" in released else "Held"
+    return "" if is_released(model, annotations) else "Held"
+
+
+def released(annotations: Mapping[str, str]) -> list[str]:
+    """Models whose missed gates a person has accepted, or `all`, as the annotation names them."""
+    return annotations.get(CONTINUE_ANNOTATION, "").replace(",", " ").split()
+
+
+def is_released(model: str, annotations: Mapping[str, str]) -> bool:
+    """Whether a person has accepted what this model missed."""
+    return bool({model, "all"} & set(released(annotations)))
