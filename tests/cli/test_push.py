@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from srlm_cli.models.push import prepare, refusals, upload
 from srlm_operator.errors import ConfigurationError
+from support.http_server import QuietHandler, serving
 
 TOKEN = "hf_" + "x" * 30
 
@@ -25,31 +24,32 @@ class Hub:
         self.repositories: dict[str, dict[str, Any]] = {}
         self.branches: set[str] = {"main"}
         self.commits: list[tuple[str, str, dict[str, bytes]]] = []
+        self.url = ""
         hub = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
-                self.reply({"error": "Repository not found"}, 404)
+                self.say({"error": "Repository not found"}, 404)
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.body()
                 if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    self.reply({"error": "no write token"}, 403)
+                    self.say({"error": "no write token"}, 403)
                     return
                 *_, action, last = self.path.split("/")
                 if self.path == "/api/repos/create":
                     wanted = json.loads(body)
                     name = f"{wanted['organization']}/{wanted['name']}"
                     hub.repositories[name] = wanted
-                    self.reply({"url": f"{hub.url}/{name}"})
+                    self.say({"url": f"{hub.url}/{name}"})
                 elif action == "branch":
                     hub.branches.add(last)
-                    self.reply({})
+                    self.say({})
                 elif last == "validate-yaml":  # of the model card
-                    self.reply({"errors": [], "warnings": []})
+                    self.say({"errors": [], "warnings": []})
                 elif action == "preupload":
                     files = json.loads(body)["files"]
-                    self.reply(
+                    self.say(
                         {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
                     )
                 else:
@@ -58,32 +58,19 @@ class Hub:
                     sent = {f["value"]["path"]: base64.b64decode(f["value"]["content"]) for f in lines}
                     hub.commits.append((last, header["value"]["summary"], sent))
                     answer = {"commitUrl": f"{hub.url}/owner/name/commit/1", "commitOid": "1" * 40}
-                    self.reply(answer)
+                    self.say(answer)
 
-            def reply(self, answer: Any, status: int = 200) -> None:
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+            def say(self, answer: Any, status: int = 200) -> None:
+                self.reply(json.dumps(answer).encode(), status=status)
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.handler = Handler
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     found = Hub()
-    thread = threading.Thread(target=found.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield found
-    found.http.shutdown()
-    found.http.server_close()
-    thread.join()
+    with serving(found.handler) as found.url:
+        yield found
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from srlm_contract.errors import BadInput
 from srlm_stages.talk import Conversation, Endpoint, Local, Style, main, talk
+from support.http_server import QuietHandler, serving
 from support.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.heavy
@@ -31,48 +30,33 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.url = ""
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
-                self.reply(json.dumps({"data": [{"id": "served"}]}).encode(), "application/json")
+                self.reply(json.dumps({"data": [{"id": "served"}]}).encode())
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.loads(self.body())
                 server.asked.append(body | {"key": self.headers.get("Authorization")})
                 last = body["messages"][-1]["content"]
                 if last == "too long":
-                    self.send_response(400)
-                    self.end_headers()
-                    self.wfile.write(b"the context has 8 tokens")
+                    self.reply(b"the context has 8 tokens", "text/plain", 400)
                     return
                 pieces = [{"choices": [{"delta": {"content": word + " "}}]} for word in last.split()]
                 lines = [f"data: {json.dumps(piece)}\n\n" for piece in [*pieces, {"choices": []}]]
                 self.reply("".join([*lines, "data: [DONE]\n\n"]).encode(), "text/event-stream")
 
-            def reply(self, data: bytes, kind: str) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.handler = Handler
 
 
 @pytest.fixture
 def served() -> Iterator[Server]:
     server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    thread.join()
+    with serving(server.handler) as address:
+        server.url = f"{address}/v1"
+        yield server
 
 
 def test_pieces_make_up_the_answer_and_the_conversation_remembers_it(model: Path) -> None:

@@ -6,8 +6,9 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.http_server import QuietHandler, serving
 
 Answer = Callable[[dict[str, Any], int], tuple[int, Any]]
 """(request body, number of the request) → (HTTP status, JSON body or text)."""
@@ -22,27 +23,20 @@ class JudgeServer:
         self.asked = threading.Event()
         lock, outer = threading.Lock(), self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.loads(self.body())
                 with lock:
                     outer.requests.append(body)
                     number = len(outer.requests)
                 outer.keys.add(self.headers["Authorization"])
                 outer.asked.set()
-                status, reply = answer(body, number)
-                data = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                status, said = answer(body, number)
+                data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+                self.reply(data, status=status)
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.handler = Handler
+        self.url = ""
 
 
 def said(text: str, tokens: int = 10, finish: str = "stop") -> tuple[int, Any]:
@@ -57,11 +51,6 @@ def said(text: str, tokens: int = 10, finish: str = "stop") -> tuple[int, Any]:
 def judge_server(answer: Answer) -> Iterator[JudgeServer]:
     """Runs until the block ends."""
     judge = JudgeServer(answer)
-    thread = threading.Thread(target=judge.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(judge.handler) as address:
+        judge.url = f"{address}/v1"
         yield judge
-    finally:
-        judge.server.shutdown()
-        judge.server.server_close()
-        thread.join()
