@@ -41,12 +41,15 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return [body for found, body in _FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
 def commands(page: Path) -> list[str]:
     """Lines that a page shows as typed: those of console blocks after `$`, continued ones joined, and inline code."""
-    text = page.read_text(encoding="utf-8")
     found: list[str] = []
-    for language, body in _FENCE.findall(text):
-        if language == "console":
-            joined = re.sub(r"\\\n\s*", "", body)
-            found += [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+    for body in blocks(page, "console"):
+        joined = re.sub(r"\\\n\s*", "", body)
+        found += [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
     return [*found, *re.findall(r"`([^`\n]+)`", prose(page))]
