@@ -11,6 +11,8 @@ from .schema import FieldError
 
 Schema = dict[str, Any]
 
+#: How alike two names are that differ in one of three letters; `url` is a slip for `uri`.
+_ONE_LETTER_OF_THREE = 0.66
 _STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
@@ -37,27 +39,37 @@ def explain(schema: Schema, error: FieldError) -> str:
 
 
 def unknown_field(schema: Schema, path: str) -> str:
-    """What may have been meant by a field that the schema does not know."""
+    """What may have been meant by a field that the schema does not know.
+
+    A field beside it whose name is close comes first: a slip of the keyboard is likelier than a wrong place. Fields of
+    the very same name elsewhere follow, those further down first, unless the slip is plain.
+    """
     parent, _, name = path.rpartition(".")
     siblings = (_at(schema, parent) or {}).get("properties", {})
-    if close := nearest(name, siblings, cutoff=0.8):
-        return "unknown field" + close
+    if close := closest(name, siblings, cutoff=0.8 if len(name) > 4 else _ONE_LETTER_OF_THREE):
+        return f"unknown field: did you mean {close}?"
     elsewhere = [known for known in _paths(schema.get("properties", {}).get("spec", {}), "spec") if
                  known.rpartition(".")[2] == name]  # fmt: skip
-    if elsewhere:
-        return "unknown field here: did you mean " + " or ".join(elsewhere[:3]) + "?"
-    if close := nearest(name, siblings):
-        return "unknown field" + close
+    elsewhere.sort(key=lambda known: not known.startswith(f"{parent}."))
+    meant = [close for close in [closest(name, siblings)] if close] + elsewhere
+    if meant:
+        return f"unknown field{' here' if elsewhere else ''}: did you mean {' or '.join(meant[:3])}?"
     if siblings:
         return "unknown field: remove it; known here: " + ", ".join(siblings)
     return "unknown field: remove it"
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`: did you mean X?` for the closest of the known names, or nothing. cutoff: 0 (any) to 1 (equal)."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`: did you mean X?` for the closest of the known names, or nothing."""
+    close = closest(name, known)
+    return f": did you mean {close}?" if close else ""
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The closest of the known names, or nothing. cutoff: 0 (any) to 1 (equal)."""
     spelling = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), spelling, n=1, cutoff=cutoff)
-    return f": did you mean {spelling[close[0]]}?" if close else ""
+    return spelling[close[0]] if close else ""
 
 
 def _type_hint(field: Schema | None, message: str) -> str:
