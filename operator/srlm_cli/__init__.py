@@ -21,6 +21,8 @@ COMMANDS = {
     "list": ("runs with their state", "listing:configure"),
     "status": ("one screen about a run: iterations, stages, shards, figures, ETA", "status:configure"),
     "logs": ("what the pods of a run write", "logs:configure"),
+    "samples": ("prompts with the model's answers and their scores, while the loop runs", "samples:configure"),
+    "compare": ("runs side by side: settings, figures, shared artifacts", "compare:configure"),
     "suspend": ("pause a run; what is committed stays", "steer:suspend"),
     "resume": ("go on with a suspended run", "steer:resume"),
     "retry": ("try what failed again, with all its attempts", "steer:retry"),
@@ -34,8 +36,9 @@ COMMANDS = {
 }
 
 #: What to install for a subcommand; `operator` for all others.
-EXTRAS = {"local": "local", "demo": "cpu,local", "model": "operator,stages", "push": "operator,stages"}
-EXTRAS["chat"] = "operator,light"
+EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "operator,light"} | dict.fromkeys(
+    ("model", "push", "samples"), "operator,stages"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,9 @@ import argparse
 import io
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,11 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm plan`."""
     parser.description = (
         "Shows stages, Jobs, pods, GPUs, at most how many tokens would be generated and how many GPU-hours"
-        " that takes, and the disk and S3 space of the models. With `-o yaml` the Jobs themselves; keys and digests"
-        " that only a preflight can know are shown as `unknown`."
+        " that takes, and the disk and S3 space of the models; with `-o json` for programs. With `-o yaml` the Jobs"
+        " themselves; keys and digests that only a preflight can know are shown as `unknown`."
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
-    parser.add_argument("-o", "--output", choices=("table", "yaml"), default="table")
+    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
     parser.add_argument(
         "--default-storage",
         metavar="URI",
@@ -68,21 +70,53 @@ def run(args: argparse.Namespace) -> int:
         return 1
     settings = from_environment().override(storage_uri=args.default_storage)
     documents = [item for document in load_documents(text) for item in document.get("items", [document])]
+    plans = []
     for body in documents:
         if body["kind"] != KIND:
             continue  # a ConfigMap or Secret beside its run
         metadata = body["metadata"]
         spec = RunSpec.parse(body["spec"])
         stages = planned_stages(metadata.get("namespace", "default"), metadata["name"], spec, settings)
+        parameters = args.parameters or parameters_in_name(spec.base_model.uri)
         if args.output == "yaml":
             _print_yaml(stages)
+        elif args.output == "json":
+            plans.append({"name": metadata["name"], **_wire(stages, spec, parameters)})
         else:
-            parameters = args.parameters or parameters_in_name(spec.base_model.uri)
             _print_table(metadata["name"], stages, spec, parameters)
             for line in _assumptions(stages, spec, parameters):
                 print(line)
             _print_storage(stages[0])
+    if args.output == "json":
+        print(json.dumps(plans, indent=2))
     return 0
+
+
+def _wire(stages: list[PlannedStage], spec: RunSpec, parameters: float | None) -> dict[str, Any]:
+    """For programs; see operator/README.md."""
+    storage = _storage(stages[0])
+    space = _space(stages, spec, parameters) if parameters else None
+    return {
+        "namespace": stages[0].manifest["metadata"]["namespace"],
+        "storage": None if storage == UNKNOWN else storage,
+        "parameters": parameters,
+        "jobs": [
+            {
+                "model": None if stage.stage == "report" else model_name(stage.iteration),
+                "name": stage.name,
+                "stage": stage.stage,
+                "image": _image(stage),
+                "pods": stage.pods,
+                "gpus": stage.gpus,
+                "tokens": stage.tokens,
+                "gpuSeconds": stage.gpu_seconds(parameters, spec) if parameters else None,
+            }
+            for stage in stages
+        ],
+        "space": space and {
+            "modelBytes": space.model, "modelsBytes": space.models, "trainPodBytes": space.train_pod,
+        },
+    }  # fmt: skip
 
 
 def _print_yaml(stages: list[PlannedStage]) -> None:
@@ -104,12 +138,11 @@ def _print_table(name: str, stages: list[PlannedStage], spec: RunSpec, parameter
         made = "" if stage.stage == "report" else model_name(stage.iteration)
         if made != last and last:
             table.add_section()
-        container = stage.manifest["spec"]["template"]["spec"]["containers"][0]
         seconds = stage.gpu_seconds(parameters, spec) if parameters else None
         table.add_row(
             made if made != last else "",
             stage.name,
-            container["image"].rpartition("/")[2],
+            _image(stage).rpartition("/")[2],
             str(stage.pods),
             f"{stage.gpus:g}" if stage.gpus else "–",
             "?" if stage.tokens is None else f"{stage.tokens:,}" if stage.tokens else "–",
@@ -138,12 +171,10 @@ def _assumptions(stages: list[PlannedStage], spec: RunSpec, parameters: float | 
     """What the hours stand on, and the space that models take."""
     if not parameters:
         return [f"GPU-hours and space: the name {spec.base_model.uri} tells no size; give it with --parameters 8B"]
-    saved = 4 if spec.training.save_dtype == "Float32" else 2
-    models = sum(stage.stage in TRAINERS for stage in stages)
-    disk = training_disk_bytes(parameters, saved, checkpoints=spec.training.checkpoint_every_steps > 0)
+    space = _space(stages, spec, parameters)
     lines = [
-        f"S3: {in_gib(saved * parameters)} a model, {in_gib(saved * parameters * models)} for {models}; disk: "
-        f"{in_gib(disk)} a train pod, {in_gib(saved * parameters)} an inference pod ({parameters / 1e9:g} billion "
+        f"S3: {in_gib(space.model)} a model, {in_gib(space.models)} for {space.number}; disk: "
+        f"{in_gib(space.train_pod)} a train pod, {in_gib(space.model)} an inference pod ({parameters / 1e9:g} billion "
         f"parameters, saveDtype {spec.training.save_dtype})"
     ]
     if any(stage.gpus for stage in stages):
@@ -155,11 +186,41 @@ def _assumptions(stages: list[PlannedStage], spec: RunSpec, parameters: float | 
     return lines
 
 
+@dataclass(frozen=True)
+class Space:
+    """Bytes that models take."""
+
+    number: int
+    """Models that the run makes, those it tries out included."""
+    model: float
+    models: float
+    train_pod: float
+
+
+def _space(stages: list[PlannedStage], spec: RunSpec, parameters: float) -> Space:
+    saved = 4 if spec.training.save_dtype == "Float32" else 2
+    number = sum(stage.stage in TRAINERS for stage in stages)
+    disk = training_disk_bytes(parameters, saved, checkpoints=spec.training.checkpoint_every_steps > 0)
+    return Space(number, saved * parameters, saved * parameters * number, disk)
+
+
+def _container(stage: PlannedStage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.manifest["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def _image(stage: PlannedStage) -> str:
+    return str(_container(stage)["image"])
+
+
+def _storage(stage: PlannedStage) -> str:
+    """Where artifacts would go; UNKNOWN where only the operator's settings tell."""
+    task = json.loads(next(item["value"] for item in _container(stage)["env"] if item["name"] == "SRLM_TASK"))
+    return str(task["storage"]["uri"])
+
+
 def _print_storage(stage: PlannedStage) -> None:
-    """Where artifacts would go; the operator's settings are not known here unless somebody says so."""
-    env = stage.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
-    task = json.loads(next(item["value"] for item in env if item["name"] == "SRLM_TASK"))
-    uri = task["storage"]["uri"]
+    uri = _storage(stage)
     if uri == UNKNOWN:
         print("storage: the operator's default, not known here (--default-storage); without one the run waits")
     else:

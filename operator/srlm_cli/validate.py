@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from typing import Any, get_args
@@ -38,11 +40,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="Restricted",
         help="level that the operator lets podTemplate patches go down to (default: %(default)s)",
     )
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print problems to standard output, notes to standard error. Returns the exit status."""
     report = _report(args.filename, partial(_refused, Settings(pod_security=args.pod_security)))
+    if args.output == "json":
+        print(json.dumps({
+            "runs": report.runs,
+            "problems": [asdict(problem) for problem in report.problems],
+            "notes": list(report.notes),
+        }, indent=2))  # fmt: skip
+        return 1 if report.problems else 0
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for (file, name), problems in groupby(report.problems, key=lambda problem: (problem.file, problem.run)):

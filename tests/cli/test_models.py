@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from srlm_cli import main
 from srlm_cli.models.push import target
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.commits import Produced
@@ -25,7 +24,7 @@ from srlm_operator.cluster.client import RUNS
 from srlm_operator.errors import ConfigurationError
 from support.cluster.admin import SECRETS
 from support.cluster.harness import SHORT, Harness
-from support.person import become
+from support.person import become, srlm
 from support.s3_world import WRITER, Server
 
 pytestmark = [pytest.mark.one_machine("the store is on this machine"), pytest.mark.usefixtures("stranger")]
@@ -78,10 +77,6 @@ async def finish(h: Harness, s3: Server, tmp_path: Path, monkeypatch: pytest.Mon
     run = await h.create(**SHORT, storage={**place.wire(), "credentialsSecretRef": {"name": "s3"}})
     await h.admin.write_status(RUNS, run, {"phase": "Succeeded" if made else "Running", "models": made})
     return place
-
-
-async def srlm(*arguments: str) -> int:
-    return await asyncio.to_thread(main, arguments)
 
 
 def files(folder: str) -> dict[str, str]:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
-from srlm_cli import main
 from srlm_local.store import errors
 from srlm_operator.names import LABEL_ATTEMPT
 from support.cluster.fixtures import MakeHarness
 from support.cluster.harness import SHORT, Harness
-from support.person import become
+from support.person import become, srlm
 from support.stage_script import Ending, error
 
 pytestmark = pytest.mark.one_machine("the logs are scripted")
-
-
-async def srlm(*arguments: str) -> int:
-    return await asyncio.to_thread(main, arguments)
 
 
 async def test_a_run_is_paused_and_goes_on(

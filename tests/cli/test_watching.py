@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from srlm_cli import main, status
+from srlm_cli import status
 from srlm_cli.watching import Changes, has_ended, small_screen
 from srlm_contract.status import RunStatus
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.cluster.views import parse_run
 from support.builders import manifest_spec
 from support.cluster.harness import SHORT, Harness
-from support.person import become
+from support.person import become, srlm
 from support.stage_script import error
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -115,10 +115,6 @@ def test_an_end_that_somebody_has_changed_since_is_none(
         found, status=found.status.model_copy(update=known), generation=generation, annotations=annotations
     )
     assert has_ended(changed) is ended
-
-
-async def srlm(*arguments: str) -> int:
-    return await asyncio.to_thread(main, arguments)
 
 
 async def test_it_ends_with_the_run_and_says_how(

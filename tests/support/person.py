@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from srlm_cli import main
 from support.cluster.admin import ACCOUNTS, RIGHTS
 from support.cluster.harness import Harness
 
@@ -26,3 +29,8 @@ async def become(h: Harness, role: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert h.machine is not None
     h.machine.server.write_kubeconfig(h.folder / "person", await h.admin.token(h.namespace, role), h.namespace)
     monkeypatch.setenv("KUBECONFIG", str(h.folder / "person"))
+
+
+async def srlm(*arguments: str) -> int:
+    """The exit status of the command, in a thread beside the cluster."""
+    return await asyncio.to_thread(main, arguments)

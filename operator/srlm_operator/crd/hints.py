@@ -51,7 +51,8 @@ def unknown_field(schema: Schema, path: str) -> str:
     elsewhere = [known for known in _paths(schema.get("properties", {}).get("spec", {}), "spec") if
                  known.rpartition(".")[2] == name]  # fmt: skip
     elsewhere.sort(key=lambda known: not known.startswith(f"{parent}."))
-    meant = [close for close in [closest(name, siblings)] if close] + elsewhere
+    close = closest(name, siblings, cutoff=0.65 if elsewhere else 0.6)
+    meant = [*([close] if close else []), *elsewhere]
     if meant:
         return f"unknown field{' here' if elsewhere else ''}: did you mean {' or '.join(meant[:3])}?"
     if siblings:

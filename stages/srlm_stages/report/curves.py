@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from srlm_contract.graph import model_name
+from srlm_contract.text import visible
 
 from .collect import Collected
 from .figures import Figures
 from .plots import HEIGHT, WIDTH, colour, duration, legend, marker, shown
 from .svg import COLOURS, INK, MUTED, draw
-from .text import visible
 
 
 def timeline(found: Collected, iteration: int) -> Markup | None:

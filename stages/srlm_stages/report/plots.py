@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from srlm_contract.progress import whole_seconds
+from srlm_contract.text import visible
 
 from ..judging.metrics import Estimate
 from .collect import first_and_last
 from .distributions import LENGTH_BINS, SCORE_BINS, Distribution
 from .figures import Figures, ModelFigures
 from .svg import COLOURS, GRID, INK, MUTED, PAPER, SERIES, draw
-from .text import visible
 
 #: Inches at 72 points: drawn at the width of a telephone, so that letters keep their size there.
 WIDTH, HEIGHT = 4.5, 2.75

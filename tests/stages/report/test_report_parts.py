@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
+from srlm_contract.text import visible
 from srlm_stages.judging.metrics import Estimate
 from srlm_stages.report.collect import first_and_last
 from srlm_stages.report.curves import thin
@@ -17,7 +18,7 @@ from srlm_stages.report.page import digest, policy
 from srlm_stages.report.plots import duration, win_rates
 from srlm_stages.report.svg import INK, SERIES, draw
 from srlm_stages.report.tables import judge_table, win_matrix
-from srlm_stages.report.text import finalize, visible
+from srlm_stages.report.text import finalize
 
 
 def model(number: int, **fields: object) -> ModelFigures:
