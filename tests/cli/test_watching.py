@@ -144,7 +144,10 @@ async def test_a_run_that_fails_or_goes(
     assert "M2 train, attempt 1: InputTooLong: no row fits" in capfd.readouterr().out
     await h.admin.create(RUNS, h.namespace, h.manifest("held", **SHORT, suspend=True))
     watching = asyncio.create_task(srlm("status", "held", "-w"))
-    await h.until(lambda: h.status("held").get("phase") == "Suspended")
+    said = ""
+    while "Suspended" not in said:  # the watch has seen the run before it goes
+        await asyncio.sleep(0.01)
+        said += capfd.readouterr().out
     await h.delete("held")
     assert await watching == 1
     assert "run team/held was deleted" in capfd.readouterr().out
