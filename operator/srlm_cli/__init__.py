@@ -21,6 +21,7 @@ COMMANDS = {
     "list": ("runs with their state", "listing:configure"),
     "status": ("one screen about a run: iterations, stages, shards, figures, ETA", "status:configure"),
     "logs": ("what the pods of a run write", "logs:configure"),
+    "ui": ("runs on a page of this machine, while they run", "ui.command:configure"),
     "samples": ("prompts with the model's answers and their scores, while the loop runs", "samples:configure"),
     "compare": ("runs side by side: settings, figures, shared artifacts", "compare:configure"),
     "suspend": ("pause a run; what is committed stays", "steer:suspend"),
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 #: What to install for a subcommand; `operator` for all others.
-EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "operator,light"} | dict.fromkeys(
+EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "operator,light", "ui": "ui"} | dict.fromkeys(
     ("model", "push", "samples"), "operator,stages"
 )
 

@@ -59,12 +59,13 @@ class Page:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file and wait until it is drawn."""
+    def open(self, path: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load a file or an address and wait until it is drawn."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.size(width, height, dark=dark)
-        self.call("Page.navigate", url=path.as_uri())
+        self._events.discard("Page.loadEventFired")
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
         while "Page.loadEventFired" not in self._events:
             message = json.loads(self._socket.recv())
             self._event(message["method"], message["params"])

@@ -1,0 +1,1 @@
+"""`srlm ui`: runs on a page of this machine."""

@@ -1,0 +1,171 @@
+"""Where the page's figures come from: runs from the API server, answers and training curves from their stores."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from srlm_cli.answers import Samples, committed, read_samples, sources
+from srlm_cli.download import use
+from srlm_cli.runs import read, refused, storage_of
+from srlm_contract.artifacts.store import Store
+from srlm_contract.graph import NodeId
+from srlm_contract.stages import TRAINERS
+from srlm_contract.status import RunStatus, StageStatus
+from srlm_operator.cluster.client import RUNS, Client
+from srlm_operator.cluster.views import parse_run
+from srlm_operator.errors import ConfigurationError, NotFound, Refused
+from srlm_operator.values import Run
+
+T = TypeVar("T")
+Series = Sequence[Mapping[str, float]]
+#: Seconds for which what the API server said is not asked again, however many look.
+FRESH_SECONDS = 1.0
+#: Things out of stores that are remembered, and seconds before one that failed is tried again.
+REMEMBERED = 256
+RETRY_SECONDS = 30.0
+#: Points of the curves of speed that are kept of a run.
+MAX_POINTS = 600
+_SPEED = re.compile(r"([0-9,]+) tok/s")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a stage said of its speed at one look."""
+
+    seconds: float
+    """Since this page first looked at the run."""
+    node: str
+    tokens_per_second: float
+
+
+class Source(Protocol):
+    """What the pages ask for. All raise OperatorError."""
+
+    async def runs(self) -> list[Run]: ...
+    async def run(self, namespace: str, name: str) -> Run: ...
+    async def samples(self, run: Run, model: str | None, most: int) -> Samples | None: ...
+    async def training(self, run: Run) -> Mapping[str, Series]:
+        """Steps of each finished training, by the model it made."""
+        ...
+
+    def pace(self, run: Run) -> Sequence[Pace]: ...
+
+
+class Memory:
+    """Answers that are the same as long as their key is. One that failed is asked again after a while."""
+
+    def __init__(self, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        self._known: OrderedDict[Hashable, tuple[float, asyncio.Future[Any]]] = OrderedDict()
+
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
+        """The answer, which may come from an earlier call. seconds: how long it stays true; for ever by default."""
+        now = self._clock()
+        asked, answer = self._known.get(key, (0.0, None))
+        if answer is not None and answer.done():
+            failed = answer.cancelled() or answer.exception() is not None
+            kept = RETRY_SECONDS if failed and seconds is None else seconds
+            if answer.cancelled() or (kept is not None and now - asked > kept):
+                answer = None
+        if answer is None:
+            answer = asyncio.ensure_future(ask())
+            self._known[key] = (now, answer)
+        self._known.move_to_end(key)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        found: T = await asyncio.shield(answer)  # one who leaves takes it from nobody else
+        return found
+
+
+@dataclass
+class ClusterSource:
+    """A cluster and the stores of its runs, with the rights of a person."""
+
+    client: Client
+    namespace: str | None
+    """None for all of them."""
+    endpoint_url: str | None = None
+    """Another way to the stores than that of the pods."""
+    _memory: Memory = field(default_factory=Memory)
+    _paces: dict[str, tuple[float, deque[Pace]]] = field(default_factory=dict)
+
+    async def runs(self) -> list[Run]:
+        return await self._memory.get(("runs",), self._list, FRESH_SECONDS)
+
+    async def _list(self) -> list[Run]:
+        try:
+            found = [parse_run(item) for item in (await self.client.list(RUNS, self.namespace)).items]
+        except NotFound:
+            raise ConfigurationError("the cluster has no SelfRewardingRuns: is the chart installed?") from None
+        except Refused as problem:
+            where = f"namespace {self.namespace}" if self.namespace else "all namespaces"
+            raise refused(problem, f"you may not list runs in {where}") from None
+        return sorted(found, key=lambda run: (run.namespace, run.name))
+
+    async def run(self, namespace: str, name: str) -> Run:
+        found = await self._memory.get(
+            ("run", namespace, name), lambda: read(self.client, namespace, name), FRESH_SECONDS
+        )
+        self._note(found)
+        return found
+
+    async def samples(self, run: Run, model: str | None, most: int) -> Samples | None:
+        places = list(sources(run.status, model))
+        if not places:
+            return None
+        # As long as nothing else is committed, the answer is the same.
+        state = tuple((place.record.key, place.record.state, place.pairs is None) for place in places)
+        key = ("samples", run.uid, model, most, state, run.status.progress.shards_done)
+        return await self._memory.get(key, lambda: self._use(run, lambda store: read_samples(store, places, most)))
+
+    async def training(self, run: Run) -> Mapping[str, Series]:
+        stages = trained(run.status)
+        found = await asyncio.gather(*(self._series(run, stage) for stage in stages.values()))
+        return {name: series for name, series in zip(stages, found, strict=True) if series}
+
+    async def _series(self, run: Run, stage: StageStatus) -> Series:
+        key = ("series", stage.key, stage.content_digest)
+        return await self._memory.get(key, lambda: self._use(run, lambda store: read_series(store, stage)))
+
+    async def _use(self, run: Run, work: Callable[[Store], T]) -> T:
+        return await use(self.client, run.namespace, storage_of(run, self.endpoint_url), work)
+
+    def pace(self, run: Run) -> Sequence[Pace]:
+        return tuple(self._paces[run.uid][1]) if run.uid in self._paces else ()
+
+    def _note(self, run: Run) -> None:
+        progress = run.status.progress
+        said = _SPEED.search(progress.message)
+        if said is None:
+            return
+        begun, paces = self._paces.setdefault(run.uid, (time.monotonic(), deque(maxlen=MAX_POINTS)))
+        node = NodeId(run.status.iteration, run.status.stage)
+        speed = float(said[1].replace(",", ""))
+        if not paces or (paces[-1].node, paces[-1].tokens_per_second) != (node, speed):
+            paces.append(Pace(time.monotonic() - begun, node, speed))
+
+
+def trained(status: RunStatus) -> dict[str, StageStatus]:
+    """The finished training of each model, by its name."""
+    return {
+        iteration.name: stage
+        for iteration in status.iterations
+        for stage in iteration.stages
+        if stage.stage in TRAINERS and stage.state == "Succeeded" and stage.key
+    }
+
+
+def read_series(store: Store, stage: StageStatus) -> Series:
+    """What a training noted of each optimizer step; see srlm_contract.artifacts.manifest. Raises StageFailure."""
+    manifests, _ = committed(store, stage)
+    series = getattr(manifests[0], "statistics", {}).get("series") if manifests else None
+    if not isinstance(series, list):
+        return ()
+    return [{name: value for name, value in step.items() if isinstance(value, int | float)} for step in series
+            if isinstance(step, dict) and "step" in step]  # fmt: skip
