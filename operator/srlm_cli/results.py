@@ -1,4 +1,4 @@
-"""The table of results of a run: one column a model, figures as they stand in status."""
+"""The table of results of a run: one column a model, figures as they stand in status, by what they stand on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from srlm_contract.figures import NOTHING, figure_rows
+from srlm_contract.figures import NOTHING, figure_groups
 from srlm_contract.progress import whole_seconds
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_operator.times import parse
@@ -32,14 +32,21 @@ def duration(seconds: float | None) -> str:
 
 
 def results_table(status: RunStatus, *, title: str) -> Table:
-    """One column a model with its figures, then the time of each stage."""
-    table = Table(title=title, title_justify="left")
+    """One column a model: its figures with a heading for those that stand on the same texts, then the stages' times.
+
+    Below it stands what texts those are.
+    """
+    groups = figure_groups([iteration.metrics for iteration in status.iterations])
+    basis = "\n".join(f"{group.title}: {group.basis}" for group, _ in groups if group.basis)
+    table = Table(title=title, title_justify="left", caption=basis, caption_justify="left")
     table.add_column("")
     for iteration in status.iterations:
         table.add_column(iteration.name, justify="right")
-    for row in figure_rows([iteration.metrics for iteration in status.iterations]):
-        table.add_row(*row)
-    table.add_section()
+    for group, rows in groups:
+        table.add_row(Text(group.title, style="bold"))
+        for label, *cells in rows:
+            table.add_row(f"  {label}", *cells)
+        table.add_section()
     for name in stage_names(status.iterations):
         table.add_row(f"time of {name}", *(duration(stage_seconds(i, name)) for i in status.iterations))
     return table

@@ -28,8 +28,6 @@ class Figure:
     label: str
     form: str
     """Format of the number, or `duration`."""
-    count: str = ""
-    """Field with the number of observations behind it."""
     gauge: str = ""
     """Name of the gauge that shows it for each run."""
     special: tuple[float, str] | None = None
@@ -46,8 +44,7 @@ class Figure:
             return NOTHING
         if self.special is not None and value == self.special[0]:
             return self.special[1]
-        text = whole_seconds(value) if self.form == _DURATION else format(value, self.form)
-        return f"{text} (n={getattr(metrics, self.count) or 0})" if self.count else text
+        return whole_seconds(value) if self.form == _DURATION else format(value, self.form)
 
     @property
     def help(self) -> str:
@@ -55,39 +52,95 @@ class Figure:
         return (IterationMetrics.model_fields[self.name].description or "").removesuffix(".")
 
 
+@dataclass(frozen=True)
+class Group:
+    """Figures that stand on the same texts: who wrote them, to which prompts, who judged them."""
+
+    title: str
+    basis: str
+    """What they stand on, in one sentence; empty where the title says it."""
+    figures: tuple[Figure, ...]
+
+
 #: In the order of the tables. Terminal and report show all of them, where at least one model has a value.
-FIGURES = (
-    Figure("prompts", "prompts", ",d"),
-    Figure("rounds", "rounds of prompts", "d"),
-    Figure("candidates", "candidates", ",d"),
-    Figure("pairs", "pairs", ",d", gauge="srlm_run_pairs"),
-    Figure("parse_rate", "parse rate", ".1%", gauge="srlm_run_judge_parse_ratio"),
-    Figure("free_parse_rate", "parse rate, unconstrained sample", ".1%"),
-    Figure("tie_rate", "tie rate", ".1%", gauge="srlm_run_tie_ratio"),
-    Figure("mean_score", "mean score (0–5)", ".2f"),
-    Figure("mean_length", "mean length (characters)", ",.0f"),
-    Figure("length_growth", "length growth", ".2f", gauge="srlm_run_length_growth_ratio"),
-    Figure(
-        "judge_accuracy", "judge agrees with people", ".1%",
-        count="judge_accuracy_pairs", gauge="srlm_run_judge_agreement_ratio",
+GROUPS = (
+    Group(
+        "Candidates on the way to it",
+        "Answers of the model before to new prompts, scored by that model or judging.external. M1 has none.",
+        (
+            Figure("prompts", "new prompts", ",d"),
+            Figure("rounds", "rounds of prompts", "d"),
+            Figure("candidates", "candidates", ",d"),
+            Figure("judged", "… with a score", ",d"),
+            Figure("mean_score", "candidates' mean score (0–5)", ".2f"),
+            Figure("mean_length", "candidates' length (characters)", ",.0f"),
+            Figure(
+                "candidate_length_growth", "candidates' length growth", ".2f",
+                gauge="srlm_run_candidate_length_growth_ratio",
+            ),
+            Figure("parse_rate", "parse rate", ".1%", gauge="srlm_run_judge_parse_ratio"),
+            Figure("free_parse_rate", "… unconstrained sample", ".1%"),
+            Figure("shadow_agreement", "shadow scorer agrees", ".1%"),
+            Figure("tie_rate", "tie rate", ".1%", gauge="srlm_run_tie_ratio"),
+            Figure("pairs", "pairs", ",d", gauge="srlm_run_pairs"),
+        ),
     ),
-    Figure("length_only_accuracy", "… “longer wins” agrees", ".1%"),
-    Figure("shadow_agreement", "shadow scorer agrees", ".1%"),
-    Figure("win_rate", "win rate", ".1%", gauge="srlm_run_win_ratio"),
-    Figure("chosen_step", "checkpoint chosen (step)", ",d", special=(-1, "last")),
-    Figure("loss", "training loss", ".4f"),
-    Figure("reward_accuracy", "DPO reward accuracy", ".1%"),
-    Figure("reward_margin", "DPO reward margin", ".4f"),
-    Figure("tokens", "tokens", ",d"),
-    Figure("gpu_seconds", "GPU-seconds", ",.0f"),
-    Figure("seconds", "time", _DURATION),
+    Group(
+        "Its judging of held-out answers",
+        "The same answers for all models, written and ranked by people, scored by each model or judging.external.",
+        (
+            Figure("heldout_judged", "held-out answers scored", ",d"),
+            Figure("heldout_parse_rate", "held-out parse rate", ".1%"),
+            Figure("heldout_score", "held-out mean score (0–5)", ".2f"),
+            Figure("judge_accuracy", "judge agrees with people", ".1%", gauge="srlm_run_judge_agreement_ratio"),
+            Figure("judge_accuracy_pairs", "… pairs of answers", ",d"),
+            Figure("length_only_accuracy", "… “longer wins” agrees", ".1%"),
+        ),
+    ),
+    Group(
+        "Its answers to validation prompts",
+        "An answer of each model itself to each of the same human prompts.",
+        (
+            Figure("answers", "validation answers", ",d"),
+            Figure("answer_length", "answer length (characters)", ",.0f"),
+            Figure("length_growth", "answer length growth", ".2f", gauge="srlm_run_length_growth_ratio"),
+            Figure("win_rate", "win rate", ".1%", gauge="srlm_run_win_ratio"),
+        ),
+    ),
+    Group(
+        "Its training",
+        "",
+        (
+            Figure("chosen_step", "checkpoint chosen (step)", ",d", special=(-1, "last")),
+            Figure("loss", "training loss", ".4f"),
+            Figure("reward_accuracy", "DPO reward accuracy", ".1%"),
+            Figure("reward_margin", "DPO reward margin", ".4f"),
+        ),
+    ),
+    Group(
+        "Cost of its iteration",
+        "",
+        (
+            Figure("tokens", "tokens", ",d"),
+            Figure("gpu_seconds", "GPU-seconds", ",.0f"),
+            Figure("seconds", "time", _DURATION),
+        ),
+    ),
 )  # fmt: skip
+FIGURES = tuple(figure for group in GROUPS for figure in group.figures)
+
+Rows = list[tuple[str, ...]]
 
 
-def figure_rows(models: Sequence[IterationMetrics]) -> list[tuple[str, ...]]:
-    """Label and a cell a model for every figure that a model has."""
-    rows = [(figure.label, *(figure.show(metrics) for metrics in models)) for figure in FIGURES]
-    return [row for row in rows if any(cell != NOTHING for cell in row[1:])]
+def figure_groups(models: Sequence[IterationMetrics]) -> list[tuple[Group, Rows]]:
+    """By group: label and a cell a model for every figure that a model has; what no model has is left out."""
+    found = []
+    for group in GROUPS:
+        rows = [(figure.label, *(figure.show(metrics) for metrics in models)) for figure in group.figures]
+        rows = [row for row in rows if any(cell != NOTHING for cell in row[1:])]
+        if rows:
+            found.append((group, rows))
+    return found
 
 
 Statistics = Mapping[str, float]
@@ -112,14 +165,11 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
     """Metrics of one iteration but for its time.
 
     stages, previous: those of this iteration and of the one before. Rounds are summed; rates are ratios of
-    sums, not means of rates. Judging is that of the candidates; M1 has none, so its judging of the held-out answers
-    stands there (`judge-ranked` is the work of the model before M1).
+    sums, not means of rates. `judge-ranked`, the work of the model before M1, has no part in any of them.
     """
     done = [s for s in stages if s.state == "Succeeded"]
-    asked = _of(done, "judge", but=("judge-heldout", "judge-ranked")) or _of(done, "judge", but=("judge-ranked",))
-    verdicts, parsed = _sum(asked, "verdicts"), _sum(asked, "parsed")
-    free, free_parsed = _sum(asked, "freeVerdicts"), _sum(asked, "freeParsed")
-    judged = _sum(asked, "judged")
+    asked = _of(done, "judge", but=("judge-heldout", "judge-ranked"))
+    heldout = [s.statistics for s in done if s.name == "judge-heldout"]
     generated, evaluated = _of(done, "generate"), _of(done, "evaluate")
     candidates = _sum(generated, "candidates")
     pairs = _of(done, "pairs")[-1:]
@@ -128,17 +178,23 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
     return IterationMetrics(
         prompts=_whole(_sum(_of(done, "prompts"), "prompts")),
         candidates=_whole(candidates),
-        judged=_whole(judged),
-        parse_rate=_ratio(parsed, verdicts),
-        free_parse_rate=_ratio(free_parsed, free),
+        judged=_whole(_sum(asked, "judged")),
+        parse_rate=_ratio(_sum(asked, "parsed"), _sum(asked, "verdicts")),
+        free_parse_rate=_ratio(_sum(asked, "freeParsed"), _sum(asked, "freeVerdicts")),
         tie_rate=_last(pairs, "tieRate"),
         pairs=_whole(_last(pairs, "pairs")),
         rounds=rounds if (rounds := len(_of(done, "pairs"))) > 1 else None,
         dropped=dropped(done),
         chosen_step=_whole(_last(_of(done, "choose"), "chosenStep")),
-        mean_score=_ratio(_weighted(asked, "meanScore", "judged"), judged),
-        mean_length=mean_length(done),
-        length_growth=length_growth(done, previous),
+        mean_score=_mean(asked, "meanScore", "judged"),
+        mean_length=_mean(generated, "meanLength", "candidates"),
+        candidate_length_growth=_growth("generate", done, previous),
+        heldout_judged=_whole(_sum(heldout, "judged")),
+        heldout_parse_rate=_ratio(_sum(heldout, "parsed"), _sum(heldout, "verdicts")),
+        heldout_score=_mean(heldout, "meanScore", "judged"),
+        answers=_whole(_last(evaluated, "answers")),
+        answer_length=_last(evaluated, "meanLength"),
+        length_growth=_growth("evaluate", done, previous),
         judge_accuracy=_last(evaluated, "judgeAccuracy"),
         judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
         judge_accuracy_low=_last(evaluated, "judgeAccuracyLow"),
@@ -155,13 +211,6 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
         reward_margin=_last(trained, "rewardMargin"),
         tokens=_whole(tokens),
     )
-
-
-def mean_length(stages: Sequence[Stage]) -> float | None:
-    """Mean length in characters of the candidates; of the evaluated answers where none were generated."""
-    generated = _of(stages, "generate")
-    lengths = _ratio(_weighted(generated, "meanLength", "candidates"), _sum(generated, "candidates"))
-    return lengths if lengths is not None else _last(_of(stages, "evaluate"), "meanLength")
 
 
 def dropped(stages: Sequence[Stage]) -> dict[str, int]:
@@ -187,13 +236,10 @@ def dropped(stages: Sequence[Stage]) -> dict[str, int]:
     return dict(list(found.items())[:MAX_CAUSES])
 
 
-def length_growth(stages: Sequence[Stage], previous: Sequence[Stage]) -> float | None:
-    """Mean answer length relative to the model before: on the evaluation prompts, else over the candidates."""
-    for stage in ("evaluate", "generate"):
-        now, before = _last(_of(stages, stage), "meanLength"), _last(_of(previous, stage), "meanLength")
-        if now is not None and before:
-            return _round(now / before)
-    return None
+def _growth(stage: str, stages: Sequence[Stage], previous: Sequence[Stage]) -> float | None:
+    """Mean length in characters of what that stage wrote, relative to what it wrote in the iteration before."""
+    now, before = _last(_of(stages, stage), "meanLength"), _last(_of(previous, stage), "meanLength")
+    return _round(now / before) if now is not None and before else None
 
 
 def _of(stages: Sequence[Stage], stage: str, but: Sequence[str] = ()) -> list[Statistics]:
@@ -209,9 +255,10 @@ def _sum(rows: Sequence[Statistics], name: str) -> float | None:
     return sum(values) if values else None
 
 
-def _weighted(rows: Sequence[Statistics], name: str, weight: str) -> float | None:
+def _mean(rows: Sequence[Statistics], name: str, weight: str) -> float | None:
+    """Mean over all rows of means over `weight` things each."""
     values = [row[name] * row.get(weight, 0) for row in rows if name in row]
-    return sum(values) if values else None
+    return _ratio(sum(values), _sum(rows, weight)) if values else None
 
 
 def _last(rows: Sequence[Statistics], name: str) -> float | None:

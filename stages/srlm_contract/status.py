@@ -102,17 +102,18 @@ class IterationMetrics(Contract):
     """Figures of one model; absent where not measured."""
 
     prompts: int | None = None
-    """Accepted prompts."""
+    """Accepted new prompts."""
     candidates: int | None = None
-    """Candidate answers."""
+    """Candidate answers of the model before to the new prompts."""
     judged: int | None = None
-    """Candidates with a usable score; for M1, which has no candidates, held-out answers."""
+    """Candidates with a usable score by the model before."""
     parse_rate: float | None = None
-    """Share of verdicts with a readable score, as asked (with the constraint, if there is one)."""
+    """Share of the verdicts about candidates with a readable score, as asked (with the constraint, if there is
+    one)."""
     free_parse_rate: float | None = None
     """The same without constraint, on a sample."""
     tie_rate: float | None = None
-    """Share of prompts whose best and worst score are equal."""
+    """Share of prompts whose best and worst candidate have equal scores."""
     pairs: int | None = None
     """Preference pairs (or positives)."""
     rounds: int | None = None
@@ -122,13 +123,25 @@ class IterationMetrics(Contract):
     chosen_step: int | None = None
     """Training step of the checkpoint that training.choose took; -1 for the last."""
     mean_score: float | None = None
-    """Mean score of these answers, 0 to 5."""
+    """Mean score that the model before gave its candidates, 0 to 5."""
     mean_length: float | None = None
-    """Mean answer length in characters."""
+    """Mean length in characters of the candidates."""
+    candidate_length_growth: float | None = None
+    """meanLength relative to the candidates of the iteration before."""
+    heldout_judged: int | None = None
+    """Held-out answers of people that this model gave a usable score."""
+    heldout_parse_rate: float | None = None
+    """Share of its verdicts about them with a readable score."""
+    heldout_score: float | None = None
+    """Mean score that this model gave them, 0 to 5."""
+    answers: int | None = None
+    """Answers of this model to the validation prompts."""
+    answer_length: float | None = None
+    """Mean length of those in characters."""
     length_growth: float | None = None
-    """meanLength relative to the previous model's."""
+    """answerLength relative to the previous model's."""
     judge_accuracy: float | None = None
-    """Pairwise accuracy of the judge against held-out human rankings."""
+    """Share of pairs of held-out answers that this model's scores order as people did."""
     judge_accuracy_pairs: int | None = None
     """Human-ordered pairs behind judgeAccuracy."""
     judge_accuracy_low: float | None = None

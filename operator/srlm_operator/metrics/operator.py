@@ -191,7 +191,7 @@ class Metrics:
         for histogram, value in (
             (self._parse_rate, metrics.parse_rate),
             (self._agreement, metrics.judge_accuracy),
-            (self._growth, metrics.length_growth),
+            (self._growth, metrics.length_growth or metrics.candidate_length_growth),
         ):
             if value is not None:
                 histogram.observe(value)

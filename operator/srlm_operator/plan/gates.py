@@ -41,7 +41,8 @@ def _least(what: str, value: float | None, field: str, least: float | None) -> t
 
 
 def _length(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
-    growth = metrics.length_growth
+    # Without an evaluation, or before it, the candidates tell.
+    growth = metrics.length_growth if metrics.length_growth is not None else metrics.candidate_length_growth
     if growth is None or growth <= gates.max_length_growth:
         return ()
     return (f"mean length grew {growth:.2f} times, gates.maxLengthGrowth is {gates.max_length_growth}",)

@@ -30,7 +30,9 @@ MAX_STATUS_BYTES = 64 * 1024
 #: Of closed iterations these records stay: later stages read them.
 _KEPT = ("prompts", "evaluate")
 _KEPT_STATISTICS = ("pairs", "meanLength")
-_MAIN_FIGURES = ("pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "judge_accuracy", "win_rate")
+_MAIN_FIGURES = (
+    "pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "answer_length", "judge_accuracy", "win_rate",
+)  # fmt: skip
 
 
 def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> RunStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from srlm_contract.figures import NOTHING, figure_rows
+from srlm_contract.figures import NOTHING, figure_groups
 from srlm_contract.graph import model_name
 
 from ..judging.metrics import Estimate
@@ -35,8 +35,11 @@ def percent(value: float | None) -> str:
 
 
 def glance_table(figures: Figures) -> Table:
-    """One column a model; rows nobody measured are left out."""
-    return Table(("", *(m.name for m in figures.models)), tuple(figure_rows([m.metrics for m in figures.models])))
+    """One column a model; a row with a single cell heads those that stand on the same texts, and says on which."""
+    rows: list[tuple[str, ...]] = []
+    for group, some in figure_groups([m.metrics for m in figures.models]):
+        rows += [(f"{group.title}. {group.basis}" if group.basis else group.title,), *some]
+    return Table(("", *(m.name for m in figures.models)), tuple(rows))
 
 
 def loop_table(found: Collected) -> Table:

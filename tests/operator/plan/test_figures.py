@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.figures import FIGURES, figure_rows
+from srlm_contract.figures import FIGURES, figure_groups
+from srlm_contract.spec.policy import GatesSpec
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.plan.figures import iteration_metrics
+from srlm_operator.plan.gates import before_next, before_training
 
 
 def done(name: str, stage: str = "", **statistics: float) -> StageStatus:
@@ -18,11 +20,17 @@ BASELINE = done("judge-ranked", "judge", verdicts=100, parsed=20, judged=10, mea
 HELD_OUT = done("judge-heldout", "judge", verdicts=50, parsed=45, judged=20, meanScore=3.0)
 
 
-def test_m1_is_not_credited_with_the_judging_of_the_model_before_it() -> None:
-    metrics = iteration_metrics([done("sft-ift", "sft", loss=9), BASELINE, done("sft", loss=2), HELD_OUT], [])
-    assert (metrics.parse_rate, metrics.mean_score, metrics.judged, metrics.loss) == (0.9, 3.0, 20, 2.0)
+def test_a_figure_stands_on_the_texts_of_one_writer() -> None:
+    """M1 has no candidates: neither its judging of people's answers nor its own answers stand in their rows."""
+    first = iteration_metrics(
+        [done("sft-ift", "sft", loss=9), BASELINE, done("sft", loss=2), HELD_OUT,
+         done("evaluate", answers=6, meanLength=60.0)], [],
+    )  # fmt: skip
+    assert (first.parse_rate, first.mean_score, first.judged, first.mean_length) == (None, None, None, None)
+    assert (first.heldout_parse_rate, first.heldout_score, first.heldout_judged) == (0.9, 3.0, 20)
+    assert (first.answers, first.answer_length, first.loss) == (6, 60.0, 2.0)
     early = iteration_metrics([BASELINE], [])
-    assert (early.parse_rate, early.mean_score) == (None, None)
+    assert (early.heldout_parse_rate, early.heldout_score, early.parse_rate) == (None, None, None)
 
 
 def test_later_models_show_the_judging_of_the_candidates_over_all_rounds() -> None:
@@ -30,13 +38,18 @@ def test_later_models_show_the_judging_of_the_candidates_over_all_rounds() -> No
     second = done("judge-r2", "judge", verdicts=30, parsed=20, judged=30, meanScore=4.0)
     metrics = iteration_metrics([first, second, HELD_OUT], [])
     assert (metrics.parse_rate, metrics.mean_score, metrics.judged) == (0.75, 3.5, 40)
+    assert (metrics.heldout_parse_rate, metrics.heldout_score, metrics.heldout_judged) == (0.9, 3.0, 20)
 
 
 def test_answers_of_the_same_kind_are_compared_for_growth() -> None:
     before = [done("generate", candidates=4, meanLength=50.0), done("evaluate", meanLength=100.0)]
     now = [done("generate", candidates=4, meanLength=80.0)]
-    assert iteration_metrics(now, before).length_growth == 1.6
-    assert iteration_metrics([*now, done("evaluate", meanLength=120.0)], before).length_growth == 1.2
+    early = iteration_metrics(now, before)
+    assert (early.length_growth, early.candidate_length_growth) == (None, 1.6)
+    whole = iteration_metrics([*now, done("evaluate", meanLength=120.0)], before)
+    assert (whole.length_growth, whole.candidate_length_growth) == (1.2, 1.6)
+    assert before_training(GatesSpec(max_length_growth=1.5, min_pairs=0), early) != (), "the candidates tell first"
+    assert before_next(GatesSpec(max_length_growth=1.5), whole) == (), "and then the answers"
 
 
 def test_judge_measures_and_what_was_chosen() -> None:
@@ -69,23 +82,22 @@ def test_rows_of_the_table_appear_where_something_was_measured() -> None:
     rich = IterationMetrics(
         rounds=2, shadow_agreement=0.5, chosen_step=-1, judge_accuracy=2 / 3, judge_accuracy_pairs=24, seconds=185.0
     )
-    assert figure_rows([plain, rich]) == [
-        ("rounds of prompts", "–", "2"),
-        ("pairs", "1,234", "–"),
-        ("judge agrees with people", "–", "66.7% (n=24)"),
-        ("shadow scorer agrees", "–", "50.0%"),
-        ("checkpoint chosen (step)", "–", "last"),
-        ("training loss", "0.5000", "–"),
-        ("time", "–", "3m 05s"),
-    ]
-    assert figure_rows([]) == []
+    assert [(group.title, rows) for group, rows in figure_groups([plain, rich])] == [
+        ("Candidates on the way to it", [
+            ("rounds of prompts", "–", "2"), ("shadow scorer agrees", "–", "50.0%"), ("pairs", "1,234", "–"),
+        ]),
+        ("Its judging of held-out answers", [
+            ("judge agrees with people", "–", "66.7%"), ("… pairs of answers", "–", "24"),
+        ]),
+        ("Its training", [("checkpoint chosen (step)", "–", "last"), ("training loss", "0.5000", "–")]),
+        ("Cost of its iteration", [("time", "–", "3m 05s")]),
+    ]  # fmt: skip
+    assert figure_groups([]) == []
 
 
 def test_every_figure_is_a_number_of_status_once_with_one_label_and_says_what_it_means() -> None:
-    fields = IterationMetrics.model_fields
     for figure in FIGURES:
         assert figure.help, figure
         assert figure.show(IterationMetrics(**{figure.name: 40})) != "–"
-        assert not figure.count or figure.count in fields
     for values in ([f.name for f in FIGURES], [f.label for f in FIGURES], [f.gauge for f in FIGURES if f.gauge]):
         assert len(set(values)) == len(values)

@@ -95,12 +95,13 @@ class TestFinishedRun:
         metrics = [i.metrics for i in finished.status.iterations]
         assert shown[""] == ["M1", "M2", "M3"]
         assert shown["pairs"] == ["–", *(f"{m.pairs}" for m in metrics[1:])]
-        assert shown["judge agrees with people"] == [
-            f"{m.judge_accuracy:.1%} (n={m.judge_accuracy_pairs})" for m in metrics
-        ]
+        assert shown["judge agrees with people"] == [f"{m.judge_accuracy:.1%}" for m in metrics]
+        assert shown["… pairs of answers"] == [f"{m.judge_accuracy_pairs}" for m in metrics]
         assert shown["… “longer wins” agrees"] == [f"{m.length_only_accuracy:.1%}" for m in metrics]
         assert shown["win rate"] == ["–", *(f"{m.win_rate:.1%}" for m in metrics[1:])]
-        assert shown["mean score (0–5)"] == [f"{m.mean_score:.2f}" for m in metrics]
+        assert shown["candidates&#39; mean score (0–5)"] == ["–", *(f"{m.mean_score:.2f}" for m in metrics[1:])]
+        assert shown["held-out mean score (0–5)"] == [f"{m.heldout_score:.2f}" for m in metrics]
+        assert shown["answer length (characters)"] == [f"{m.answer_length:,.0f}" for m in metrics]
         assert shown["training loss"] == [f"{m.loss:.4f}" for m in metrics]
         assert shown["DPO reward margin"] == ["–", *(f"{m.reward_margin:.4f}" for m in metrics[1:])]
         assert shown["tokens"] == [f"{m.tokens:,}" for m in metrics]
@@ -274,7 +275,8 @@ class TestUnfinishedRun:
         assert "No stage has started yet." in text
         assert "Preflight has not pinned the outside sources yet." in text
         assert "No stage is planned: preflight has not passed." in text
-        assert "Win rates" not in text.split("Models at a glance")[0].split("Findings")[-1]
+        findings = Text(made.page().split('<section id="findings">')[1].split("</section>")[0]).text
+        assert findings == "Findings Nothing stands out. The thresholds are those of this report's version; the figures are below."
         assert "hf://example/small-model" in text
         assert made.lineage()["artifacts"] == []
 
