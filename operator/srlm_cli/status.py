@@ -94,14 +94,16 @@ def screen(run: Run, now: datetime) -> RenderableType:
     parts: list[RenderableType] = [head, *_conditions(run)]
     if run.spec_error:
         parts.append(Text(run.spec_error, style="red"))
-    for number, iteration in enumerate(status.iterations):
-        parts.append(_iteration(number, iteration, now))
+    said = " ".join(c.message for c in status.conditions if c.status == "True")
+    for iteration in status.iterations:
+        parts.append(_iteration(iteration, now, said))
     if status.phase not in ("Succeeded", "Pending"):
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=40), f"{status.progress.percent} %")
         parts += [bar, Text(doing(status), style="cyan")]
     if any(iteration.stages for iteration in status.iterations):
         parts.append(results_table(status, title="Figures"))
+    parts += [Text(f"warning: {text}", style="yellow") for text in status.preflight.warnings]
     parts += _report(run)
     if status.storage is not None:
         parts.append(Text(f"storage: {status.storage.uri}", style="dim"))
@@ -119,7 +121,6 @@ def _conditions(run: Run) -> list[Text]:
             continue
         style = {"Stalled": "red", "Reconciling": "yellow", "Ready": "green"}.get(condition.type, "yellow")
         found.append(Text(f"{condition.type}: {condition.reason}: {condition.message}", style=style))
-    found += [Text(f"warning: {text}", style="yellow") for text in run.status.preflight.warnings]
     return found
 
 
@@ -134,12 +135,13 @@ def _report(run: Run) -> list[Text]:
     return found
 
 
-def _iteration(number: int, iteration: IterationStatus, now: datetime) -> RenderableType:
+def _iteration(iteration: IterationStatus, now: datetime, said: str) -> RenderableType:
+    """said: what the conditions tell already."""
     line = stages_line(iteration, now)
     failures = [
         Text(f"     {s.name}: attempt {s.attempt}: {s.last_failure.reason}: {s.last_failure.message}", style="red")
         for s in iteration.stages
         if s.last_failure is not None and s.state in ("Retrying", "Failed")
     ]
-    missed = [Text(f"     gate: {text}", style="yellow") for text in iteration.gates]
+    missed = [Text(f"     gate: {text}", style="yellow") for text in iteration.gates if text not in said]
     return Group(line, *failures, *missed)

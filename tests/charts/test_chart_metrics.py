@@ -49,7 +49,8 @@ def full_run() -> tuple[Run, RunStatus]:
     """A run that has every figure there is."""
     stalled = Condition(type="Stalled", status="True", reason="Held", last_transition_time="2026-01-01T00:00:00Z")
     figures = IterationMetrics(
-        pairs=1, tie_rate=0.1, parse_rate=1, judge_accuracy=0.5, length_growth=1, win_rate=0.5, candidate_length_growth=1,
+        pairs=1, tie_rate=0.1, parse_rate=1, judge_accuracy=0.5, length_growth=1, win_rate=0.5,
+        candidate_length_growth=1,
     )  # fmt: skip
     status = RunStatus(
         phase="Running",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Level = Literal["error", "warning", "note"]
@@ -20,14 +20,26 @@ class Finding:
     """The numbers behind it, and what to do; a line each where several were merged."""
     where: str = ""
     """The model, stage or comparison it is about; appended to the title by `merged`."""
+    fact: str = ""
+    """The gate that watches the same figure, where there is one: who has missed it is told once, with what to do."""
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings of the same level and title as one that names all places: a reader sees each matter once."""
+    """Findings about the same fact of a model as one, the first of them; then those of the same level and title as one
+    that names all places: a reader sees each matter once."""
     alike: dict[tuple[Level, str], list[Finding]] = {}
-    for finding in findings:
+    for finding in _by_fact(findings):
         alike.setdefault((finding.level, finding.title), []).append(finding)
     return [_one(some) for some in alike.values()]
+
+
+def _by_fact(findings: Iterable[Finding]) -> list[Finding]:
+    kept: dict[tuple[str, str, int], Finding] = {}
+    for number, finding in enumerate(findings):
+        key = (finding.fact, finding.where, 0) if finding.fact else ("", "", number)
+        first = kept.get(key)
+        kept[key] = finding if first is None else replace(first, figures=f"{first.figures}. {finding.figures}")
+    return list(kept.values())
 
 
 def _one(alike: list[Finding]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import sqrt
 
 from .collect import Collected
@@ -33,8 +34,9 @@ LEARNT_ACCURACY, LEARNT_LOSS = 0.99, 0.1
 MIN_CHANGED = 0.01
 MAX_ROWS_DROPPED = 0.05
 MIN_SHADOW_AGREEMENT = 0.6
-#: Fall of judge accuracy that is told even inside the interval.
+#: Fall of judge accuracy that is told even inside the interval, and rise of the mean score beside it.
 ACCURACY_FALL = 0.05
+BETTER_MARKS = 0.3
 #: Preference pairs a prompt below which most generated data is thrown away.
 MIN_PAIR_YIELD = 0.25
 
@@ -62,36 +64,35 @@ def _judge(model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding
         return
     interval = "" if accuracy.low is None else f", 95% interval {accuracy.low:.1%} to {accuracy.high:.1%}"
     stated = f"It orders {accuracy.value:.1%} of {accuracy.n} human-ordered pairs right{interval}"
+    worse_than_a_coin = accuracy.high is not None and accuracy.high < 0.5
+    told = None
     if length is not None and length.value is not None:
         compared = f"{stated}; taking the longer answer is right in {length.value:.1%}."
         if accuracy.high is not None and accuracy.high < length.value:
-            yield Finding("warning", "The judge does worse than “longer wins”:", compared, model.name)
+            told = Finding("warning", "The judge does worse than “longer wins”:", compared, model.name)
         elif accuracy.value <= length.value:
-            yield Finding("warning", "The judge does no better than “longer wins”:", compared, model.name)
+            told = Finding("warning", "The judge does no better than “longer wins”:", compared, model.name)
         elif accuracy.low is not None and accuracy.low <= length.value:
-            yield Finding("note", "The judge is not clearly better than “longer wins”:", compared, model.name)
-    if accuracy.high is not None and accuracy.high < 0.5:
+            told = Finding("note", "The judge is not clearly better than “longer wins”:", compared, model.name)
+    if worse_than_a_coin and (told is None or told.level == "note"):
         text = f"{stated}. Score ties count as wrong."
         yield Finding("warning", "The judge is worse than a coin:", text, model.name)
+    elif told is not None:
+        coin = " A coin would do better, too; score ties count as wrong." if worse_than_a_coin else ""
+        yield replace(told, figures=told.figures + coin)
     earlier = before.judge.get("pairwise") if before is not None else None
     if before is None or earlier is None or earlier.value is None:
         return
     fall = earlier.value - accuracy.value
     if fall <= ACCURACY_FALL:
         return
-    yield Finding(
-        "warning" if accuracy.high is None or accuracy.high < earlier.value else "note",
-        f"{model.name} judges worse than {before.name}",
-        f"Pairwise accuracy fell from {earlier.value:.1%} to {accuracy.value:.1%} (n={accuracy.n}{interval}).",
-    )
-    scores = (before.heldout_scores.mean_score, model.heldout_scores.mean_score)
-    if scores[0] is not None and scores[1] is not None and scores[1] - scores[0] >= 0.3:
-        yield Finding(
-            "warning",
-            f"{model.name} gives better marks while it agrees less with people",
-            f"The same held-out answers get {scores[1]:.2f} instead of {scores[0]:.2f} on average, "
-            f"and accuracy fell by {100 * fall:.1f} percentage points.",
-        )
+    clear = accuracy.high is None or accuracy.high < earlier.value
+    text = f"Pairwise accuracy fell from {earlier.value:.1%} to {accuracy.value:.1%} (n={accuracy.n}{interval})."
+    marks = (before.heldout_scores.mean_score, model.heldout_scores.mean_score)
+    if marks[0] is not None and marks[1] is not None and marks[1] - marks[0] >= BETTER_MARKS:
+        text += f" Yet it gives the same held-out answers better marks: {marks[1]:.2f} instead of {marks[0]:.2f}."
+        clear = True
+    yield Finding("warning" if clear else "note", f"{model.name} judges worse than {before.name}", text)
 
 
 def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
@@ -114,6 +115,7 @@ def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
             "Many verdicts cannot be read on the way to",
             f"{metrics.parse_rate:.1%} have a readable score; use judging.constrain or scorer ExpectedScore.",
             model.name,
+            "minParseRate",
         )
     if metrics.free_parse_rate is not None and metrics.free_parse_rate < 0.5 and found.spec.judging.constrain != "None":
         yield Finding(
@@ -138,6 +140,7 @@ def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
             f"{metrics.tie_rate:.1%} of the prompts have equal best and worst scores and give no pair; "
             "use more judging.samples or scorer ExpectedScore.",
             model.name,
+            "maxTieRate",
         )
     for stage in found.of(model.iteration, "judge"):
         agreement, rows = stage.figure("shadowAgreement"), stage.figure("shadowRows")
@@ -153,12 +156,15 @@ def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
 def _lengths(figures: Figures, model: ModelFigures, before: ModelFigures | None) -> Iterator[Finding]:
     """Drift of answer lengths: over one iteration, and over all."""
     growth = model.metrics.length_growth
+    if growth is None:
+        growth = model.metrics.candidate_length_growth
     if before is not None and growth is not None:
         characters = _from_to(before, model)
         if growth >= GROWTH:
-            yield Finding("warning", f"Answers grew {growth - 1:.0%} from {before.name} to {model.name}", characters)
+            title = f"Answers grew {growth - 1:.0%} from {before.name} to"
+            yield Finding("warning", title, characters, model.name, "maxLengthGrowth")
         elif growth <= SHRINKING:
-            yield Finding("warning", f"Answers shrank {1 - growth:.0%} from {before.name} to {model.name}", characters)
+            yield Finding("warning", f"Answers shrank {1 - growth:.0%} from {before.name} to", characters, model.name)
     first = figures.models[0]
     if before is None or before is first or model is not figures.models[-1]:
         return
@@ -232,6 +238,7 @@ def _data(found: Collected, model: ModelFigures) -> Iterator[Finding]:
             "Few prompts give a pair on the way to",
             f"{pairs} pairs from {prompts} prompts; the section on data counts the causes.",
             model.name,
+            "minPairs",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from srlm_contract.graph import model_name
@@ -12,6 +13,8 @@ from .collect import Collected
 from .figures import Figures
 from .finding import Finding, Level
 
+#: The gate that a text of `status.iterations[].gates` names.
+_GATE = re.compile(r"\bgates\.(\w+)")
 #: Judge measures over fewer human-ordered pairs, and win rates over fewer comparisons, are noise.
 FEW_PAIRS = 100
 FEW_COMPARISONS = 50
@@ -54,7 +57,8 @@ def _advice(reason: str, message: str) -> str:
 def gates(found: Collected) -> Iterator[Finding]:
     for record in found.status.iterations:
         for gate in record.gates:
-            yield Finding("warning", "A gate is missed by", gate, record.name)
+            named = _GATE.search(gate)
+            yield Finding("warning", "A gate is missed by", gate, record.name, named[1] if named else "")
 
 
 def few_pairs(figures: Figures) -> Iterator[Finding]:

@@ -276,7 +276,10 @@ class TestUnfinishedRun:
         assert "Preflight has not pinned the outside sources yet." in text
         assert "No stage is planned: preflight has not passed." in text
         findings = Text(made.page().split('<section id="findings">')[1].split("</section>")[0]).text
-        assert findings == "Findings Nothing stands out. The thresholds are those of this report's version; the figures are below."
+        assert (
+            findings
+            == "Findings Nothing stands out. The thresholds are those of this report's version; the figures are below."
+        )
         assert "hf://example/small-model" in text
         assert made.lineage()["artifacts"] == []
 

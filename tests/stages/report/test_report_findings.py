@@ -104,14 +104,23 @@ class TestJudge:
         assert about(found, before, model(**judged(0.74, 0.5, low=0.7, high=0.8)))[title].level == "note"
         assert title not in about(found, before, model(**judged(0.76, 0.5)))
 
-    def test_better_marks_with_less_agreement(self, found: Collected) -> None:
+    def test_better_marks_with_less_agreement_are_a_warning_of_their_own_weight(self, found: Collected) -> None:
         def scored(name: str, accuracy: float, score: float) -> ModelFigures:
-            return model(name, heldout_scores=distribution([(score, 10)] * 4), **judged(accuracy, 0.5))
+            figures = judged(accuracy, 0.5, low=accuracy - 0.2, high=accuracy + 0.2)
+            return model(name, heldout_scores=distribution([(score, 10)] * 4), **figures)
 
-        title = "M2 gives better marks while it agrees less with people"
-        findings = about(found, scored("M1", 0.8, 3.0), scored("M2", 0.7, 4.0))
-        assert findings[title].figures.startswith("The same held-out answers get 4.00 instead of 3.00")
-        assert title not in about(found, scored("M1", 0.8, 3.0), scored("M2", 0.7, 3.2))
+        title = "M2 judges worse than M1"
+        finding = about(found, scored("M1", 0.8, 3.0), scored("M2", 0.7, 4.0))[title]
+        assert finding.figures.endswith("gives the same held-out answers better marks: 4.00 instead of 3.00.")
+        assert finding.level == "warning"
+        unchanged = about(found, scored("M1", 0.8, 3.0), scored("M2", 0.7, 3.2))[title]
+        assert (unchanged.level, "better marks" in unchanged.figures) == ("note", False)
+
+    def test_worse_than_longer_wins_and_than_a_coin_is_one_fact(self, found: Collected) -> None:
+        findings = about(found, model(**judged(0.4, 0.6, low=0.35, high=0.45)))
+        assert list(findings) == ["The judge does worse than “longer wins”: M2"]
+        [finding] = findings.values()
+        assert "in 60.0%. A coin would do better, too" in finding.figures
 
 
 class TestScores:
@@ -257,6 +266,14 @@ class TestRun:
         assert [f.title for f in findings[:2]] == ["The run is stalled: BudgetExceeded", "A gate is missed by M2"]
         assert findings[0].figures == spent.message, "what to do is told once"
         assert [LEVELS.index(f.level) for f in findings] == sorted(LEVELS.index(f.level) for f in findings)
+
+    def test_a_missed_gate_and_what_the_report_says_about_its_figure_is_one_fact(self, tmp_path: Path) -> None:
+        gates = IterationStatus(name="M2", gates=("tie rate 0.50, gates.maxTieRate is 0.3",))
+        run = collected(tmp_path, spec(), RunStatus(iterations=(gates,)))
+        [finding] = about(run, model(metrics={"tie_rate": 0.5})).values()
+        assert finding.title == "A gate is missed by M2"
+        assert finding.figures.startswith("tie rate 0.50, gates.maxTieRate is 0.3. 50.0% of the prompts have equal")
+        assert len(about(run, model("M3", {"tie_rate": 0.5}))) == 2, "of another model it is another fact"
 
     def test_expected_score_deviates_from_the_paper(self, tmp_path: Path) -> None:
         run = collected(tmp_path, spec(judging={"scorer": "ExpectedScore"}))

@@ -1,0 +1,65 @@
+"""`srlm status NAME`: what stands where on the screen."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from srlm_cli.status import screen
+from srlm_operator.cluster.views import parse_run
+from support.builders import manifest_spec
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+GATE = "tie rate 0.50, gates.maxTieRate is 0.3"
+
+
+def shown(**status: Any) -> str:
+    found = {"phase": "Held", "iterations": [], **status}
+    metadata = {"name": "run", "namespace": "team", "uid": "u", "resourceVersion": "1", "generation": 1}
+    out = io.StringIO()
+    run = parse_run({"metadata": metadata, "spec": manifest_spec(), "status": found})
+    Console(file=out, width=100).print(screen(run, NOW))
+    return out.getvalue()
+
+
+def iteration(name: str, **metrics: float) -> dict[str, Any]:
+    stages = [{"name": "evaluate", "stage": "evaluate", "state": "Succeeded"}]
+    return {"name": name, "stages": stages, "metrics": metrics}
+
+
+def test_warnings_stand_after_the_results() -> None:
+    text = shown(iterations=[iteration("M1", loss=2)], preflight={"warnings": ["a store without conditional puts"]})
+    assert text.index("training loss") < text.index("warning: a store without conditional puts")
+
+
+def test_a_gate_that_the_state_of_the_run_names_is_told_once() -> None:
+    held = {"type": "Stalled", "status": "True", "reason": "Held", "message": f"M2: {GATE}. Annotate to go on",
+            "lastTransitionTime": "2026-01-01T11:00:00Z"}  # fmt: skip
+    missed = iteration("M2", pairs=4) | {"gates": [GATE]}
+    assert shown(iterations=[missed], conditions=[held]).count(GATE) == 1
+    assert shown(iterations=[missed]).count(f"gate: {GATE}") == 1, "a run that goes on says it there"
+
+
+def test_figures_stand_under_what_they_stand_on_and_say_what_that_is() -> None:
+    lines = shown(
+        iterations=[
+            iteration("M1", heldoutScore=2.15, heldoutJudged=16, answers=6, answerLength=60),
+            iteration("M2", heldoutScore=1.9, heldoutJudged=16, meanScore=1.99, candidates=54, meanLength=114),
+        ]
+    ).splitlines()
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert cells[:9] == [
+        ["Candidates on the way to it", "", ""],
+        ["candidates", "–", "54"],
+        ["candidates' mean score (0–5)", "–", "1.99"],
+        ["candidates' length (characters)", "–", "114"],
+        ["Its judging of held-out answers", "", ""],
+        ["held-out answers scored", "16", "16"],
+        ["held-out mean score (0–5)", "2.15", "1.90"],
+        ["Its answers to validation prompts", "", ""],
+        ["validation answers", "6", "–"],
+    ]
+    assert any(line.startswith("Candidates on the way to it: Answers of the model before to new") for line in lines)
