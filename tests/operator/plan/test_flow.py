@@ -115,7 +115,7 @@ def test_fifty_iterations_with_every_figure_fit_into_status() -> None:
 def test_a_figure_stays_when_the_details_before_it_go() -> None:
     world = FakeCluster(spec=spec(iterations=9, evaluation={"enabled": False}))
     world.settle(1000)
-    growth = [iteration.metrics.length_growth for iteration in world.status.iterations]
+    growth = [iteration.metrics.candidate_length_growth for iteration in world.status.iterations]
     assert growth == [None, None] + [1.0] * 8
 
 
