@@ -108,8 +108,7 @@ class IterationMetrics(Contract):
     judged: int | None = None
     """Candidates with a usable score by the model before."""
     parse_rate: float | None = None
-    """Share of the verdicts about candidates with a readable score, as asked (with the constraint, if there is
-    one)."""
+    """Share of the verdicts about candidates with a readable score, asked with the constraint if there is one."""
     free_parse_rate: float | None = None
     """The same without constraint, on a sample."""
     tie_rate: float | None = None

@@ -188,13 +188,14 @@ class Metrics:
 
     def _model(self, metrics: IterationMetrics) -> None:
         """Figures of a model that has just been evaluated."""
-        for histogram, value in (
-            (self._parse_rate, metrics.parse_rate),
+        for histogram, *values in (
+            (self._parse_rate, metrics.parse_rate, metrics.heldout_parse_rate),
             (self._agreement, metrics.judge_accuracy),
-            (self._growth, metrics.length_growth or metrics.candidate_length_growth),
+            (self._growth, metrics.length_growth, metrics.candidate_length_growth),
         ):
-            if value is not None:
-                histogram.observe(value)
+            known = [value for value in values if value is not None]
+            if known:
+                histogram.observe(known[0])
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition in the format that an Accept header asks for, and its content type."""
