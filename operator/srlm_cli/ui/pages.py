@@ -19,7 +19,7 @@ from srlm_cli.results import doing, duration
 from srlm_cli.ui.chart import Chart, Line, draw, numbers
 from srlm_cli.ui.loop import lanes
 from srlm_cli.ui.source import Series, Source
-from srlm_contract.figures import FIGURES, NOTHING, Figure, figure_rows
+from srlm_contract.figures import FIGURES, NOTHING, Figure, figure_groups
 from srlm_contract.graph import model_name
 from srlm_contract.status import RunStatus
 from srlm_contract.text import visible
@@ -111,7 +111,7 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
     async def figures() -> str:
         return await part(
             "figures.html.j2",
-            rows=lambda r: figure_rows([iteration.metrics for iteration in r.status.iterations]),
+            groups=lambda r: figure_groups([iteration.metrics for iteration in r.status.iterations]),
             charts=lambda r: figure_charts(r.status),
         )
 
