@@ -149,8 +149,8 @@ class TestPages:
             page = await text(session, f"{root}/runs/team/done")
         assert [title in page for title in ("The loop", "Figures", "Training and speed", "Answers")] == [True] * 4
         charts = re.findall(r'aria-label="([^"]*)\. ', page)
-        assert {"win rate", "Loss (supervised)", "Loss (preferences)", "Reward margin"} <= set(charts)
-        assert "Loss (preferences). M2: from 0.690 to 0.086, 8 points; M3: from" in page
+        assert {"win rate", "Loss (supervised) by step", "Reward margin by step"} <= set(charts)
+        assert "Loss (preferences) by step. M2: from 0.69 to 0.09, 8 points; M3: from" in page
         assert page.count('class="answer chosen"') == page.count('class="answer rejected"') > 0
         assert "<style" not in page, "the policy would refuse it"
         assert " style=" not in page
@@ -162,7 +162,7 @@ class TestPages:
         assert "judge: 40/100 verdicts, 3,900 tok/s, shards 3/8, about 2m 05s left in this stage" in page
         assert "attempt 2" in page
         assert (page.count('<i class="done">'), page.count("<i>")) == (3, 5)
-        assert "Tokens per second of judge. Tokens per second of judge: from 3,000 to 3,004, 5 points" in page
+        assert "by seconds since you look: from 3,000 to 3,004, 5 points" in page
         assert "No model has given no answers yet" in page
 
     async def test_answers_of_one_model(self, source: MadeSource) -> None:
@@ -235,7 +235,7 @@ async def test_only_what_changes_is_sent(source: MadeSource, monkeypatch: pytest
             held = done.status.model_copy(update={"phase": "Held"})
             source.made["done"] = replace(done, status=held)
             first = await following.next()
-            assert (first["id"], "Held" in first["html"]) == ("head", True)
+            assert (first["id"], "Held" in first["html"]) == ("state", True)
             await following.look()
             source.broken = ConfigurationError("the store is gone")
             assert [(await following.next())["id"] for _ in range(2)] == ["training", "answers"]

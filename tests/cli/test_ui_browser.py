@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> MadeSource:
 
 @pytest.fixture
 def address(source: MadeSource, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Opened once, so that the cookie is there."""
+    """With the key."""
     monkeypatch.setattr(server, "LOOK_SECONDS", 0.05)
     with served(source) as address:
         yield address
@@ -39,6 +39,7 @@ def address(source: MadeSource, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 @pytest.fixture
 def page(tmp_path: Path, address: str) -> Iterator[Page]:
+    """A browser that has the cookie."""
     with open_page(tmp_path) as page:
         page.open(address)
         yield page
@@ -71,9 +72,11 @@ def test_every_page_at_every_width(page: Page, address: str) -> None:
     assert page.value("document.title").endswith("– srlm")
     assert page.console == []
     assert [url for url in page.requests if not url.startswith(root)] == [], "nothing from anywhere else"
+    # Had something slipped through the escaping, the policy would stop it all the same.
     page.value("document.body.insertAdjacentHTML('beforeend', '<img src=\"x\" onerror=\"document.title = 1\">')")
-    eventually(lambda: "Content Security Policy" in " ".join(page.console) or page.value("0"))
+    page.value("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 2'}))")
     assert page.value("document.title").endswith("– srlm")
+    assert "Content Security Policy" in " ".join(page.console)
 
 
 def test_a_run_goes_on_by_itself(page: Page, address: str, source: MadeSource) -> None:
@@ -84,7 +87,7 @@ def test_a_run_goes_on_by_itself(page: Page, address: str, source: MadeSource) -
     try:
         going = RunStatus.parse({**done.status.wire(defaults=False), "phase": "Running", "progress": {"percent": 77}})
         source.made["done"] = replace(done, status=going)
-        eventually(lambda: "77%" in page.value("document.getElementById('head').textContent"))
+        eventually(lambda: "77%" in page.value("document.getElementById('state').textContent"))
         assert page.value("document.activeElement.className") == "scroll"
         assert page.value("document.querySelector('#answers details').open") is True
     finally:
@@ -94,14 +97,14 @@ def test_a_run_goes_on_by_itself(page: Page, address: str, source: MadeSource) -
 def test_a_click_is_not_lost_and_marked_text_stays(page: Page, address: str, source: MadeSource) -> None:
     done = source.made["done"]
     page.open(f"{address.partition('?')[0]}runs/team/done")
-    page.value("getSelection().selectAllChildren(document.querySelector('#head .state'))")
+    page.value("getSelection().selectAllChildren(document.querySelector('#state .state'))")
     marked = page.value("getSelection().toString()")
     try:
         source.made["done"] = replace(done, status=done.status.model_copy(update={"phase": "Held", "tokens": 7}))
         eventually(lambda: page.value("waiting.size") == 1)
         assert page.value("getSelection().toString()") == marked
         page.value("getSelection().removeAllRanges(); dispatchEvent(new Event('pointerup'))")
-        eventually(lambda: "Held" in page.value("document.getElementById('head').textContent"))
+        eventually(lambda: "Held" in page.value("document.getElementById('state').textContent"))
     finally:
         source.made["done"] = done
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree as XML
 
 from markupsafe import Markup
@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 12.0, 26.0
 #: Colours and markers of lines, again and again.
 LINES = 8
 #: Lines of the grid at most.
-TICKS = 4
+TICKS = 5
 #: Points drawn of a line at most, and markers.
 MAX_POINTS, MAX_MARKERS = 300, 12
 #: Half of a marker's size.
@@ -41,6 +41,8 @@ class Line:
 
     name: str
     points: Sequence[Point]
+    place: int = 0
+    """Its colour and marker: what has the same name in several charts has the same place."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,21 @@ def draw(
     show: Callable[[float], str],
     *,
     labels: Sequence[str] | None = None,
-    across: str = "",
+    limits: tuple[float, float] | None = None,
+    step: float = 0.0,
 ) -> Chart | None:
     """None when no line has a point.
 
-    show: a value as people read it. labels: what stands below x = 0, 1, ..., in place of numbers. across: what x is.
+    show: a value as people read it. labels: what stands below x = 0, 1, ..., in place of numbers. limits: ends of the
+    scale, where the figure has such; a point beyond moves them. step: the smallest that `show` tells apart.
     """
-    lines = [Line(line.name, _thin(line.points)) for line in lines if line.points]
+    lines = [replace(line, points=_thin(line.points)) for line in lines if line.points]
     if not lines:
         return None
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    ticks = nice_ticks(min(ys), max(ys))
+    low, high = min(ys), max(ys)
+    ticks = nice_ticks(*((min(limits[0], low), max(limits[1], high)) if limits else (low, high)), step)
     low, high = min(*ticks, min(ys)), max(*ticks, max(ys))
     first, last = (0.0, float(max(len(labels) - 1, 1))) if labels else (min(xs), max(xs))
     last = last if last > first else first + 1
@@ -89,20 +94,18 @@ def draw(
     every = math.ceil(len(names) / 8)
     for x, name in names[::every]:
         _text(root, name, place((x, low))[0], HEIGHT - 8, "middle")
-    if across:
-        _text(root, across, WIDTH - RIGHT, HEIGHT - BOTTOM - 5, "end")
-    for number, line in enumerate(lines):
-        _draw_line(root, number % LINES, line, place, show)
-    legend = tuple((line.name, _sign(number % LINES)) for number, line in enumerate(lines)) if len(lines) > 1 else ()
+    for line in lines:
+        _draw_line(root, line, place, show)
+    legend = tuple((line.name, _sign(line.place % LINES)) for line in lines) if len(lines) > 1 else ()
     return Chart(title, _markup(root), legend)
 
 
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers around low to high, at most TICKS + 2 of them."""
+def nice_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Round numbers around low to high, at most TICKS + 2 of them. least: the smallest step."""
     if high - low < 1e-12:
-        pad = abs(high) / 10 or 1.0
+        pad = max(abs(high) / 10, least) or 1.0
         low, high = low - pad, high + pad
-    rough = (high - low) / TICKS
+    rough = max((high - low) / TICKS, least)
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough)
     begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -110,7 +113,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def _whole_ticks(first: float, last: float) -> list[float]:
-    return [tick for tick in nice_ticks(first, last) if first <= tick <= last and tick == int(tick)]
+    return [tick for tick in nice_ticks(first, last, 1.0) if first <= tick <= last and tick == int(tick)]
 
 
 def _thin(points: Sequence[Point]) -> Sequence[Point]:
@@ -120,9 +123,8 @@ def _thin(points: Sequence[Point]) -> Sequence[Point]:
     return few if few[-1] == points[-1] else [*few, points[-1]]
 
 
-def _draw_line(
-    root: XML.Element, number: int, line: Line, place: Callable[[Point], Point], show: Callable[[float], str]
-) -> None:
+def _draw_line(root: XML.Element, line: Line, place: Callable[[Point], Point], show: Callable[[float], str]) -> None:
+    number = line.place % LINES
     group = XML.SubElement(root, "g", {"class": f"s{number}"})
     places = [place(point) for point in line.points]
     XML.SubElement(group, "path", {"class": "line", "d": "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)})

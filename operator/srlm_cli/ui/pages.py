@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,17 +28,37 @@ from srlm_operator.values import Run
 
 #: Prompts shown of a run.
 SAMPLES = 6
-#: Figures that are drawn, in order.
-DRAWN = ("win_rate", "judge_accuracy", "mean_score", "parse_rate", "tie_rate", "mean_length", "pairs", "tokens")
-#: Figures of training steps that are drawn: name, title, format.
-CURVES = (
-    ("loss", "Loss", ".3f"),
-    ("rewardMargin", "Reward margin", ".3f"),
-    ("rewardAccuracy", "Reward accuracy", ".0%"),
-    ("gradientNorm", "Gradient norm", ".2f"),
-    ("learningRate", "Learning rate", ".1e"),
-    ("tokensPerSecond", "Tokens per second in training", ",.0f"),
+#: Iterations drawn at once; earlier ones are behind a fold.
+LANES = 4
+#: Figures that are drawn, in order, and the ends of their scales, where they have some.
+DRAWN: dict[str, tuple[float, float] | None] = {
+    "win_rate": (0, 1),
+    "judge_accuracy": (0, 1),
+    "mean_score": (0, 5),
+    "parse_rate": (0, 1),
+    "tie_rate": (0, 1),
+    "mean_length": None,
+    "pairs": None,
+    "tokens": None,
+}
+#: Figures of training steps that are drawn: name, title, format, ends of the scale.
+CURVES: tuple[tuple[str, str, str, tuple[float, float] | None], ...] = (
+    ("loss", "Loss", ".2f", None),
+    ("rewardMargin", "Reward margin", ".2f", None),
+    ("rewardAccuracy", "Reward accuracy", ".0%", (0, 1)),
+    ("gradientNorm", "Gradient norm", ".2f", None),
+    ("learningRate", "Learning rate", ".1e", None),
+    ("tokensPerSecond", "Tokens per second in training", ",.0f", None),
 )
+
+#: Parts of the page of a run, and what they are called.
+SECTIONS = {
+    "state": "State",
+    "loop": "The loop",
+    "figures": "Figures",
+    "training": "Training and speed",
+    "answers": "Answers",
+}
 
 Parts = dict[str, str]
 """HTML of each part by its id."""
@@ -51,6 +70,12 @@ class Page:
 
     title: str
     parts: Mapping[str, Callable[[], Awaitable[str]]]
+    """By id."""
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """What parts are called, by id, where there are several."""
+        return {name: SECTIONS[name] for name in self.parts} if len(self.parts) > 1 else {}
 
     async def render(self) -> Parts:
         """All parts; one that cannot be made says why."""
@@ -106,7 +131,11 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
         return await part("head.html.j2", doing=lambda r: doing(r.status), took=lambda r: _so_far(r, now()))
 
     async def loop() -> str:
-        return await part("loop.html.j2", lanes=lambda r: lanes(r.status, now()))
+        return await part(
+            "loop.html.j2",
+            lanes=lambda r: lanes(r.status, now()),
+            earlier=lambda r: max(0, len(r.status.iterations) - LANES),
+        )
 
     async def figures() -> str:
         return await part(
@@ -127,7 +156,7 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
         return render("samples.html.j2", samples=answers, kind=_kind(answers), models=models, chosen=model, run=found)
 
     title = f"{namespace}/{name}"
-    return Page(title, {"head": head, "loop": loop, "figures": figures, "training": training, "answers": samples})
+    return Page(title, {"state": head, "loop": loop, "figures": figures, "training": training, "answers": samples})
 
 
 def comparison_page(source: Source, runs: Sequence[tuple[str, str]]) -> Page:
@@ -148,7 +177,7 @@ def figure_charts(status: RunStatus) -> list[Chart]:
     for figure in _drawn_figures():
         points = list(numbers([figure.value(one) for one in metrics]))
         if len(points) > 1:
-            found.append(draw(figure.label, [Line(figure.label, points)], _show(figure), labels=labels))
+            found.append(_drawn(figure, [Line(figure.label, points)], labels))
     return [chart for chart in found if chart is not None]
 
 
@@ -159,8 +188,8 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
         lines = []
         for place, name in enumerate(comparison.names):
             values = [figure.value(comparison.iterations(model)[place].metrics) for model in comparison.models]
-            lines.append(Line(name, list(numbers(values))))
-        found.append(draw(figure.label, lines, _show(figure), labels=comparison.models))
+            lines.append(Line(name, list(numbers(values)), place))
+        found.append(_drawn(figure, lines, comparison.models))
     return [chart for chart in found if chart is not None]
 
 
@@ -171,15 +200,15 @@ def training_charts(training: Mapping[str, Series]) -> list[Chart]:
     """
     preferences = {model: any("rewardMargin" in step for step in series) for model, series in training.items()}
     found = []
-    for name, title, form in CURVES:
+    for name, title, form, limits in CURVES:
         kinds = ((" (supervised)", False), (" (preferences)", True)) if name == "loss" else (("", None),)
         for suffix, kind in kinds:
             lines = [
-                Line(model, [(step["step"], step[name]) for step in series if name in step])
-                for model, series in training.items()
+                Line(model, [(step["step"], step[name]) for step in series if name in step], place)
+                for place, (model, series) in enumerate(training.items())
                 if kind in (None, preferences[model])
             ]
-            found.append(draw(title + suffix, lines, partial(_formatted, form), across="step"))
+            found.append(draw(f"{title}{suffix} by step", lines, f"{{:{form}}}".format, limits=limits))
     return [chart for chart in found if chart is not None]
 
 
@@ -190,8 +219,8 @@ def pace_chart(source: Source, run: Run) -> list[Chart]:
     if len(now) < 2:
         return []
     points = [(pace.seconds - now[0].seconds, pace.tokens_per_second) for pace in now]
-    name = f"Tokens per second of {now[0].node.partition('/')[2]}"
-    chart = draw(name, [Line(name, points)], partial(_formatted, ",.0f"), across="seconds")
+    name = f"Tokens per second of {now[0].node.partition('/')[2]}, by seconds since you look"
+    chart = draw(name, [Line(name, points)], "{:,.0f}".format, step=1)
     return [chart] if chart is not None else []
 
 
@@ -200,13 +229,11 @@ def _drawn_figures() -> list[Figure]:
     return [by_name[name] for name in DRAWN]
 
 
-def _show(figure: Figure) -> Callable[[float], str]:
-    """A value on the axis: with fewer digits than in a table."""
-    return partial(_formatted, {".1%": ".0%", ",d": ",.0f"}.get(figure.form, figure.form))
-
-
-def _formatted(form: str, value: float) -> str:
-    return format(value, form)
+def _drawn(figure: Figure, lines: Sequence[Line], labels: Sequence[str]) -> Chart | None:
+    """With fewer digits than in a table."""
+    form = {".1%": ".0%", ",d": ",.0f"}.get(figure.form, figure.form)
+    whole = 1.0 if form == ",.0f" else 0.0
+    return draw(figure.label, lines, f"{{:{form}}}".format, labels=labels, limits=DRAWN[figure.name], step=whole)
 
 
 def _so_far(run: Run, now: datetime) -> str:

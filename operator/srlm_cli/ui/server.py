@@ -98,7 +98,7 @@ class _Pages:
         parts = await page.render()
         known = {"known": ".".join(_digest(html) for html in parts.values())}
         events = f"/events{request.path}?{urlencode([*request.query.items(), *known.items()])}"
-        text = render("page.html.j2", title=page.title, parts=_safe(parts), events=events)
+        text = render("page.html.j2", page=page, parts=_safe(parts), events=events)
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
