@@ -35,11 +35,12 @@ DRAWN: dict[str, tuple[float, float] | None] = {
     "win_rate": (0, 1),
     "judge_accuracy": (0, 1),
     "mean_score": (0, 5),
+    "heldout_score": (0, 5),
+    "answer_length": None,
+    "mean_length": None,
     "parse_rate": (0, 1),
     "tie_rate": (0, 1),
-    "mean_length": None,
     "pairs": None,
-    "tokens": None,
 }
 #: Figures of training steps that are drawn: name, title, format, ends of the scale.
 CURVES: tuple[tuple[str, str, str, tuple[float, float] | None], ...] = (
