@@ -17,6 +17,7 @@ from srlm_cli.comparison import Comparison, rows
 from srlm_cli.results import PHASE_STYLES
 from srlm_cli.runs import add_cluster_arguments, cluster_of, read
 from srlm_contract.figures import NOTHING
+from srlm_contract.text import visible
 from srlm_operator.values import Run
 
 
@@ -28,7 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="name of a run, or NAMESPACE/NAME")
     add_cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=("table", "csv", "json"), default="table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "csv", "json"),
+        default="table",
+        help="how to print it (default: %(default)s)",
+    )
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 
 
@@ -91,8 +98,8 @@ def _state(run: Run) -> Text:
 
 
 def shown(value: Any) -> str:
-    """A setting as people write it in YAML."""
-    return NOTHING if value is None else str(_cell(value))
+    """A setting as people write it in YAML; nothing in it stays invisible."""
+    return NOTHING if value is None else visible(str(_cell(value)))
 
 
 def _cell(value: Any) -> Any:

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm list`."""
     add_cluster_arguments(parser)
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print it (default: %(default)s)"
+    )
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 
 

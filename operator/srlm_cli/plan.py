@@ -34,7 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " themselves; keys and digests that only a preflight can know are shown as `unknown`."
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
-    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json", "yaml"),
+        default="table",
+        help="how to print it (default: %(default)s)",
+    )
     parser.add_argument(
         "--default-storage",
         metavar="URI",

@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=_count, default=3, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--iteration", type=_model, metavar="T", help="answers of M_T: 2 or M2 (default: the newest)")
     parser.add_argument("--verdicts", action="store_true", help="with what the judge wrote")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="how to print it (default: %(default)s)"
+    )
     add_endpoint_argument(parser)
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 

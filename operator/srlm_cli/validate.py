@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="Restricted",
         help="level that the operator lets podTemplate patches go down to (default: %(default)s)",
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="how to print it (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -91,6 +91,11 @@ def test_three_runs_fit_a_small_terminal() -> None:
     assert not any(re.search(r"\w…", line) for line in lines), "nothing is cut"
 
 
+def test_settings_reach_no_terminal_as_they_are() -> None:
+    text = printed(Comparison((A, made("evil", "a", {}, generation={"systemPrompt": "\x1b[2J[bold]x"}))))
+    assert "⟨U+001B⟩[2J[bold]x" in text
+
+
 def test_the_same_settings_are_told() -> None:
     assert "The settings are the same." in printed(Comparison((A, made("twin", "abcdef", {}))))
 

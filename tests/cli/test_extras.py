@@ -14,6 +14,7 @@ import pytest
         ("kopf", ["operator"], "operator"),
         ("rich", ["status", "run"], "operator"),
         ("psutil", ["local", "up"], "local"),
+        ("jinja2", ["ui"], "ui"),
     ],
 )
 def test_what_to_install(missing: str, arguments: list[str], extra: str) -> None:

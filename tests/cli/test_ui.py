@@ -74,14 +74,21 @@ async def text(session: aiohttp.ClientSession, address: str) -> str:
         return await answer.text()
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> MadeSource:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeSource:
     """`done` and `twin`, which differ in beta, and `going`."""
-    made = MadeSource()
-    made.add("done", make_run(World(tmp_path / "done"), spec(2)))
-    made.add("twin", make_run(World(tmp_path / "twin"), spec(2, training={"dpo": {"beta": 0.5}})))
-    made.add("going", make_run(World(tmp_path / "going"), spec(2)), RunStatus.parse(RUNNING))
-    return made
+    folder, found = tmp_path_factory.mktemp("runs"), MadeSource()
+    done = make_run(World(folder / "done"), spec(2))
+    found.add("done", done)
+    found.add("twin", make_run(World(folder / "twin"), spec(2, training={"dpo": {"beta": 0.5}})))
+    found.add("going", done, RunStatus.parse(RUNNING))
+    return found
+
+
+@pytest.fixture
+def source(made: MadeSource) -> MadeSource:
+    """The same for a test that may change it."""
+    return MadeSource(dict(made.made), dict(made.stores))
 
 
 class TestWhoMayLook:

@@ -297,6 +297,7 @@ def _tell(status: RunStatus, folder: Path, took: float, console: Console, *, own
         f"              export KUBECONFIG={folder}/kubeconfig",
         f"              srlm chat demo --against M1           (talk to {newest} and M1 side by side)",
         f"              srlm model demo -o {newest.lower()}                (a folder for transformers or `vllm serve`)",
+        "              srlm ui                               (the run in a browser, answers with their scores too)",
         "              srlm status demo; srlm logs demo judge; kubectl get srr,jobs,pods",
     ):
         console.print(line, highlight=False, soft_wrap=True)
