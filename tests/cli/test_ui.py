@@ -16,17 +16,19 @@ from typing import Any
 import aiohttp
 import pytest
 
-from srlm_cli.ui import server
+from srlm_cli.ui import pages, server
 from srlm_cli.ui.command import serving
 from srlm_cli.ui.loop import lanes
 from srlm_cli.ui.source import Memory, Pace
 from srlm_contract.graph import NodeId
 from srlm_contract.status import RunStatus
+from srlm_operator.cluster.client import RUNS
 from srlm_operator.errors import ConfigurationError
 from support.builders import START
 from support.cluster.harness import SHORT, Harness
 from support.person import become
 from support.report_world import evil_run, make_run, spec
+from support.s3_world import WRITER
 from support.stage_world import World
 from support.ui_world import MadeSource
 
@@ -195,6 +197,24 @@ class TestPages:
         assert "win rate" in page
         assert "run absent does not exist in namespace team" in absent
 
+    async def test_a_store_that_does_not_answer_holds_nothing_up(
+        self, source: MadeSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "LOOK_SECONDS", 0.02)
+        monkeypatch.setattr(pages, "PATIENCE_SECONDS", 0.05)
+        source.hangs = True
+        async with browser(source) as (session, root):
+            page = await text(session, f"{root}/runs/team/done")
+            assert "Being read …" in page.partition('id="answers"')[2]
+            assert "win rate" in page
+            async with session.get(events(root, page)) as answer:
+                following = Following(answer)
+                await following.look()
+                source.hangs = False
+                assert (await following.next())["id"] == "answers"
+                source.hangs = True
+                await following.look()
+
     async def test_nothing_that_others_wrote_is_markup(self, tmp_path: Path) -> None:
         source = MadeSource()
         source.add("evil", evil_run(World(tmp_path)))
@@ -206,6 +226,11 @@ class TestPages:
             page = await text(session, f"{root}/runs/team/evil?model=M1")
         assert "&lt;script&gt;" in page
         assert "{{ 7*7 }}" in page
+
+
+def events(root: str, page: str) -> str:
+    """Where the page follows its run."""
+    return root + re.findall(r'data-events="([^"]*)"', page)[0].replace("&amp;", "&")
 
 
 class Following:
@@ -234,8 +259,7 @@ async def test_only_what_changes_is_sent(source: MadeSource, monkeypatch: pytest
     done = source.made["done"]
     async with browser(source) as (session, root):
         page = await text(session, f"{root}/runs/team/done")
-        address = re.findall(r'data-events="([^"]*)"', page)[0].replace("&amp;", "&")
-        async with session.get(root + address) as answer:
+        async with session.get(events(root, page)) as answer:
             assert answer.headers["Content-Type"] == "text/event-stream"
             following = Following(answer)
             await following.look()
@@ -299,6 +323,18 @@ class TestMemory:
         assert await memory.get("a", ask) == 2
         assert await memory.get("a", ask, 1.0) == 3
 
+    async def test_an_answer_that_takes_long_is_no_older_for_that(self) -> None:
+        now, asked = [0.0], []
+
+        async def ask() -> int:
+            asked.append(1)
+            now[0] += 5.0
+            return len(asked)
+
+        memory = Memory(clock=lambda: now[0])
+        assert [await memory.get("a", ask, 1.0) for _ in range(2)] == [1, 1]
+        assert not memory.asking
+
     async def test_it_forgets_what_was_asked_longest_ago(self) -> None:
         asked = []
 
@@ -311,30 +347,48 @@ class TestMemory:
         assert len(asked) == 4
 
 
+@asynccontextmanager
+async def silent() -> AsyncIterator[str]:
+    """A store that takes connections and never answers."""
+    held = []
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        for writer in held:
+            writer.close()
+
+
+@pytest.mark.one_machine("the store is on this machine")
+@pytest.mark.usefixtures("stranger")
 async def test_the_command_over_a_cluster(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     await become(h, "read", monkeypatch)
-    await h.start()
-    await h.create("first", **SHORT)
-    await h.until(lambda: h.condition("Ready", "first"))
-    command = [sys.executable, "-m", "srlm_cli", "ui"]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        address = (await process.stdout.readline()).decode().strip()
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-            assert 'href="/runs/team/first"' in await text(session, address)
-            page = await text(session, f"{address.partition('/?')[0]}/runs/team/first")
+    for name, value in WRITER.environ.items():
+        monkeypatch.setenv(name, value)
+    async with silent() as store:
+        run = await h.create("first", **SHORT, storage={"uri": "s3://made/x", "endpointUrl": store})
+        judged = [{"name": "judge", "stage": "judge", "state": "Succeeded", "key": "abcdef"}]
+        await h.admin.write_status(RUNS, run, {"iterations": [{"name": "M1"}, {"name": "M2", "stages": judged}]})
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "srlm_cli", "ui", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            address = (await process.stdout.readline()).decode().strip()
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+                assert 'href="/runs/team/first"' in await text(session, address)
+                page = await text(session, f"{address.partition('/?')[0]}/runs/team/first")
             assert "M2" in page
-            assert "first" in page
-            assert "AWS_ACCESS_KEY_ID" in page, (
-                "this account may read no Secret, which is said where answers would stand"
-            )
+            assert "Being read …" in page
             process.send_signal(signal.SIGINT)
-            _, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+            _, err = await asyncio.wait_for(process.communicate(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     assert (process.returncode, err.decode()) == (0, "Ctrl-C ends it\n")

@@ -34,6 +34,9 @@ class MadeSource:
         self.made[name] = run(status or world.status, spec_=world.spec, name=name)
         self.stores[name] = world.world.store
 
+    hangs: bool = False
+    """No store answers."""
+
     async def runs(self) -> list[Run]:
         return list(self.made.values())
 
@@ -43,6 +46,8 @@ class MadeSource:
         return self.made[name]
 
     async def samples(self, run: Run, model: str | None, most: int) -> Samples | None:
+        if self.hangs:
+            await asyncio.Event().wait()
         return read_samples(self._store(run), sources(run.status, model), most)
 
     async def training(self, run: Run) -> Mapping[str, Series]:

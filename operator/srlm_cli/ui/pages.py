@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,8 +62,11 @@ SECTIONS = {
     "answers": "Answers",
 }
 
-Parts = dict[str, str]
-"""HTML of each part by its id."""
+#: Seconds that a page waits for a part, such as one that has to be read from a slow store; it comes later by itself.
+PATIENCE_SECONDS = 1.0
+
+Parts = dict[str, str | None]
+"""HTML of each part by its id; None for one that is still being read."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,15 @@ class Page:
 
     async def render(self) -> Parts:
         """All parts; one that cannot be made says why."""
-        return {name: await _told(make) for name, make in self.parts.items()}
+        made = await asyncio.gather(*(_told(make) for make in self.parts.values()))
+        return dict(zip(self.parts, made, strict=True))
 
 
-async def _told(make: Callable[[], Awaitable[str]]) -> str:
+async def _told(make: Callable[[], Awaitable[str]]) -> str | None:
     try:
-        return await make()
+        return await asyncio.wait_for(make(), PATIENCE_SECONDS)
+    except TimeoutError:
+        return None
     except OperatorError as problem:
         return render("problem.html.j2", problem=str(problem))
 

@@ -19,8 +19,9 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from markupsafe import Markup
 
-from srlm_cli.ui.pages import Page, Parts, comparison_page, render, run_page, runs_page
+from srlm_cli.ui.pages import Page, comparison_page, render, run_page, runs_page
 from srlm_cli.ui.source import Source
 
 #: Seconds between two looks at what a page shows.
@@ -95,7 +96,8 @@ class _Pages:
     async def show(self, request: web.Request) -> web.Response:
         """The whole page as it is now."""
         page = self._page(request)
-        parts = await page.render()
+        waiting = render("waiting.html.j2")
+        parts = {name: html or waiting for name, html in (await page.render()).items()}
         known = {"known": ".".join(_digest(html) for html in parts.values())}
         events = f"/events{request.path}?{urlencode([*request.query.items(), *known.items()])}"
         text = render("page.html.j2", page=page, parts=_safe(parts), events=events)
@@ -110,7 +112,7 @@ class _Pages:
         with suppress(ConnectionError):
             while not self._stopping.is_set():
                 for name, html in (await page.render()).items():
-                    if known.get(name) != _digest(html):
+                    if html is not None and known.get(name) != _digest(html):
                         known[name] = _digest(html)
                         await answer.write(f"data: {json.dumps({'id': name, 'html': html})}\n\n".encode())
                 await answer.write(b":\n\n")  # finds out whether anybody is there
@@ -151,9 +153,7 @@ async def _static(request: web.Request) -> web.Response:
     return web.Response(body=file.read_bytes(), content_type=kind, charset="utf-8")
 
 
-def _safe(parts: Parts) -> Mapping[str, str]:
-    from markupsafe import Markup
-
+def _safe(parts: Mapping[str, str]) -> Mapping[str, str]:
     return {name: Markup(html) for name, html in parts.items()}  # noqa: S704 - made by our templates, which escape
 
 

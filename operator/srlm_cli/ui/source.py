@@ -57,30 +57,55 @@ class Source(Protocol):
     def pace(self, run: Run) -> Sequence[Pace]: ...
 
 
+@dataclass
+class _Known:
+    """A question that was asked, and when it was answered."""
+
+    answer: asyncio.Future[Any]
+    at: float | None = None
+
+
 class Memory:
     """Answers that are the same as long as their key is. One that failed is asked again after a while."""
 
     def __init__(self, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        self._known: OrderedDict[Hashable, tuple[float, asyncio.Future[Any]]] = OrderedDict()
+        self._known: OrderedDict[Hashable, _Known] = OrderedDict()
+
+    @property
+    def asking(self) -> bool:
+        """Whether somebody still waits for an answer, or would."""
+        return any(not known.answer.done() for known in self._known.values())
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """The answer, which may come from an earlier call. seconds: how long it stays true; for ever by default."""
-        now = self._clock()
-        asked, answer = self._known.get(key, (0.0, None))
-        if answer is not None and answer.done():
-            failed = answer.cancelled() or answer.exception() is not None
-            kept = RETRY_SECONDS if failed and seconds is None else seconds
-            if answer.cancelled() or (kept is not None and now - asked > kept):
-                answer = None
-        if answer is None:
-            answer = asyncio.ensure_future(ask())
-            self._known[key] = (now, answer)
+        known = self._known.get(key)
+        if known is None or self._is_old(known, seconds):
+            known = self._known[key] = self._asked(ask)
         self._known.move_to_end(key)
         while len(self._known) > self._most:
             self._known.popitem(last=False)
-        found: T = await asyncio.shield(answer)  # one who leaves takes it from nobody else
+        found: T = await asyncio.shield(known.answer)  # one who leaves takes it from nobody else
         return found
+
+    def _asked(self, ask: Callable[[], Awaitable[T]]) -> _Known:
+        known = _Known(asyncio.ensure_future(ask()))
+
+        def answered(answer: asyncio.Future[T]) -> None:
+            known.at = self._clock()
+            if not answer.cancelled():
+                answer.exception()  # it may be that nobody waits for it any more
+
+        known.answer.add_done_callback(answered)
+        return known
+
+    def _is_old(self, known: _Known, seconds: float | None) -> bool:
+        if not known.answer.done():
+            return False
+        if known.answer.cancelled():
+            return True
+        kept = RETRY_SECONDS if known.answer.exception() is not None and seconds is None else seconds
+        return kept is not None and known.at is not None and self._clock() - known.at > kept
 
 
 @dataclass
@@ -94,6 +119,11 @@ class ClusterSource:
     """Another way to the stores than that of the pods."""
     _memory: Memory = field(default_factory=Memory)
     _paces: dict[str, tuple[float, deque[Pace]]] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> bool:
+        """Whether something is on its way, maybe in a thread that nobody can interrupt."""
+        return self._memory.asking
 
     async def runs(self) -> list[Run]:
         return await self._memory.get(("runs",), self._list, FRESH_SECONDS)
