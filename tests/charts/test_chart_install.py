@@ -161,6 +161,24 @@ async def test_a_definition_without_its_annotations_is_not_deleted(
     assert (after.get("annotations", {}).get("meta.helm.sh/release-name") == "srlm") != left_out
 
 
+async def test_a_release_that_leaves_its_definition_to_others_does_not_delete_it(
+    served: tuple[Cluster, helm.Config],
+) -> None:
+    """Also where the annotation is gone that has Helm keep it."""
+    cluster, config = served
+    await act(config.install, str(kit.CHART), "srlm", {}, create_namespace=True)
+    before = cluster.get(DEFINITIONS, RUNS)
+    run = cluster.create(RUNS, RUN, "default")
+    cluster.patch(DEFINITIONS, RUNS, {"metadata": {"annotations": {"helm.sh/resource-policy": None}}})
+
+    for once_more in (True, False, False):
+        done = await act(config.upgrade, str(kit.CHART), "srlm", {"crds": {"install": False}})
+        after = cluster.get(DEFINITIONS, RUNS)["metadata"]
+        assert (after["uid"], after["annotations"]["helm.sh/resource-policy"]) == (before["metadata"]["uid"], "keep")
+        assert cluster.get(RUNS, "run", "default")["metadata"]["uid"] == run["metadata"]["uid"]
+        assert ("written it once more" in done["notes"]) == once_more
+
+
 async def test_runs_with_a_finalizer_are_let_go_by_hand_without_the_operator(
     served: tuple[Cluster, helm.Config],
 ) -> None:

@@ -84,6 +84,22 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/*
+Not empty when the definition of runs is part of this release. With crds.install false it is once more where ours has lost what has
+Helm keep it: Helm deletes what a release no longer renders, and all runs with it. The next upgrade leaves it out.
+*/}}
+{{- define "sro.definition" -}}
+{{- if not (include "sro.foreignDefinition" .) -}}
+{{- if .Values.crds.install -}}
+true
+{{- else if and .Values.crds.keep .Release.IsUpgrade -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "selfrewardingruns.selfrewarding.dev" -}}
+{{- if ne (get (.metadata.annotations | default dict) "helm.sh/resource-policy") "keep" }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator does with objects in the namespaces it serves. */}}
 {{- define "sro.rules" -}}
 - apiGroups: [selfrewarding.dev]
