@@ -41,6 +41,8 @@ class Reconciler:
         self._runs = ParsedRuns(settings)
         self._observer = Observer(client, world, clock, settings, self._runs)
         self._applier = Applier(client, world, clock)
+        self._applier.on_created, self._applier.on_deleted = metrics.job_created, metrics.job_deleted
+        self._applier.on_status = metrics.observe_plan
 
     async def reconcile(self, key: Key) -> float | None:
         """One step for the run `key`. Returns seconds after which to look again, None to wait for events.
@@ -70,7 +72,6 @@ class Reconciler:
             except NotReady as reason:
                 log.debug("%s: %s", "/".join(key), reason)
                 continue
-            self._metrics.observe_plan(run, found)
             if self._world.run(key) is None:
                 self._forget(key)
             if settled:

@@ -81,6 +81,10 @@ class JobView:
     resource_version: str = ""
 
     @property
+    def ended(self) -> bool:
+        return self.state in ("Complete", "Failed")
+
+    @property
     def node_id(self) -> NodeId:
         return NodeId(self.iteration, self.node)
 
@@ -199,17 +203,19 @@ class Event:
     message: str
 
 
-Action = CreateJob | DeleteJob | SetFinalizer
+Action = CreateJob | SetFinalizer
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do, in the order it is done: actions, status, TTLs, events."""
+    """What to do, in the order it is done."""
 
     actions: tuple[Action, ...] = ()
     status: RunStatus | None = None
     """None leaves the status alone."""
     ttls: tuple[PatchJobTTL, ...] = ()
     events: tuple[Event, ...] = ()
+    deletes: tuple[DeleteJob, ...] = ()
+    """Jobs whose outcome is in `status`, or that have none to keep."""
     requeue_after: float | None = None
     """Seconds until the run is looked at again without any event."""

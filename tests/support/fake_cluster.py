@@ -7,6 +7,7 @@ It keeps the rules the planner relies on: Job names are unique for good, status 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from srlm_operator.cluster.views import job_view, with_storage
 from srlm_operator.names import ANNOTATION_SETTINGS, FINALIZER
 from srlm_operator.plan.plan import plan
 from srlm_operator.settings import Settings
-from srlm_operator.values import CreateJob, DeleteJob, JobView, Observed, Plan, PodView, Refusal, Run, SetFinalizer
+from srlm_operator.values import CreateJob, JobView, Observed, Plan, PodView, Refusal, Run, SetFinalizer
 from support.builders import START, UID, settings, spec
 from support.stage_script import Ending, FakeStages
 
@@ -48,6 +49,9 @@ class FakeCluster:
     events: list[str] = field(default_factory=list)
     refuse: dict[str, Refusal] = field(default_factory=dict)
     uid: str = UID
+    on_created: Callable[[CreateJob], None] = lambda action: None
+    on_status: Callable[[Run, Plan], None] = lambda run, plan: None
+    """As those of the operator's `Applier`."""
 
     def run(self) -> Run:
         spec, basis = with_storage(self.spec, self.status, "team", self.settings)
@@ -68,9 +72,18 @@ class FakeCluster:
         self.generation += 1
 
     def reconcile(self, *, crash_after: int | None = None) -> Plan:
-        """One plan, applied. `crash_after`: the operator dies after this many writes."""
-        found = plan(self.run(), self.observed(), self.now, self.settings)
-        left = [10**9 if crash_after is None else crash_after]
+        """Plans, applied until none asks for another look at once; the last one.
+
+        crash_after: there is one only, and the operator dies after so many writes.
+        """
+        while True:
+            found = self._reconcile(10**9 if crash_after is None else crash_after)
+            if found.requeue_after != 0 or crash_after is not None:
+                return found
+
+    def _reconcile(self, writes: int) -> Plan:
+        run, left = self.run(), [writes]
+        found = plan(run, self.observed(), self.now, self.settings)
 
         def write() -> bool:
             if left[0] == 0:
@@ -83,11 +96,14 @@ class FakeCluster:
             if not write():
                 return found
             self._act(action)
+            if isinstance(action, CreateJob):
+                self.on_created(action)
         if found.status is not None and found.status != self.status:
             if not write():
                 return found
             # What is stored is what was written: JSON.
             self.status = RunStatus.parse(found.status.wire(defaults=False))
+        self.on_status(run, found)
         for ttl in found.ttls:
             if not write():
                 return found
@@ -97,9 +113,14 @@ class FakeCluster:
             if not write():
                 return found
             self.events.append(event.reason)
+        for delete in found.deletes:
+            if not write():
+                return found
+            assert delete.uid == f"uid-{delete.name}"
+            self.remove(delete.name)
         return found
 
-    def _act(self, action: CreateJob | DeleteJob | SetFinalizer) -> None:
+    def _act(self, action: CreateJob | SetFinalizer) -> None:
         match action:
             case CreateJob(name, manifest, _):
                 assert name not in self.created or name in self.jobs, f"{name} was used before"
@@ -117,9 +138,6 @@ class FakeCluster:
                 self.pods[name] = [
                     PodView(f"{name}-{i}", f"pod-{name}-{i}", name, i, "Pending") for i in range(view.completions)
                 ]
-            case DeleteJob(name, uid):
-                assert uid == f"uid-{name}"
-                self.remove(name)
             case SetFinalizer(present):
                 self.finalizers = (FINALIZER,) if present else ()
                 self.gone = not present and self.deleted_at is not None

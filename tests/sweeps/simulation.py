@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from srlm_operator.cluster.client import Client
 from srlm_operator.cluster.index import Kind, World
 from srlm_operator.cluster.queue import KeyedQueue
 from srlm_operator.cluster.resync import Resync
+from srlm_operator.cluster.views import pod_view
 from srlm_operator.crd.definition import API_VERSION, KIND, custom_resource_definition
 from srlm_operator.metrics.operator import Metrics
 from srlm_operator.names import LABEL_ITERATION, LABEL_NODE, LABEL_RUN, LABEL_RUN_UID
@@ -52,9 +54,9 @@ NAMESPACE = "team"
 STAGE_SECONDS, RESTART_SECONDS, LAG_SECONDS, LATE_SECONDS = 2, 5, 1, 31
 _KINDS: Mapping[str, Kind] = {RUNS: "runs", JOBS: "jobs", PODS: "pods"}
 
-Blow = Literal["crash-before", "crash-after", "error", "answer-lost", "refused"]
+Blow = Literal["crash-before", "crash-after", "error", "answer-lost", "overtaken", "refused"]
 """To a write of the operator: it dies before it or after it, the API server answers 500, the answer is lost after the
-write was done, or a quota refuses it."""
+write was done, somebody else changes the object first, or a quota refuses it."""
 Loss = Literal["drop", "delay"]
 """Of a watch event: it never comes, or after all that happens in the next half minute."""
 
@@ -98,7 +100,7 @@ class StoreSession:
         body = json.loads(data) if data else {}
         path = urlsplit(url).path
         do = partial(self._do, method, path, body, params or {})
-        yield do() if method == "GET" else await self.sim.write(f"{method} {path}", do)
+        yield do() if method == "GET" else await self.sim.write(method, path, do)
 
     def _do(self, method: str, path: str, body: Object, query: Mapping[str, str]) -> Answer:
         route, cluster = parse(method, path, watch=False), self.sim.cluster
@@ -154,6 +156,8 @@ class Simulation:
     events: int = 0
     """That watches brought it."""
     lives: int = 0
+    used: dict[str, tuple[float, datetime, datetime | None]] = field(default_factory=dict)
+    """GPUs of each pod that ever ran, its begin and its end; by UID."""
     _names: set[str] = field(default_factory=set)
     _died: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -221,7 +225,7 @@ class Simulation:
             case None:
                 take(change)
 
-    async def write(self, what: str, do: Callable[[], Answer]) -> Answer:
+    async def write(self, method: str, path: str, do: Callable[[], Answer]) -> Answer:
         """A write of the operator, unless something goes wrong."""
         self.writes += 1
         blow = self.faults.writes.get(self.writes)
@@ -231,7 +235,9 @@ class Simulation:
                 await self._die()
             case "error":
                 return Answer(500, {"message": "etcd has no leader"})
-            case "refused" if what.startswith("POST") and "/jobs" in what:
+            case "overtaken" if method != "POST":
+                self._touch(path)
+            case "refused" if method == "POST" and path.endswith("/jobs"):
                 return Answer(403, {"reason": "Forbidden", "message": "jobs are forbidden: exceeded quota: small"})
         answer = do()
         if blow == "crash-after":
@@ -239,6 +245,16 @@ class Simulation:
         if blow == "answer-lost":
             raise aiohttp.ServerDisconnectedError
         return answer
+
+    def _touch(self, path: str) -> None:
+        """Somebody else writes the object at an address."""
+        route = parse("GET", path, watch=False)
+        assert route is not None
+        rt = self.cluster.registry.find(route.group, route.version, route.plural)
+        assert rt is not None
+        marks = {"metadata": {"annotations": {"example.com/written": str(self.writes)}}}
+        with suppress(ApiError):
+            self.cluster.patch(rt, route.name, marks, route.namespace)
 
     async def _die(self) -> None:
         self.restart()
@@ -286,7 +302,10 @@ class Simulation:
             self.cluster.delete(PODS, name, NAMESPACE, grace_period=0)
 
     def _end(self, name: str, ending: Ending) -> None:
+        status = self.cluster.get(PODS, name, NAMESPACE)["status"]
+        begun = status["containerStatuses"][0]["state"]["running"]["startedAt"]
         ended = {
+            "startedAt": begun,
             "exitCode": ending.exit_code,
             "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"),
             "message": ending.message,
@@ -369,8 +388,19 @@ class Simulation:
         """Names of runs and of what belongs to runs."""
         return [obj["metadata"]["name"] for kind in (RUNS, JOBS, PODS, "services") for obj in self.objects(kind)]
 
+    def gpu_seconds(self) -> float:
+        """That pods really held GPUs."""
+        now = self.clock.now()
+        return sum(gpus * ((end or now) - begin).total_seconds() for gpus, begin, end in self.used.values())
+
     def watch_over(self, change: Change) -> None:
-        """Notes every Job: its name is new, and no other of its node is at work."""
+        """Notes how long every pod has its GPUs, and every Job: its name is new, and no other of its node is at
+        work."""
+        if change.resource == PODS:
+            pod = pod_view(change.object)
+            if pod.started_at is not None:
+                gone = self.clock.now() if change.type == "DELETED" else None
+                self.used[pod.uid] = (pod.gpus, pod.started_at, pod.finished_at or gone)
         if (change.resource, change.type) != (JOBS, "ADDED"):
             return
         job = change.object

@@ -22,6 +22,9 @@ FUZZ = bool(os.environ.get("SRLM_TEST_FUZZ"))
 PARTS = 4
 LIMIT_SECONDS = 12 * 3600
 BACK = 15
+HELD_SECONDS = 120
+#: GPU-seconds: pods on their way out are not counted any more, and times are whole seconds.
+UNCOUNTED, ROUNDED = 100, 20
 
 
 async def story(sim: Simulation) -> Object:
@@ -38,19 +41,27 @@ async def story(sim: Simulation) -> Object:
         storage={"uri": "s3://bucket/prefix", "retention": "DeleteIntermediate"},
     )
     (before,) = await sim.until(lambda: sim.running("1/train"))
+    await asyncio.sleep(HELD_SECONDS)
     sim.edit({"training": {"dpo": {"beta": 0.3}}})
     await sim.until(lambda: [p for p in sim.running("1/train") if p["metadata"]["uid"] != before["metadata"]["uid"]])
     sim.release("1/train")
     await sim.until(lambda: len(sim.running("2/generate")) == 2)
+    await asyncio.sleep(HELD_SECONDS)
     sim.edit({"suspend": True})
     await sim.until(lambda: sim.status()["phase"] == "Suspended" and sim.gone("2/generate"))
     sim.held.discard("2/generate")
     sim.edit({"suspend": False})
     await sim.until(sim.reported)
+    check_gpu_seconds(sim)
     status = copy.deepcopy(sim.status())
     sim.delete()
     await sim.until(lambda: not any(sim.objects(kind) for kind in (RUNS, JOBS, PODS)))
     return status
+
+
+def check_gpu_seconds(sim: Simulation) -> None:
+    used, counted = sim.gpu_seconds(), sim.status()["gpuSeconds"]
+    assert used - UNCOUNTED <= counted <= used + ROUNDED, f"{counted} GPU-seconds counted of {used}"
 
 
 @dataclass(frozen=True)

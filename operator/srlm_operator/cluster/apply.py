@@ -1,7 +1,9 @@
-"""All writes of a reconcile, in one order: create and delete, status, TTLs, events.
+"""All writes of a reconcile, in one order: create, status, TTLs, events, delete.
 
-Before anything is created or deleted the run is read once more: a plan made from an old copy (a watch that lags,
-a restart against an older resource version) must not repeat what was done already.
+Before anything is created or deleted the run is read once more, and so are the Jobs to delete: a plan made from an old
+copy (a watch that lags, a restart against an older resource version) must not repeat what was done already, nor stop
+what has ended. A Job is created before status tells of it, and deleted after: whichever write is the last one, the next
+plan knows what became of each attempt.
 """
 
 from __future__ import annotations
@@ -41,22 +43,27 @@ class Applier:
 
     def __init__(self, client: Client, world: World, clock: Callable[[], datetime]) -> None:
         self._client, self._world, self._clock = client, world, clock
+        self.on_created: Callable[[CreateJob], None] = lambda action: None
+        self.on_deleted: Callable[[], None] = lambda: None
+        self.on_status: Callable[[Run, Plan], None] = lambda run, plan: None
+        """Called when status is as a plan says."""
 
     async def apply(self, run: Run, plan: Plan) -> bool:
-        """Carry out a plan. False when the API refused an object: then plan again, with the refusal known.
+        """Carry out a plan. False when the API refused an object, or a Job changed before it could be deleted: then
+        plan again, with that known.
 
-        Raises NotReady when the run changed meanwhile, ApiError when the API does not answer.
+        Raises NotReady when the run or a Job to delete changed meanwhile, ApiError when the API does not answer.
         """
         version = run.resource_version
-        if plan.actions:
+        if plan.actions or plan.deletes:
             await self._make_sure(run)
+        for delete in plan.deletes:
+            await self._make_sure_of_job(run, delete)
         refused = False
         for action in plan.actions:
             match action:
                 case CreateJob():
                     refused |= not await self._create(run, action)
-                case DeleteJob():
-                    await self._delete(run, action)
                 case SetFinalizer(present):
                     version = await self._set_finalizer(run, present, version)
                 case _:
@@ -65,11 +72,13 @@ class Applier:
             return False
         if plan.status is not None:
             await self._write_status(run, plan.status, version)
+        self.on_status(run, plan)
         for ttl in plan.ttls:
             await self._patch_ttl(run, ttl)
         for event in plan.events:
             await self._emit(run, event)
-        return True
+        deleted = [await self._delete(run, delete) for delete in plan.deletes]
+        return all(deleted)
 
     async def _make_sure(self, run: Run) -> None:
         try:
@@ -81,6 +90,18 @@ class Applier:
         if meta["uid"] != run.uid or meta["resourceVersion"] != run.resource_version:
             self._world.feed("runs", current, instead_of=run.resource_version)
             raise NotReady(f"run {run.namespace}/{run.name} has changed")
+
+    async def _make_sure_of_job(self, run: Run, action: DeleteJob) -> None:
+        """It may have ended since: its result counts, and what depends on it need not be stopped."""
+        key = (run.namespace, action.name)
+        try:
+            current = await self._client.get(JOBS, *key)
+        except NotFound:
+            self._world.forget("jobs", key)
+            raise NotReady(f"Job {run.namespace}/{action.name} is gone") from None
+        if current["metadata"]["resourceVersion"] != action.resource_version:
+            self._world.feed("jobs", current, instead_of=action.resource_version)
+            raise NotReady(f"Job {run.namespace}/{action.name} has changed")
 
     async def _create(self, run: Run, action: CreateJob) -> bool:
         """Create the Service its pods meet through, then the Job. False when the API refuses one of them."""
@@ -97,6 +118,7 @@ class Applier:
             return False
         self._world.refusals[run.uid].pop(action.name, None)
         self._world.feed("jobs", job)
+        self.on_created(action)
         return True
 
     async def _create_service(self, run: Run, manifest: Mapping[str, Any]) -> None:
@@ -114,23 +136,25 @@ class Applier:
                 return job
             raise
 
-    async def _delete(self, run: Run, action: DeleteJob) -> None:
+    async def _delete(self, run: Run, action: DeleteJob) -> bool:
+        """False when the Job changed after all."""
         key = (run.namespace, action.name)
         try:
             await self._client.delete(JOBS, *key, action.uid, action.resource_version)
         except NotFound:
             self._world.forget("jobs", key)
-            return
+            return True
         except Conflict:
-            # It may have ended since: its result counts, and what depends on it need not be stopped.
             with contextlib.suppress(NotFound):
                 self._world.feed("jobs", await self._client.get(JOBS, *key))
-            raise NotReady(f"Job {run.namespace}/{action.name} has changed") from None
+            return False
+        self.on_deleted()
         known = self._world.get("jobs", key)
         if known is not None:
             leaving = copy.deepcopy(dict(known))
             leaving["metadata"].setdefault("deletionTimestamp", stamp(self._clock()))
             self._world.feed("jobs", leaving)
+        return True
 
     async def _set_finalizer(self, run: Run, present: bool, version: str) -> str:
         others = [name for name in run.finalizers if name != names.FINALIZER]

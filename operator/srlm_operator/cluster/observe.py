@@ -68,7 +68,7 @@ class Observer:
         """Before an outcome is judged all pods must be known as they ended: pod events may come later."""
         settled = {record.job for record in records(run) if record.state != "Running"}
         for job in jobs:
-            if job.state not in ("Complete", "Failed") or job.has_ttl or job.name in settled:
+            if not job.ended or job.has_ttl or job.name in settled:
                 continue
             seen = [pod_view(obj) for obj in self._world.owned("pods", run.namespace, run.uid)]
             pods = [pod for pod in seen if pod.job_uid == job.uid]

@@ -29,7 +29,7 @@ from srlm_contract.status import Failure, IterationMetrics, RunStatus, StageStat
 from srlm_operator.cluster.index import Key
 from srlm_operator.names import LABEL_STAGE
 from srlm_operator.times import parse
-from srlm_operator.values import CreateJob, DeleteJob, Plan, Run
+from srlm_operator.values import CreateJob, Plan, Run
 
 from .runs import OTHER, RunMetrics
 
@@ -148,13 +148,14 @@ class Metrics:
         """The run is gone, and its gauges with it."""
         self.runs.forget(key)
 
+    def job_created(self, action: CreateJob) -> None:
+        self._jobs.labels(action.manifest["metadata"]["labels"][LABEL_STAGE]).inc()
+
+    def job_deleted(self) -> None:
+        self._deleted.inc()
+
     def observe_plan(self, run: Run, plan: Plan) -> None:
-        """Count what an applied plan changed."""
-        for action in plan.actions:
-            if isinstance(action, CreateJob):
-                self._jobs.labels(action.manifest["metadata"]["labels"][LABEL_STAGE]).inc()
-            elif isinstance(action, DeleteJob):
-                self._deleted.inc()
+        """Count what a plan changed in status, once that is written."""
         status = plan.status or run.status
         self.runs.note(run, status)
         before = {_identity(n, s): s for n, s in _stages(run.status)}

@@ -25,6 +25,7 @@ class Decisions:
     """Everything that is decided beside the records of stages."""
 
     actions: tuple[Action, ...] = ()
+    deletes: tuple[DeleteJob, ...] = ()
     events: tuple[Event, ...] = ()
     waits: tuple[Note, ...] = ()
     stalls: tuple[Note, ...] = ()
@@ -37,6 +38,7 @@ class Decisions:
     def __add__(self, later: Decisions) -> Decisions:
         return Decisions(
             self.actions + later.actions,
+            self.deletes + later.deletes,
             self.events + later.events,
             self.waits + later.waits,
             self.stalls + later.stalls,
@@ -85,7 +87,8 @@ def act(action: Action) -> Decisions:
 
 
 def delete(job: JobView) -> Decisions:
-    return act(DeleteJob(job.name, job.uid, job.resource_version))
+    """To be done when status is written: a life of the operator that ends in between must not take it for gone."""
+    return Decisions(deletes=(DeleteJob(job.name, job.uid, job.resource_version),))
 
 
 def normal(reason: str, message: str) -> Decisions:

@@ -12,7 +12,7 @@ from srlm_operator.names import FINALIZER
 from srlm_operator.values import Event, Observed, Plan, SetFinalizer
 
 from .conditions import conditions
-from .decisions import Note, delete
+from .decisions import Note, delete, wake
 from .resolve import model_node
 from .stage import adopt_jobs, drive, new_record, settle_all
 from .world import CLEANUP, Records, World, recorded
@@ -43,9 +43,12 @@ def plan_deletion(world: World) -> Plan:
     if world.now >= deadline:
         why = record.last_failure.message if record is not None and record.last_failure else "it did not finish in time"
         return release(Event("Warning", "CleanupFailed", f"Artifacts stay at {world.storage.uri}: {why}"))
-    for job in world.jobs():
-        if job.node_id != CLEANUP:
-            decided += delete(job)
+    others = [job for job in world.jobs() if job.node_id != CLEANUP]
+    decided = sum((delete(job) for job in others), decided)
+    # What still runs must not write after the clean-up has looked.
+    busy = any(not job.ended for job in others)
+    if busy:
+        decided += wake(world.now)
     work = Work(
         iteration=0,
         name="cleanup",
@@ -58,7 +61,7 @@ def plan_deletion(world: World) -> Plan:
     record = record or new_record(None, work)
     if _no_credentials(world.observed, record):
         return release(Event("Warning", "CleanupFailed", "The run's Secret is gone; artifacts stay"))
-    step = drive(world, work, record, start=True).after(decided)
+    step = drive(world, work, record, start=not busy).after(decided)
     found = run.status.model_copy(
         update={
             "observed_generation": run.generation,
@@ -77,6 +80,7 @@ def plan_deletion(world: World) -> Plan:
     )
     return Plan(
         actions=step.decided.actions,
+        deletes=tuple(dict.fromkeys(step.decided.deletes)),
         status=found,
         events=tuple(e for e in step.decided.events if e.type == "Warning"),
         requeue_after=max(0.0, (min((deadline, *step.decided.wakes)) - world.now).total_seconds()),

@@ -3,8 +3,9 @@
 Rules
     1. Decisions depend on what is there (spec, status, Jobs, pods) and on nothing else: no I/O, clock or chance.
        A plan made again from the same world is the same plan; once everything is as wanted, it is empty.
-    2. The outcome of an attempt is in status before its Job may be removed.
-    3. At most one Job a (run, stage, key, attempt); attempt numbers only rise.
+    2. The outcome of an attempt is in status before its Job may be removed, also when the plan itself stops it.
+    3. At most one Job a (run, stage, key, attempt); attempt numbers only rise, and each begins when the Jobs of those
+       before it are removed.
     4. Nothing starts before preflight has said what is committed already.
 
 Order
@@ -21,7 +22,7 @@ from datetime import datetime, timedelta
 from srlm_contract.status import RunPhase, RunStatus
 from srlm_operator.names import FINALIZER
 from srlm_operator.settings import Settings
-from srlm_operator.values import DeleteJob, Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
+from srlm_operator.values import Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
 
 from .attempts import gpu_seconds
 from .conditions import conditions
@@ -160,8 +161,7 @@ def _driven(world: World, draft: Draft, resolved: Resolved) -> tuple[Draft, Miss
 def _strays(world: World, draft: Draft) -> Decisions:
     """Active Jobs that no record stands for: of an older key, or left by a crash."""
     wanted = {record.job for record in draft.records.values() if record.state == "Running"}
-    wanted |= {action.name for action in draft.decided.actions if isinstance(action, DeleteJob)}
-    strays = [j for j in world.jobs() if j.state in ("Active", "Suspended") and j.name not in wanted]
+    strays = [j for j in world.jobs() if not j.ended and j.name not in wanted]
     return sum((delete(job) for job in strays), NOTHING)
 
 
@@ -198,13 +198,14 @@ def _new_models(before: RunStatus, after: RunStatus) -> Decisions:
 def _finish(world: World, decided: Decisions, status: RunStatus) -> Plan:
     ttl = world.spec.ttl_seconds_after_finished
     # Their outcome is in `status`: no attempt that has ended is unsettled.
-    ended = [job for job in world.jobs() if job.state in ("Complete", "Failed") and not job.has_ttl]
+    ended = [job for job in world.jobs() if job.ended and not job.has_ttl]
     after = [max(0.0, (moment - world.now).total_seconds()) for moment in decided.wakes]
     return Plan(
         actions=decided.actions,
         status=status,
         ttls=tuple(PatchJobTTL(job.name, ttl) for job in ended),
         events=(*_merged(decided.events), *_news(world.run.status, status)),
+        deletes=tuple(dict.fromkeys(decided.deletes)),
         requeue_after=min(after) if after else None,
     )
 

@@ -21,8 +21,8 @@ from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, S
 from srlm_operator.jobs.job import Work
 from srlm_operator.times import stamp
 
-from .decisions import NOTHING, Draft, Note, delete, normal, warn
-from .stage import drive, new_record
+from .decisions import NOTHING, Draft, Note, normal, wake, warn
+from .stage import drive, new_record, stop
 from .world import PREFLIGHT, Records, World
 
 
@@ -186,13 +186,13 @@ def run_preflight(world: World, draft: Draft, known: Mapping[str, Outcome]) -> D
         params=PreflightParams(spec=pinned(world.spec, before.pins), branch=before.branch, known=digests),
         pins=before.pins,
     )
-    record, decided = draft.records.get(PREFLIGHT), NOTHING
-    if record is None or record.key != work.key:
-        job = world.job(record.job) if record is not None and record.state == "Running" else None
-        decided = delete(job) if job is not None else NOTHING
-        record = new_record(record, work)
-    elif record.state == "Succeeded":
-        # Its answer is gone (status was edited or lost in part): ask again.
-        record = new_record(record, work)
-    step = drive(world, work, record, start=True).after(decided)
+    record = draft.records.get(PREFLIGHT)
+    if record is not None and record.key != work.key and record.state == "Running":
+        stopped = stop(world, PREFLIGHT, record, "Superseded", "the spec changed what it looks at")
+        step = stopped.after(wake(world.now))
+    else:
+        # A Succeeded one: its answer is gone (status was edited or lost in part), so it is asked again.
+        if record is None or record.key != work.key or record.state == "Succeeded":
+            record = new_record(record, work)
+        step = drive(world, work, record, start=True)
     return replace(draft, preflight=before.model_copy(update=asking)).put(PREFLIGHT, step)

@@ -86,14 +86,13 @@ def settle_all(world: World, records: Records) -> Settled:
         outcome = _outcome(world, record, job)
         if outcome is None:
             continue
-        if job is not None:
-            if job.state == "Active" or job.managed_by:
-                decided += delete(job)
-                if sidecar := sidecar_of(world, job):
-                    text = f"{title(node_id)} has ended, and {sidecar} has not: its result is taken, its Job deleted"
-                    decided += warn("SidecarRunning", text)
-            record, spent = _with_usage(world, record, job)
-            decided += Decisions(gpu_seconds=spent)
+        if job is not None and (job.state == "Active" or job.managed_by):
+            decided += delete(job)
+            if sidecar := sidecar_of(world, job):
+                text = f"{title(node_id)} has ended, and {sidecar} has not: its result is taken, its Job deleted"
+                decided += warn("SidecarRunning", text)
+        record, spent = _with_usage(world, record, job)
+        decided += Decisions(gpu_seconds=spent)
         if isinstance(outcome, Committed):
             results[node_id] = outcome.result
             step = _succeeded(world, node_id, record, outcome.result)
@@ -128,10 +127,13 @@ def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committe
             return None
 
 
-def _with_usage(world: World, record: StageStatus, job: JobView) -> tuple[StageStatus, float]:
-    """The record of an attempt that has ended, and the GPU-seconds that the attempt has used."""
-    pods = world.pods(job.name)
-    spent = gpu_seconds(pods, job.finished_at or world.now)
+def _with_usage(world: World, record: StageStatus, job: JobView | None) -> tuple[StageStatus, float]:
+    """The record of an attempt that has ended, and the GPU-seconds that the attempt has used.
+
+    The pods of a Job that somebody deleted are there for a while longer.
+    """
+    pods = world.pods(record.job)
+    spent = gpu_seconds(pods, (job.finished_at if job is not None else None) or world.now)
     errors = outcomes.storage_errors(pods)
     used = {"gpu_seconds": record.gpu_seconds + spent, "storage_errors": record.storage_errors + errors}
     return record.model_copy(update=used), spent
@@ -204,17 +206,16 @@ def new_record(old: StageStatus | None, work: Work) -> StageStatus:
 
 
 def stop(world: World, node_id: NodeId, record: StageStatus, reason: str, message: str) -> Step:
-    """Delete the Job of a running attempt; the attempt does not count."""
+    """Delete the Job of a running attempt; the attempt does not count, what it has used does."""
     if record.state != "Running":
         return Step(record)
-    decided = NOTHING
+    spent = gpu_seconds(world.pods(record.job), world.now)
+    decided = Decisions(gpu_seconds=spent)
+    record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent})
     job = world.job(record.job)
     if job is not None:
-        spent = gpu_seconds(world.pods(job.name), world.now)
         record = note_shards(record, job)
-        record = record.model_copy(update={"gpu_seconds": record.gpu_seconds + spent})
-        decided = delete(job) + normal(reason, f"{title(node_id)} stopped: {message}")
-        decided += Decisions(gpu_seconds=spent)
+        decided += delete(job) + normal(reason, f"{title(node_id)} stopped: {message}")
     failure = Failure(reason=reason, message=message, at=stamp(world.now))
     update = {"state": "Pending", "next_attempt_at": None, "last_failure": failure}
     return Step(record.model_copy(update=update), decided)
@@ -339,6 +340,10 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
         return Step(record, wake(due))
     if record.state == "Failed" and due is None:
         return Step(record)
+    earlier = [job for job in world.jobs() if job.node_id == work.id and not job.ended]
+    if earlier:
+        going = wait("Progressing", f"{title(work.id)} begins anew") + wake(world.now)
+        return Step(record, sum((delete(job) for job in earlier), going))
     attempt = max(record.attempt, world.last_attempt(work.id)) + 1
     try:
         create = render(world.run, world.spec, work, attempt, missing_shards(record), world.settings)

@@ -15,7 +15,7 @@ from srlm_contract.tasks import ArtifactRef, Pins
 from srlm_operator.jobs.job import Work
 
 from . import gates
-from .decisions import NOTHING, Decisions, Step, stall
+from .decisions import NOTHING, Decisions, Step, stall, wake
 from .figures import iteration_metrics
 from .resolve import Resolved
 from .stage import drive, new_record, stop
@@ -101,15 +101,15 @@ def _step(
     if key is None:
         return _without_key(world, records, node, record, listed)
     work = _work(resolved, pins, node, key)
-    decided = NOTHING
+    if record is not None and record.key != key and record.state == "Running":
+        # Its end is written down under its own key; the next look begins with the new one.
+        stopped = stop(world, node.id, record, "Superseded", "the spec changed what this stage computes")
+        return stopped.after(wake(world.now))
     if record is None or record.key != key:
-        if record is not None:
-            stopped = stop(world, node.id, record, "Superseded", "the spec changed what this stage computes")
-            record, decided = stopped.record, stopped.decided
         record = new_record(record, work)
     if record.shards != work.shards and record.attempt == 0:
         record = record.model_copy(update={"shards": work.shards})
-    return drive(world, _with_record(work, record), record, start=start).after(decided)
+    return drive(world, _with_record(work, record), record, start=start)
 
 
 def _without_key(world: World, records: Records, node: Node, record: StageStatus | None, listed: bool) -> Step | None:
@@ -151,7 +151,8 @@ def _with_record(work: Work, record: StageStatus) -> Work:
 def _without_strangers(
     world: World, records: Records, resolved: Resolved
 ) -> tuple[dict[NodeId, StageStatus], Decisions]:
-    """Records of nodes that the spec still has. Finished stages of cut iterations stay, for their return."""
+    """Records of nodes that the spec still has. Finished stages of cut iterations stay, for their return, and others
+    until their Job is removed: without a record it would be adopted."""
     wanted = {node.id for node in resolved.nodes} | set(PLAIN)
     kept: dict[NodeId, StageStatus] = {}
     decided = NOTHING
@@ -159,6 +160,11 @@ def _without_strangers(
         cut = node_id.iteration > world.spec.iterations
         if node_id in wanted or (cut and record.state == "Succeeded"):
             kept[node_id] = record
-        else:
-            decided += stop(world, node_id, record, "Superseded", "the spec no longer has this stage").decided
+            continue
+        stopped = stop(world, node_id, record, "Superseded", "the spec no longer has this stage")
+        decided += stopped.decided
+        job = world.job(record.job)
+        if job is not None and not job.ended:
+            kept[node_id] = stopped.record
+            decided += wake(world.now)
     return kept, decided

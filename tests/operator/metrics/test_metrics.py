@@ -39,9 +39,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def drive(world: FakeCluster, metrics: Metrics, steps: int = 200) -> None:
     """Reconcile until the run is done and nothing changes any more, as the operator would."""
+    world.on_created, world.on_status = metrics.job_created, metrics.observe_plan
     for _ in range(steps):
         run = world.run()
-        metrics.observe_plan(run, world.reconcile())
+        world.reconcile()
         if run.status == world.status and world.status.phase == "Succeeded":
             break
         for name in world.active()[:1]:

@@ -42,7 +42,7 @@ async def test_deletion_stops_cleans_up_and_leaves_nothing(h: Harness) -> None:
 
 
 async def test_storage_that_is_gone_holds_up_deletion_for_a_bounded_time(make_harness: MakeHarness) -> None:
-    async with make_harness(cleanup_deadline_seconds=3) as h:
+    async with make_harness(cleanup_deadline_seconds=5) as h:
         await started(h, "DeleteAll")
         # One attempt: the pause after it is longer than the time that is left.
         h.pods.stages.fail("cleanup", error(75, "StorageUnavailable", "S3 does not answer"))
