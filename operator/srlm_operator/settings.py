@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from srlm_contract.spec.references import ConfigMapKeyRef
 from srlm_contract.spec.storage import Storage, StorageDefaults
@@ -128,7 +129,7 @@ class Settings:
         for name, least in (("watch_silence_seconds", 1), ("metrics_runs", 0)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"SRLM_{name.upper()}={getattr(self, name)} must be at least {least}")
-        given = [name for name in _STORAGE_FIELDS if getattr(self, name)]
+        given = [name for name in _STORAGE_DEFAULTS if getattr(self, name)]
         if given and not self.storage_uri:
             raise ConfigurationError(f"SRLM_{given[0].upper()} needs SRLM_STORAGE_URI")
         if self.storage_uri and not _STORAGE_URI.fullmatch(self.storage_uri):
@@ -152,16 +153,11 @@ class Settings:
             bundle = ConfigMapKeyRef(name=self.ca_bundle_config_map, key=self.ca_bundle_key)
         if not self.storage_uri:
             return StorageDefaults(ca_bundle=bundle)
-        secret = self.storage_credentials_secret
-        given = {
-            "uri": self.storage_uri.replace(NAMESPACE_PLACEHOLDER, namespace),
-            "endpointUrl": self.storage_endpoint_url,
-            "region": self.storage_region,
-            "addressingStyle": self.storage_addressing_style,
-            "credentialsSecretRef": {"name": secret} if secret else None,
-            "caBundleRef": bundle.wire() if bundle else None,
-            "retention": self.storage_retention,
-        }
+        given: dict[str, Any] = {_STORAGE_DEFAULTS[name]: getattr(self, name) for name in _STORAGE_DEFAULTS}
+        given["uri"] = self.storage_uri.replace(NAMESPACE_PLACEHOLDER, namespace)
+        given["caBundleRef"] = bundle and bundle.wire()
+        if self.storage_credentials_secret:
+            given["credentialsSecretRef"] = {"name": self.storage_credentials_secret}
         return StorageDefaults(Storage.parse({name: value for name, value in given.items() if value}), bundle)
 
     def override(self, **changes: Any) -> Settings:
@@ -169,10 +165,12 @@ class Settings:
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
-_STORAGE_FIELDS = (
-    "storage_endpoint_url", "storage_region", "storage_addressing_style", "storage_credentials_secret",
-    "storage_retention",
-)  # fmt: skip
+_STORAGE_DEFAULTS: Mapping[str, str] = {
+    item.name: "credentialsSecretRef" if item.name == "storage_credentials_secret" else to_camel(item.name[8:])
+    for item in fields(Settings)
+    if item.name.startswith("storage_") and item.name != "storage_uri"
+}
+"""The settings of the default storage, with the fields of `spec.storage` that they stand for."""
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Settings:

@@ -17,7 +17,9 @@ from .base import Contract, ShortText
 from .tasks import ArtifactRef, Pins
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
-Message = Annotated[str, Field(max_length=1024)]
+MAX_MESSAGE = 1024
+"""Characters of a message that status keeps, as of an event's that the API server takes."""
+Message = Annotated[str, Field(max_length=MAX_MESSAGE)]
 Token = Annotated[str, Field(max_length=128)]
 
 #: Stage details are kept for this many latest iterations.

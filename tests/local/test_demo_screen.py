@@ -101,3 +101,8 @@ def test_what_another_run_had_made_says_nothing_about_this_machine() -> None:
     reused = stage("sft-ift", seconds=1).model_copy(update={"reused": True})
     usual = usual_seconds(2)
     assert seconds_left(status(reused), 2, NOW) == sum(usual.values()) - usual["0/sft-ift"]
+
+
+def test_all_that_is_left_is_no_less_than_this_stage() -> None:
+    last = status(stage("evaluate", "Running", ago=5), eta=36_000)
+    assert seconds_left(last, 2, NOW) == 36_000

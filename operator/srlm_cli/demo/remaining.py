@@ -48,7 +48,7 @@ def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
             left += seconds * pace
         elif known.state != "Succeeded":
             left += max(0.0, seconds * pace - (_spent(known, now) or 0.0))
-    return left
+    return max(left, status.progress.eta_seconds or 0.0)  # the whole takes no less than this stage
 
 
 def _spent(record: StageStatus, now: datetime) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from srlm_contract.spec.policy import FailurePolicySpec
-from srlm_contract.status import Failure, StageStatus
+from srlm_contract.status import MAX_MESSAGE, Failure, StageStatus
 from srlm_operator.jobs.shards import format_ranges, parse_ranges
 from srlm_operator.settings import Settings
 from srlm_operator.times import parse, stamp
@@ -13,7 +13,6 @@ from srlm_operator.values import JobView, PodView
 
 from .outcomes import Failed
 
-_MAX_MESSAGE = 1000
 #: Seconds between checks of something that only a person can fix, once it has lasted.
 _LONGEST_RECHECK = 3600.0
 
@@ -23,7 +22,7 @@ def account(
 ) -> StageStatus:
     """The record after a failed attempt: Retrying with a time, or Failed (with a time if it is checked again)."""
     failure = Failure(
-        reason=failed.reason, message=failed.message[:_MAX_MESSAGE], at=stamp(now), exit_code=failed.exit_code
+        reason=failed.reason, message=failed.message[:MAX_MESSAGE], at=stamp(now), exit_code=failed.exit_code
     )
     record = record.model_copy(update={"last_failure": failure, "next_attempt_at": None})
     match failed.kind:

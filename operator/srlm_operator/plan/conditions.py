@@ -18,7 +18,7 @@ from .decisions import Note
 #: The most telling reason first; what is not listed comes before `Progressing`.
 _LAST = ("Retrying", "Progressing")
 #: Characters of what happened; the remedy has room beside them.
-_MAX_MESSAGE, _LONGEST = 3600, 4096
+_LONGEST_NOTES, _LONGEST = 3600, 4096
 
 
 def waiting(waits: Sequence[Note]) -> Note:
@@ -31,7 +31,7 @@ def waiting(waits: Sequence[Note]) -> Note:
 
 def _together(notes: Sequence[Note]) -> Note:
     """The reason of the first, all messages, and what to do about them."""
-    text = "; ".join(dict.fromkeys(note.message for note in notes))[:_MAX_MESSAGE]
+    text = "; ".join(dict.fromkeys(note.message for note in notes))[:_LONGEST_NOTES]
     for reason in dict.fromkeys(note.reason for note in notes):
         text = advised(text, remedy(reason))
     return Note(notes[0].reason, text)

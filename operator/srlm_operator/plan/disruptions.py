@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from srlm_contract.graph import NodeId
 from srlm_contract.stages import TRAINERS
-from srlm_contract.status import Failure, StageStatus
+from srlm_contract.status import MAX_MESSAGE, Failure, StageStatus
 from srlm_operator.times import parse, stamp
 from srlm_operator.values import JobView, PodView
 
@@ -39,7 +39,7 @@ def note_disruptions(world: World, node_id: NodeId, record: StageStatus, job: Jo
     if not lost or len(known) >= _MOST_KNOWN:
         return Step(record)
     decided = NOTHING
-    text = why_disrupted(lost[-1]).message[:900]
+    text = why_disrupted(lost[-1]).message[: MAX_MESSAGE - 100]  # room for what follows
     if len(lost) > 1:
         text += f", and {len(lost) - 1} more"
     if job.state == "Active":  # otherwise its end is told

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from srlm_contract.status import RunPhase, RunStatus
+from srlm_contract.status import MAX_MESSAGE, RunPhase, RunStatus
 from srlm_operator.names import FINALIZER
 from srlm_operator.settings import Settings
 from srlm_operator.values import Event, Observed, PatchJobTTL, Plan, Run, SetFinalizer
@@ -215,7 +215,7 @@ def _merged(events: Sequence[Event]) -> tuple[Event, ...]:
     normal = [event for event in events if event.type == "Normal"]
     if len(normal) > 1:
         text = "; ".join(dict.fromkeys(event.message for event in normal))
-        normal = [replace(normal[-1], reason=normal[0].reason, message=text[:1000])]
+        normal = [replace(normal[-1], reason=normal[0].reason, message=text[:MAX_MESSAGE])]
     return (*normal, *(event for event in events if event.type == "Warning"))
 
 
@@ -226,7 +226,7 @@ def _news(before: RunStatus, after: RunStatus) -> tuple[Event, ...]:
     for condition in after.conditions:
         if condition.status != "True" or old.get(condition.type) == condition.reason:
             continue
-        text = condition.message[:1000]
+        text = condition.message[:MAX_MESSAGE]
         if condition.type == "Stalled" or (
             condition.type == "Reconciling" and condition.reason not in ("Progressing", "Retrying")
         ):

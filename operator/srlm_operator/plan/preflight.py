@@ -16,7 +16,7 @@ from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.marks import PreflightIgnores
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import StageName
-from srlm_contract.status import PreflightStatus, StageStatus
+from srlm_contract.status import MAX_MESSAGE, PreflightStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Committed, Pins, PreflightParams, SourceRef, StageResult
 from srlm_operator.jobs.job import Work
 from srlm_operator.times import stamp
@@ -102,7 +102,7 @@ def take_result(world: World, draft: Draft, result: StageResult | None) -> Draft
         done=not (result.more and new),
         checked_at=stamp(world.now),
         pins=result.pins,
-        warnings=tuple(w[:1024] for w in result.warnings[:16]),
+        warnings=tuple(w[:MAX_MESSAGE] for w in result.warnings[:16]),
         branch_from=before.branch_from,
         branch=before.branch,
     )

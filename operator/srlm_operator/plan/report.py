@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from srlm_contract.artifacts.layout import report_key
 from srlm_contract.keys import canonical_json, sha256
-from srlm_contract.status import ENDED, ReportStatus, RunStatus, StageStatus
+from srlm_contract.status import ENDED, MAX_MESSAGE, ReportStatus, RunStatus, StageStatus
 from srlm_operator.jobs.job import Work
 from srlm_operator.names import REPORT_ANNOTATION
 from srlm_operator.times import stamp
@@ -24,7 +24,7 @@ from .world import REPORT, World
 
 #: Reasons for which a report could not be written or its Job not be made.
 _HOPELESS = ("StorageNotFound", "StorageNotPermitted", "SecretNotFound", "InvalidPodTemplate", "Forbidden")
-_MAX_TOKEN, _MAX_MESSAGE = 128, 1000
+_MAX_TOKEN = 128
 
 
 def plan_report(
@@ -48,7 +48,7 @@ def plan_report(
             decided += going.decided
         hindrances = going.decided.hindrances if going is not None else ()
         message = f"{hindrances[0].reason}: {hindrances[0].message}" if hindrances else _failure(record)
-        report = report.model_copy(update={"message": message[:_MAX_MESSAGE]})
+        report = report.model_copy(update={"message": message[:MAX_MESSAGE]})
     if report == status.report and record == status.report_stage:
         return status, decided
     return fit(status.model_copy(update={"report": report, "report_stage": record}), world.spec), decided

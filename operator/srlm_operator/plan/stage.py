@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from srlm_contract.graph import NodeId
 from srlm_contract.reasons import STALLED, WAITING
-from srlm_contract.status import Failure, StageStatus
+from srlm_contract.status import MAX_MESSAGE, Failure, StageStatus
 from srlm_contract.tasks import EXIT_BAD_INPUT, StageResult
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs.job import Work, render
@@ -167,7 +167,7 @@ def _kind(stage: str) -> str:
 def _failed(world: World, node_id: NodeId, record: StageStatus, failed: Failed) -> Step:
     after = account(record, failed, world.spec.failure_policy, world.now, world.settings)
     what = f"{title(node_id)}, attempt {record.attempt}: {failed.message}"
-    decided = warn(failed.reason, what[:1000])
+    decided = warn(failed.reason, what[:MAX_MESSAGE])
     if after.state == "Failed" and failed.kind not in ("person", "hopeless"):
         decided += warn("AttemptsExhausted", f"{title(node_id)} failed {after.counted_failures} times")
     return Step(after, decided)

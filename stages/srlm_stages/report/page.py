@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from srlm_contract.graph import model_name
+from srlm_contract.scorers import SCORERS
 
 from . import curves, plots
 from .collect import Collected, Stage, first_and_last, moment
@@ -44,6 +45,7 @@ def page(
         found=found,
         status=found.status,
         spec=found.spec,
+        perfect_score=SCORERS[found.spec.judging.scorer].perfect_score,
         run=found.run,
         now=f"{now or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         figures=figures,
