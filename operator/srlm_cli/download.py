@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ async def use(client: Client, namespace: str, storage: Storage, work: Callable[[
         return await asyncio.to_thread(_with_store, storage, credentials, bundle, work)
     except StageFailure as problem:
         raise _explained(problem, storage) from None
+
+
+@contextmanager
+def ends_at_once(said: str) -> Iterator[None]:
+    """Ctrl-C ends the process with these last words, though a thread is at work that nobody can interrupt."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        print(said, file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 def read_object(storage: Storage, key: str, credentials: Credentials | None = None) -> bytes:

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from srlm_cli.download import fetch
+from srlm_cli.download import ends_at_once, fetch
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, annotate, cluster_of, fresh, read, storage_of
 from srlm_contract.artifacts.layout import report_key
 from srlm_operator.cluster.client import Client
@@ -58,7 +58,8 @@ async def _report(args: argparse.Namespace) -> int:
             found = await _wait(client, found, token, args.timeout)
         storage = storage_of(found, args.endpoint_url)
         _say(f"fetching {found.status.report.uri}")
-        page = await fetch(client, namespace, storage, report_key(namespace, args.name))
+        with ends_at_once("stopped"):
+            page = await fetch(client, namespace, storage, report_key(namespace, args.name))
     _save(page, args.output or f"{args.name}-report.html", found)
     return 0
 

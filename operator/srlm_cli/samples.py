@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from srlm_cli.answers import Answer, Prompt, Samples, read_samples, sources
-from srlm_cli.download import use
+from srlm_cli.download import ends_at_once, use
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read, storage_of
 from srlm_contract.text import visible
 from srlm_operator.errors import ConfigurationError
@@ -61,7 +61,8 @@ async def _run(args: argparse.Namespace) -> int:
         samples = None
         if places:
             storage = storage_of(found, args.endpoint_url)
-            samples = await use(client, namespace, storage, lambda store: read_samples(store, places, args.prompts))
+            with ends_at_once("stopped"):
+                samples = await use(client, namespace, storage, lambda store: read_samples(store, places, args.prompts))
     if samples is None:
         of = f" of {args.iteration}" if args.iteration else ""
         raise ConfigurationError(

@@ -24,19 +24,12 @@ from srlm_operator.cluster.client import RUNS
 from srlm_operator.errors import ConfigurationError
 from support.cluster.admin import SECRETS
 from support.cluster.harness import SHORT, Harness
-from support.person import become, srlm
+from support.person import AT_A_TERMINAL, become, srlm
 from support.s3_world import WRITER, Server
 
 pytestmark = [pytest.mark.one_machine("the store is on this machine"), pytest.mark.usefixtures("stranger")]
 
 Fill = Callable[[Path], object]
-#: A shell without job control has what it starts in the background ignore Ctrl-C, these tests too.
-AT_A_TERMINAL = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from srlm_cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def weights(text: str) -> Fill:

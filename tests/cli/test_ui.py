@@ -26,7 +26,7 @@ from srlm_operator.cluster.client import RUNS
 from srlm_operator.errors import ConfigurationError
 from support.builders import START
 from support.cluster.harness import SHORT, Harness
-from support.person import become
+from support.person import AT_A_TERMINAL, become
 from support.report_world import evil_run, make_run, spec
 from support.s3_world import WRITER
 from support.stage_world import World
@@ -348,36 +348,61 @@ class TestMemory:
 
 
 @asynccontextmanager
-async def silent() -> AsyncIterator[str]:
-    """A store that takes connections and never answers."""
-    held = []
+async def silent() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A store that takes connections and never answers; and what is set once somebody has asked."""
+    held, asked = [], asyncio.Event()
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)
+        asked.set()
         await reader.read()
         writer.close()
 
     listening = await asyncio.start_server(hold, "127.0.0.1", 0)
     async with listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", asked
         for writer in held:
             writer.close()
 
 
+@asynccontextmanager
+async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command at a terminal; gone afterwards."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", AT_A_TERMINAL, *arguments, stdout=pipe, stderr=pipe
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def interrupted(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    """Exit status and last words after Ctrl-C."""
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, err.decode()
+
+
 @pytest.mark.one_machine("the store is on this machine")
 @pytest.mark.usefixtures("stranger")
-async def test_the_command_over_a_cluster(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_commands_end_at_once_though_a_store_does_not_answer(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await become(h, "read", monkeypatch)
     for name, value in WRITER.environ.items():
         monkeypatch.setenv(name, value)
-    async with silent() as store:
+    async with silent() as (store, asked):
         run = await h.create("first", **SHORT, storage={"uri": "s3://made/x", "endpointUrl": store})
         judged = [{"name": "judge", "stage": "judge", "state": "Succeeded", "key": "abcdef"}]
         await h.admin.write_status(RUNS, run, {"iterations": [{"name": "M1"}, {"name": "M2", "stages": judged}]})
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "srlm_cli", "ui", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
+        async with started("samples", "first") as process:
+            await asked.wait()
+            assert await interrupted(process) == (130, "stopped\n")
+        async with started("ui") as process:
             assert process.stdout is not None
             address = (await process.stdout.readline()).decode().strip()
             async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
@@ -385,10 +410,4 @@ async def test_the_command_over_a_cluster(h: Harness, monkeypatch: pytest.Monkey
                 page = await text(session, f"{address.partition('/?')[0]}/runs/team/first")
             assert "M2" in page
             assert "Being read …" in page
-            process.send_signal(signal.SIGINT)
-            _, err = await asyncio.wait_for(process.communicate(), 30)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert (process.returncode, err.decode()) == (0, "Ctrl-C ends it\n")
+            assert await interrupted(process) == (0, "Ctrl-C ends it\n")

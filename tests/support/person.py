@@ -10,6 +10,13 @@ from srlm_cli import main
 from support.cluster.admin import ACCOUNTS, RIGHTS
 from support.cluster.harness import Harness
 
+#: A shell without job control has what it starts in the background ignore Ctrl-C, these tests too.
+AT_A_TERMINAL = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from srlm_cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 _RUNS = ("selfrewarding.dev", "selfrewardingruns")
 RULES = {
     "read": [(*_RUNS, ["get", "list"]), ("", "pods", ["get", "list"]), ("", "pods/log", ["get"])],

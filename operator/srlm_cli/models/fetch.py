@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from srlm_cli.download import use
+from srlm_cli.download import ends_at_once, use
 from srlm_cli.runs import cluster_of, read, storage_of
 from srlm_contract.artifacts import reader
 from srlm_contract.artifacts.cache import ModelCache
@@ -63,7 +62,10 @@ async def fetch_model(
         return manifest
 
     working = asyncio.create_task(use(client, found.namespace, storage_of(found, endpoint_url), fetch))
-    with ends_at_once(), _progress() as progress:  # which gives the terminal its cursor back first
+    with (
+        ends_at_once("stopped; the same command goes on from here"),
+        _progress() as progress,
+    ):  # which gives the terminal its cursor back first
         task = progress.add_task(f"{found.name} {model.name}", total=None)
         while not (await asyncio.wait({working}, timeout=LOOK_SECONDS))[0]:
             if begun:
@@ -75,16 +77,6 @@ async def fetch_model(
         return await working
     except OSError as problem:
         raise ConfigurationError(f"{problem.filename or folder}: {problem.strerror or problem}") from None
-
-
-@contextmanager
-def ends_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process, though threads are at work that nobody can interrupt; what has come so far stays."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
-        os._exit(130)
 
 
 @contextmanager
