@@ -62,10 +62,8 @@ async def fetch_model(
         return manifest
 
     working = asyncio.create_task(use(client, found.namespace, storage_of(found, endpoint_url), fetch))
-    with (
-        ends_at_once("stopped; the same command goes on from here"),
-        _progress() as progress,
-    ):  # which gives the terminal its cursor back first
+    stopping = ends_at_once("stopped; the same command goes on from here")
+    with stopping, _progress() as progress:  # which gives the terminal its cursor back first
         task = progress.add_task(f"{found.name} {model.name}", total=None)
         while not (await asyncio.wait({working}, timeout=LOOK_SECONDS))[0]:
             if begun:

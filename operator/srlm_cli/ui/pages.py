@@ -84,17 +84,20 @@ class Page:
 
     async def render(self) -> Parts:
         """All parts; one that cannot be made says why."""
-        made = await asyncio.gather(*(_told(make) for make in self.parts.values()))
+        made = await asyncio.gather(*(self._told(name) for name in self.parts))
         return dict(zip(self.parts, made, strict=True))
 
+    async def _told(self, name: str) -> str | None:
+        try:
+            return await asyncio.wait_for(self.parts[name](), PATIENCE_SECONDS)
+        except TimeoutError:
+            return None
+        except OperatorError as problem:
+            return render("problem.html.j2", title=self.sections.get(name), problem=str(problem))
 
-async def _told(make: Callable[[], Awaitable[str]]) -> str | None:
-    try:
-        return await asyncio.wait_for(make(), PATIENCE_SECONDS)
-    except TimeoutError:
-        return None
-    except OperatorError as problem:
-        return render("problem.html.j2", problem=str(problem))
+    def waiting(self, name: str) -> str:
+        """What stands in place of a part that is still being read."""
+        return render("waiting.html.j2", title=self.sections.get(name))
 
 
 def finalize(value: Any) -> Any:

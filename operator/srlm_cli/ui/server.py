@@ -96,8 +96,7 @@ class _Pages:
     async def show(self, request: web.Request) -> web.Response:
         """The whole page as it is now."""
         page = self._page(request)
-        waiting = render("waiting.html.j2")
-        parts = {name: html or waiting for name, html in (await page.render()).items()}
+        parts = {name: html or page.waiting(name) for name, html in (await page.render()).items()}
         known = {"known": ".".join(_digest(html) for html in parts.values())}
         events = f"/events{request.path}?{urlencode([*request.query.items(), *known.items()])}"
         text = render("page.html.j2", page=page, parts=_safe(parts), events=events)
