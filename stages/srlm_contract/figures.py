@@ -16,7 +16,9 @@ from .status import IterationMetrics
 
 #: What stands where there is no figure.
 NOTHING = "–"
-_DURATION = "duration"
+_DURATION, _INTERVAL = "duration", "interval"
+#: What stands where a figure has no interval.
+TOO_FEW = "too few"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Figure:
     """Field of IterationMetrics, where its meaning and unit stand."""
     label: str
     form: str
-    """Format of the number, or `duration`."""
+    """Format of the number, or `duration`, or `interval`."""
     gauge: str = ""
     """Name of the gauge that shows it for each run."""
     special: tuple[float, str] | None = None
     """A value that is no number, and the word for it."""
+    of: str = ""
+    """Field of the figure that this is the lower end of an interval of; the upper end is in the field `<of>_high`."""
 
     def value(self, metrics: IterationMetrics) -> float | None:
         found: float | None = getattr(metrics, self.name)
@@ -40,16 +44,29 @@ class Figure:
     def show(self, metrics: IterationMetrics) -> str:
         """The cell of a table."""
         value = self.value(metrics)
+        if self.form == _INTERVAL:
+            return self._interval(metrics, value)
         if value is None:
             return NOTHING
         if self.special is not None and value == self.special[0]:
             return self.special[1]
         return whole_seconds(value) if self.form == _DURATION else format(value, self.form)
 
+    def _interval(self, metrics: IterationMetrics, low: float | None) -> str:
+        if getattr(metrics, self.of) is None:
+            return NOTHING
+        high = getattr(metrics, f"{self.of}_high")
+        return TOO_FEW if low is None or high is None else f"{low:.0%} to {high:.0%}".replace("-", "−")
+
     @property
     def help(self) -> str:
         """What it means, without the full stop."""
         return (IterationMetrics.model_fields[self.name].description or "").removesuffix(".")
+
+
+def _interval(of: str, label: str) -> Figure:
+    """The row of a figure's 95% interval."""
+    return Figure(f"{of}_low", f"… {label}, 95%", _INTERVAL, of=of)
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,7 @@ GROUPS = (
             ),
             Figure("parse_rate", "parse rate", ".1%", gauge="srlm_run_judge_parse_ratio"),
             Figure("free_parse_rate", "… unconstrained sample", ".1%"),
+            Figure("score_length", "score follows length (Spearman)", ".2f"),
             Figure("shadow_agreement", "shadow scorer agrees", ".1%"),
             Figure("tie_rate", "tie rate", ".1%", gauge="srlm_run_tie_ratio"),
             Figure("pairs", "pairs", ",d", gauge="srlm_run_pairs"),
@@ -93,6 +111,7 @@ GROUPS = (
             Figure("heldout_parse_rate", "held-out parse rate", ".1%"),
             Figure("heldout_score", "held-out mean score (0–5)", ".2f"),
             Figure("judge_accuracy", "judge agrees with people", ".1%", gauge="srlm_run_judge_agreement_ratio"),
+            _interval("judge_accuracy", "agreement"),
             Figure("judge_accuracy_pairs", "… pairs of answers", ",d"),
             Figure("length_only_accuracy", "… “longer wins” agrees", ".1%"),
         ),
@@ -105,6 +124,13 @@ GROUPS = (
             Figure("answer_length", "answer length (characters)", ",.0f"),
             Figure("length_growth", "answer length growth", ".2f", gauge="srlm_run_length_growth_ratio"),
             Figure("win_rate", "win rate", ".1%", gauge="srlm_run_win_ratio"),
+            _interval("win_rate", "win rate"),
+            Figure("compared", "… comparisons read", ",d"),
+            Figure("order_flips", "… flipped with the order", ".1%"),
+            Figure("length_controlled", "win rate at equal lengths", ".1%"),
+            _interval("length_controlled", "at equal lengths"),
+            Figure("self_preference", "preference for itself", "+.1%"),
+            _interval("self_preference", "preference"),
         ),
     ),
     Group(
@@ -187,6 +213,7 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
         dropped=dropped(done),
         chosen_step=_whole(_last(_of(done, "choose"), "chosenStep")),
         mean_score=_mean(asked, "meanScore", "judged"),
+        score_length=_ratio(_sum(asked, "lengthCorrelationSum"), _sum(asked, "lengthCorrelationPrompts")),
         mean_length=_mean(generated, "meanLength", "candidates"),
         candidate_length_growth=_growth("generate", done, previous),
         heldout_judged=_whole(_sum(heldout, "judged")),
@@ -206,6 +233,16 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
         five_best=_last(evaluated, "fiveBest"),
         shadow_agreement=_ratio(_sum(asked, "shadowSame"), _sum(asked, "shadowRows")),
         win_rate=_last(evaluated, "winRate"),
+        win_rate_low=_last(evaluated, "winRateLow"),
+        win_rate_high=_last(evaluated, "winRateHigh"),
+        compared=_whole(_total(evaluated[-1:], "wins", "ties", "losses")),
+        order_flips=_last(evaluated, "orderFlips"),
+        length_controlled=_last(evaluated, "lengthControlledWinRate"),
+        length_controlled_low=_last(evaluated, "lengthControlledWinRateLow"),
+        length_controlled_high=_last(evaluated, "lengthControlledWinRateHigh"),
+        self_preference=_last(evaluated, "selfPreference"),
+        self_preference_low=_last(evaluated, "selfPreferenceLow"),
+        self_preference_high=_last(evaluated, "selfPreferenceHigh"),
         loss=_last(trained, "loss"),
         reward_accuracy=_last(trained, "rewardAccuracy"),
         reward_margin=_last(trained, "rewardMargin"),
@@ -253,6 +290,12 @@ def _trained(stages: Sequence[Stage]) -> list[Statistics]:
 def _sum(rows: Sequence[Statistics], name: str) -> float | None:
     values = [row[name] for row in rows if name in row]
     return sum(values) if values else None
+
+
+def _total(rows: Sequence[Statistics], *names: str) -> float | None:
+    """Sum of several statistics that come together."""
+    sums = [_sum(rows, name) for name in names]
+    return sum(value for value in sums if value is not None) if any(value is not None for value in sums) else None
 
 
 def _mean(rows: Sequence[Statistics], name: str, weight: str) -> float | None:

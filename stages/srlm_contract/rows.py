@@ -141,6 +141,7 @@ class ValidationAnswer(Contract):
 
 
 Choice = Literal["A", "B"]
+Compared = Literal["win", "tie", "loss", "unreadable"]
 
 
 class Comparison(Contract):
@@ -154,4 +155,10 @@ class Comparison(Contract):
     """Verdict with the model's answer as A; None when unreadable."""
     second: Choice | None = None
     """Verdict with the model's answer as B."""
-    outcome: Literal["win", "tie", "loss", "unreadable"]
+    outcome: Compared
+    own: Compared | None = None
+    """The outcome by the model's own choices; None where it was not asked."""
+    characters: int | None = None
+    """Length of the model's answer."""
+    opponent_characters: int | None = None
+    """Length of the opponent's."""

@@ -125,6 +125,8 @@ class IterationMetrics(Contract):
     """Training step of the checkpoint that training.choose took; -1 for the last."""
     mean_score: float | None = None
     """Mean score that the model before gave its candidates, 0 to 5."""
+    score_length: float | None = None
+    """Mean Spearman correlation of score and length among the candidates of a prompt, -1 to 1."""
     mean_length: float | None = None
     """Mean length in characters of the candidates."""
     candidate_length_growth: float | None = None
@@ -146,7 +148,7 @@ class IterationMetrics(Contract):
     judge_accuracy_pairs: int | None = None
     """Human-ordered pairs behind judgeAccuracy."""
     judge_accuracy_low: float | None = None
-    """Lower end of its 95% interval."""
+    """Lower end of its 95% interval; absent below ten prompts."""
     judge_accuracy_high: float | None = None
     """Upper end of its 95% interval."""
     length_only_accuracy: float | None = None
@@ -162,7 +164,28 @@ class IterationMetrics(Contract):
     shadow_agreement: float | None = None
     """Share of the sample on which judging.shadowScorer and the scorer are within half a point."""
     win_rate: float | None = None
-    """Wins plus half the ties against the opponent."""
+    """Wins plus half the ties against the opponent, judged in both orders by the one judge of the run."""
+    win_rate_low: float | None = None
+    """Lower end of its 95% interval; absent below ten prompts."""
+    win_rate_high: float | None = None
+    """Upper end."""
+    compared: int | None = None
+    """Comparisons behind it: those that could be read, one a prompt."""
+    order_flips: float | None = None
+    """Share of them in which the judge named the other answer once the order was swapped; they count as ties."""
+    length_controlled: float | None = None
+    """winRate if both answers were equally long, as AlpacaEval 2 controls for length; absent where the comparisons
+    cannot tell."""
+    length_controlled_low: float | None = None
+    """Lower end of its 95% interval."""
+    length_controlled_high: float | None = None
+    """Upper end."""
+    self_preference: float | None = None
+    """Win rate against the model before by this model's own choices, less that by the judge's; -1 to 1."""
+    self_preference_low: float | None = None
+    """Lower end of its 95% interval; absent below ten prompts."""
+    self_preference_high: float | None = None
+    """Upper end."""
     loss: float | None = None
     """Training loss of the last steps."""
     reward_accuracy: float | None = None

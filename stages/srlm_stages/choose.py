@@ -14,7 +14,7 @@ from srlm_contract.tasks import ChooseParams
 from .context import StageContext
 from .judging.answering import answer_prompts
 from .judging.comparing import Pairing, choices_by_model
-from .judging.metrics import outcome
+from .judging.head_to_head import outcome
 from .runtime.rows import read_rows
 from .runtime.statistics import Statistics
 from .training.model_card import write_card

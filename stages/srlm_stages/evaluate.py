@@ -1,7 +1,8 @@
 """M_t measured: its judging against people, its answers to the validation prompts, and how they do against others'.
 
 Head-to-head: one fixed judge reads question and both answers, in both orders, and says A or B. Disagreement between
-the orders is a tie; what cannot be read is counted apart.
+the orders is a tie; what cannot be read is counted apart. The model itself is asked the same about its answers and
+those of the model before: what it prefers beyond the judge's choice is its preference for itself.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from srlm_contract.tasks import EvaluateParams
 
 from .context import StageContext
 from .judging.answering import answer_prompts
-from .judging.comparing import Pairing, choices_by_api, choices_by_model
+from .judging.comparing import OwnChoices, choices_by_api, choices_by_model, meetings
 from .judging.external import ExternalJudge
-from .judging.metrics import Estimate, group_by_prompt, head_to_head, judge_metrics, outcome
+from .judging.head_to_head import head_to_head, length_controlled, outcome, self_preference
+from .judging.metrics import Estimate, group_by_prompt, judge_metrics
 from .runtime.rows import read_all, read_rows
 from .runtime.statistics import Statistics
 
@@ -36,7 +38,9 @@ def run(ctx: StageContext) -> Statistics:
         statistics |= figures
 
     prompts = list(read_rows(ctx.input("data") / "validation.jsonl", PromptRow))[: params.prompts]
-    answers, tokens = answer_prompts(ctx, params, prompts)
+    theirs = {o: _answers(ctx, o) for o in params.opponents}
+    own = _own_choices(ctx, params, theirs)
+    answers, tokens = answer_prompts(ctx, params, prompts, own=own)
     write_rows(ctx.output / "answers.jsonl", answers)
     if answers:
         statistics |= {
@@ -45,24 +49,56 @@ def run(ctx: StageContext) -> Statistics:
             "answerTokens": sum(a.tokens for a in answers),
             "truncated": sum(a.truncated for a in answers),
         }
+        metrics["answers"] = {name: statistics[name] for name in ("answers", "characters", "answerTokens")}
 
-    comparisons, judge_tokens = _compare(ctx, params, answers)
+    comparisons, judge_tokens = _compare(ctx, params, answers, theirs, own)
     write_rows(ctx.output / "comparisons.jsonl", comparisons)
-    metrics["headToHead"] = {"judge": params.judge, "opponents": {}}
-    for opponent in params.opponents:
-        result = head_to_head(c for c in comparisons if c.opponent == opponent)
-        metrics["headToHead"]["opponents"][opponent] = {**asdict(result), "winRate": result.win_rate}
-        if result.win_rate is not None:
-            statistics[f"winRate{opponent}"] = result.win_rate
-        if opponent == params.headline:
-            statistics |= {
-                "wins": result.wins, "ties": result.ties, "losses": result.losses, "unreadable": result.unreadable,
-            }  # fmt: skip
-            statistics |= {} if result.win_rate is None else {"winRate": result.win_rate}
+    met = {o: [c for c in comparisons if c.opponent == o] for o in params.opponents}
+    if params.headline in met:
+        statistics |= _headline(met[params.headline])
+    preference = self_preference(met[own.opponent]) if own is not None else Estimate()
+    statistics |= _figures("selfPreference", preference)
     statistics["tokens"] = tokens + judge_tokens
-    metrics["answers"] = {name: statistics[name] for name in ("answers", "characters", "answerTokens") if answers}
+    # Last, since there may be many: status holds the first figures of a stage.
+    statistics |= {f"winRate{o}": rate for o, rows in met.items() if (rate := head_to_head(rows).win_rate) is not None}
+    metrics["headToHead"] = {"judge": params.judge, "opponents": {o: _told(rows) for o, rows in met.items()}}
     (ctx.output / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
     return statistics
+
+
+def _answers(ctx: StageContext, opponent: str) -> dict[str, ValidationAnswer]:
+    return {a.id: a for a in read_all(ctx.input(f"answers-{opponent}"), "answers", ValidationAnswer)}
+
+
+def _own_choices(
+    ctx: StageContext, params: EvaluateParams, theirs: Mapping[str, Mapping[str, ValidationAnswer]]
+) -> OwnChoices | None:
+    """What the model prefers itself, its answers or the last opponent's; None where it is the judge anyway."""
+    if not params.opponents or params.judge == "Current":
+        return None
+    return OwnChoices(ctx, params.opponents[-1], theirs[params.opponents[-1]])
+
+
+def _headline(comparisons: Sequence[Comparison]) -> Statistics:
+    """Figures of the comparisons that are reported first."""
+    result = head_to_head(comparisons)
+    return {
+        "wins": result.wins, "ties": result.ties, "losses": result.losses, "unreadable": result.unreadable,
+        **_figures("winRate", result.rate),
+        **_figures("orderFlips", result.flips),
+        **_figures("lengthControlledWinRate", length_controlled(comparisons)),
+    }  # fmt: skip
+
+
+def _figures(name: str, found: Estimate) -> Statistics:
+    """A figure and the ends of its interval, as far as there are any."""
+    values = {name: found.value, f"{name}Low": found.low, f"{name}High": found.high}
+    return {n: value for n, value in values.items() if value is not None}
+
+
+def _told(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    result = head_to_head(comparisons)
+    return {**asdict(result), "winRate": result.win_rate, "lengthControlled": asdict(length_controlled(comparisons))}
 
 
 def _judge_agreement(ctx: StageContext, params: EvaluateParams) -> tuple[dict[str, Any], Statistics]:
@@ -90,22 +126,18 @@ def _judge_agreement(ctx: StageContext, params: EvaluateParams) -> tuple[dict[st
     }
     figures: Statistics = {name: e.value for name, e in wanted.items() if e.value is not None}
     figures |= {"judgeAccuracyPairs": judge["pairwise"].n, "unscored": unscored}
-    accuracy = judge["pairwise"]
-    if accuracy.low is not None and accuracy.high is not None:
-        figures |= {"judgeAccuracyLow": accuracy.low, "judgeAccuracyHigh": accuracy.high}
-    return report, figures
+    return report, figures | _figures("judgeAccuracy", judge["pairwise"])
 
 
 def _compare(
-    ctx: StageContext, params: EvaluateParams, answers: Sequence[ValidationAnswer]
+    ctx: StageContext,
+    params: EvaluateParams,
+    answers: Sequence[ValidationAnswer],
+    theirs: Mapping[str, Mapping[str, ValidationAnswer]],
+    own: OwnChoices | None = None,
 ) -> tuple[list[Comparison], int]:
     """Every opponent's answers against the model's, by one judge; (comparisons, tokens read)."""
-    pairings = []
-    for opponent in params.opponents:
-        theirs = {a.id: a for a in read_all(ctx.input(f"answers-{opponent}"), "answers", ValidationAnswer)}
-        pairings += [
-            Pairing(opponent, a.id, a.prompt, a.answer, theirs[a.id].answer) for a in answers if a.id in theirs
-        ]
+    pairings = [pairing for opponent, some in theirs.items() for pairing in meetings(opponent, answers, some)]
     if not pairings:
         return [], 0
     if params.judge == "External":
@@ -116,7 +148,9 @@ def _compare(
     return [
         Comparison(
             id=p.id, prompt=p.prompt, model=params.model, opponent=p.opponent,
-            first=first, second=second, outcome=outcome(first, second),  # type: ignore[arg-type]  # its four values
+            first=first, second=second, outcome=outcome(first, second),
+            own=outcome(*own.choices[p.id]) if own is not None and own.asked(p) else None,
+            characters=len(p.answer), opponent_characters=len(p.other),
         )
         for p, (first, second) in zip(pairings, choices, strict=True)
     ], tokens  # fmt: skip

@@ -19,6 +19,7 @@ from .conversation.chat import encode_chat, messages
 from .engines import OnProgress
 from .engines.model import LanguageModel
 from .judging.external import ExternalJudge
+from .judging.metrics import length_correlations
 from .judging.rubric import rubric_of
 from .judging.scoring import Judge, Tally, Task
 from .runtime.rows import read_all
@@ -66,9 +67,7 @@ def run(ctx: StageContext) -> Statistics:
     ]
     write_rows(ctx.rows_file("judgements"), judgements)
     ctx.details["scores"] = dict(sorted(tally.scores.items()))
-    scored = [(row.score, row) for row in judgements if row.score is not None]
-    ctx.details["scoreLengthMoments"] = moments((score, len(row.answer)) for score, row in scored)
-    both = [(score, row.shadow_score) for score, row in scored if row.shadow_score is not None]
+    both = [(r.score, r.shadow_score) for r in judgements if r.score is not None and r.shadow_score is not None]
     if both:
         ctx.details["shadowMoments"] = moments(both)
     return _statistics(judgements, tally, free, shadow)
@@ -202,6 +201,10 @@ def _statistics(rows: Sequence[Judgement], tally: Tally, free: Tally, shadow: Ta
     masses = [row.digit_mass for row in rows if row.digit_mass is not None]
     if masses:
         statistics |= {"digitMassSum": sum(masses), "digitMassRows": len(masses)}
+    # Shards hold whole prompts, so that means over prompts add up.
+    lengths = [correlation for correlation in length_correlations(rows) if correlation is not None]
+    if lengths:
+        statistics |= {"lengthCorrelationSum": sum(lengths), "lengthCorrelationPrompts": len(lengths)}
     if shadow.asked:
         statistics |= {"shadowVerdicts": shadow.asked, "shadowParsed": shadow.parsed}
     both = [(r.score, r.shadow_score) for r in rows if r.score is not None and r.shadow_score is not None]

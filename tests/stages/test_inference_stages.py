@@ -236,6 +236,11 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
     assert [(c.model, c.opponent) for c in comparisons] == [("M2", "M1")] * 2
     counted = sum(two.statistics[name] for name in ("wins", "ties", "losses", "unreadable"))
     assert counted == 2
+    assert [c.characters for c in comparisons] == [len(a.answer) for a in answers]
+    assert all(c.own is not None for c in comparisons), "the model was asked itself, too"
+    current = second.model_copy(update={"judge": "Current"})
+    three = world.run(world.task(current, inputs=inputs, model=model))
+    assert {c.own for c in world.rows(three, "comparisons.jsonl", Comparison)} == {None}, "it is the judge itself"
 
 
 def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def test_what_is_watched_shows_a_collapse_and_a_love_of_length(go: Go) -> None:
     assert go(Judging("collapsed"), iterations=1).results["1/judge"].statistics["scoreEntropy"] < 0.3
     world: dict[str, Any] = {"seed": 0, "iterations": 2, "generation": {"shards": 1, "candidates": 8}}
     free = go(Judging(length_value=0.004), preferences={"lengthPenalties": [0]}, **world)
-    assert free.results["1/judge"].statistics["scoreLengthCorrelation"] > 0.15
-    assert abs(honest["scoreLengthCorrelation"]) < 0.15
+    assert free.results["1/judge"].statistics["lengthCorrelation"] > 0.15
+    assert abs(honest["lengthCorrelation"]) < 0.15
 
 
 # (c): gates

@@ -18,6 +18,7 @@ from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
 from srlm_contract.rows import (
     Candidate,
+    Choice,
     Comparison,
     EftExample,
     Judgement,
@@ -40,7 +41,8 @@ from srlm_contract.tasks import (
     StorageLocation,
 )
 from srlm_operator.plan.figures import iteration_metrics
-from srlm_stages.judging.metrics import group_by_prompt, head_to_head, judge_metrics, outcome
+from srlm_stages.judging.head_to_head import head_to_head, outcome
+from srlm_stages.judging.metrics import group_by_prompt, judge_metrics
 from srlm_stages.judging.preference import positives, preference_pairs
 from srlm_stages.runtime.statistics import figures, with_ratios
 from support.stage_world import QUESTIONS, World
@@ -379,7 +381,8 @@ class _Maker:
         comparisons = []
         for opponent in params.opponents:
             for i, answer in enumerate(answers):
-                first, second = (("A", "B"), ("A", "A"), ("B", "A"))[(i + node.iteration) % 3]
+                choices: tuple[tuple[Choice, Choice], ...] = (("A", "B"), ("A", "A"), ("B", "A"))
+                first, second = choices[(i + node.iteration) % 3]
                 comparisons.append(
                     Comparison(
                         id=answer.id,
@@ -389,7 +392,10 @@ class _Maker:
                         first=first,
                         second=second,
                         outcome=outcome(first, second),
-                    )  # type: ignore[arg-type]  # its values
+                        own="win",
+                        characters=len(answer.answer),
+                        opponent_characters=len(self.answers[opponent][i].answer),
+                    )
                 )
         write_rows(folder / "comparisons.jsonl", comparisons)
         groups, unscored = group_by_prompt(self.heldout[node.iteration])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,20 +68,31 @@ class LanguageModel:
             yield engine
 
     def answers(
-        self, asked: Sequence[tuple[Prompt, int]], sampling: SamplingSpec, unit: str
+        self,
+        asked: Sequence[tuple[Prompt, int]],
+        sampling: SamplingSpec,
+        unit: str,
+        *,
+        room: int = 0,
+        then: Callable[[Engine, Sequence[Answer]], int] = lambda engine, answers: 0,
     ) -> tuple[list[Answer], int]:
-        """(an answer to each prompt, drawn with the seed beside it; tokens generated)."""
+        """(an answer to each prompt, drawn with the seed beside it; tokens generated or read).
+
+        then: asks the same engine more, about the answers, with prompts of at most `room` tokens; returns the tokens
+        it read.
+        """
         if not asked:
             return [], 0
         requests = [
             Request(prompt.ids, seed, sampling.max_tokens, sampling.temperature, sampling.top_p)
             for prompt, seed in asked
         ]
-        needed = max(len(request.prompt) for request in requests) + sampling.max_tokens
+        needed = max(room, max(len(request.prompt) for request in requests) + sampling.max_tokens)
         with self.engine(needed, len(requests), unit) as engine:
             completions = engine.generate(
                 requests,
                 lambda done, tokens: self.ctx.progress.update(done, len(requests), unit=unit, tokens=tokens),
             )
-        said = [answer_of(self.tokenizer, c, prompt.opened) for (prompt, _), c in zip(asked, completions, strict=True)]
-        return said, sum(completion.tokens for completion in completions)
+            said = [answer_of(self.tokenizer, c, p.opened) for (p, _), c in zip(asked, completions, strict=True)]
+            read = then(engine, said)
+        return said, sum(completion.tokens for completion in completions) + read

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlm_contract.rows import Choice
+from srlm_contract.errors import BadInput
+from srlm_contract.rows import Choice, ValidationAnswer
 from srlm_contract.tasks import ChooseParams, EvaluateParams
 
 from ..context import StageContext
 from ..conversation.chat import messages, render_chat
+from ..engines import Engine
 from ..engines.choice_tokens import choice_tokens
 from ..engines.model import LanguageModel
 from .external import Ask, ExternalJudge
@@ -59,28 +61,90 @@ def _question(question: str, a: str, b: str) -> str:
     return re.sub(r"\{(question|a|b|lead)\}", lambda m: parts[m[1]], QUESTION)
 
 
+Choices = tuple[Choice | None, Choice | None]
+"""What a judge chose in each order; None where that cannot be read."""
+Encoded = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids of a question up to the letter, and those of the two letters."""
+
+
 def choices_by_model(
     ctx: StageContext, path: Path, params: EvaluateParams | ChooseParams, pairings: Sequence[Pairing]
-) -> tuple[list[tuple[Choice | None, Choice | None]], int]:
+) -> tuple[list[Choices], int]:
     """(choice in each order for each pairing, tokens read), from the probabilities of A and B."""
     judge = LanguageModel.of(ctx, params, path)
+    encoded = _encoded(judge, pairings)
+    fitting = judge.fit([prompt for prompt, _ in encoded], 1, "comparisons")
+    if not fitting:
+        return [(None, None)] * len(pairings), 0
+    longest = max(len(encoded[i][0]) for i in fitting)
+    with judge.engine(longest + 1, len(fitting), "comparisons") as engine:
+        return _chosen(engine, encoded, fitting, ctx)
+
+
+def _encoded(judge: LanguageModel, pairings: Sequence[Pairing]) -> list[Encoded]:
+    """Both questions of each pairing. Raises BadInput JudgeNotUsable where the tokenizer has no tokens A and B."""
     texts = [text for pairing in pairings for text in pairing.questions()]
     tokenizer = judge.tokenizer
-    encoded = [choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts]
-    fitting = judge.fit([prompt for prompt, _ in encoded], 1, "comparisons")
-    choices: list[Choice | None] = [None] * len(texts)
+    return [choice_tokens(tokenizer, render_chat(tokenizer, messages(text)), CHOICE_LEAD, "AB") for text in texts]
+
+
+def _chosen(
+    engine: Engine, encoded: Sequence[Encoded], fitting: Sequence[int], ctx: StageContext
+) -> tuple[list[Choices], int]:
+    """(choices from the questions that fit, tokens read)."""
+    choices: list[Choice | None] = [None] * len(encoded)
     if fitting:
-        longest = max(len(encoded[i][0]) for i in fitting)
-        with judge.engine(longest + 1, len(fitting), "comparisons") as engine:
-            found = engine.next_token_probabilities(
-                [encoded[i][0] for i in fitting],
-                list(encoded[fitting[0]][1]),
-                lambda done, tokens: ctx.progress.update(done, len(fitting), unit="comparisons"),
-            )
+        found = engine.next_token_probabilities(
+            [encoded[i][0] for i in fitting],
+            list(encoded[fitting[0]][1]),
+            lambda done, tokens: ctx.progress.update(done, len(fitting), unit="comparisons"),
+        )
         for i, (a, b) in zip(fitting, found, strict=True):
             choices[i] = choice(a, b)
     pairs = list(zip(choices[::2], choices[1::2], strict=True))
     return pairs, sum(len(encoded[i][0]) for i in fitting)
+
+
+class OwnChoices:
+    """Which answers a model prefers, its own or another's, asked with the engine that wrote its own."""
+
+    def __init__(self, ctx: StageContext, opponent: str, theirs: Mapping[str, ValidationAnswer]) -> None:
+        self._ctx, self.opponent, self._theirs = ctx, opponent, theirs
+        self._room = 0
+        self.choices: dict[str, Choices] = {}
+        """By prompt id; its own answer is A, then B."""
+
+    def room(self, model: LanguageModel, longest: int) -> int:
+        """Tokens of the longest question if its own answers are of `longest` tokens."""
+        try:
+            theirs = self._theirs.values()
+            encoded = _encoded(model, [Pairing(self.opponent, a.id, a.prompt, "", a.answer) for a in theirs])
+        except BadInput as error:
+            self._ctx.warn(f"the model's own preference is not measured: {error}")
+            self._theirs = {}
+            return 0
+        self._room = max((len(prompt) for prompt, _ in encoded), default=0) + longest + 1
+        return self._room
+
+    def ask(self, model: LanguageModel, engine: Engine, answers: Sequence[ValidationAnswer]) -> int:
+        """Returns the tokens read. Questions that got longer than there is room for are left out."""
+        pairings = meetings(self.opponent, answers, self._theirs)
+        encoded = _encoded(model, pairings)
+        fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < model.length(self._room)]
+        choices, tokens = _chosen(engine, encoded, fitting, self._ctx)
+        self.choices = {p.id: pair for p, pair in zip(pairings, choices, strict=True)}
+        return tokens
+
+    def asked(self, pairing: Pairing) -> bool:
+        """Whether it was asked about this one."""
+        return pairing.opponent == self.opponent and pairing.id in self.choices
+
+
+def meetings(
+    opponent: str, answers: Sequence[ValidationAnswer], theirs: Mapping[str, ValidationAnswer]
+) -> list[Pairing]:
+    """A model's answers beside an opponent's to the same prompts."""
+    return [Pairing(opponent, a.id, a.prompt, a.answer, theirs[a.id].answer) for a in answers if a.id in theirs]
 
 
 def choice(a: float, b: float) -> Choice | None:
@@ -90,9 +154,7 @@ def choice(a: float, b: float) -> Choice | None:
     return "A" if a > b else "B"
 
 
-def choices_by_api(
-    ctx: StageContext, judge: ExternalJudge, pairings: Sequence[Pairing]
-) -> tuple[list[tuple[Choice | None, Choice | None]], int]:
+def choices_by_api(ctx: StageContext, judge: ExternalJudge, pairings: Sequence[Pairing]) -> tuple[list[Choices], int]:
     """As choices_by_model, from the reply's text."""
     asks = [
         Ask(text, ctx.seed("compare", f"{pairing.opponent} {pairing.id}", order))

@@ -1,21 +1,26 @@
-"""Measures of a judge against human rankings, and of one model against another. Pure functions.
+"""Measures of a judge against human rankings, each with what it stands on. Pure functions.
 
 Definitions follow Self-Rewarding Language Models (Yuan et al. 2024, section 3.2). Human rank 0 is the best answer.
 """
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from srlm_contract.rows import Comparison, Judgement
+import numpy as np
+
+from srlm_contract.rows import Judgement
 
 from .agreement import concordance, tau_b
 
 BOOTSTRAP_SAMPLES = 1000
+#: Figures of fewer prompts have no interval: they are too few to say anything.
+MIN_PROMPTS = 10
+#: Half the width of a 95% interval in standard errors.
+Z = 1.959963984540054
 
 Share = tuple[float, float]
 """(what counts, of how many) of one prompt; (0, 0) where a measure is not defined. A measure is sum over sum."""
@@ -38,7 +43,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its number of observations and a 95% bootstrap interval over prompts."""
+    """A figure with its number of observations and a 95% interval; no interval where the prompts are too few."""
 
     value: float | None = None
     n: int = 0
@@ -46,6 +51,9 @@ class Estimate:
     high: float | None = None
     excluded: int = 0
     """Prompts left out because the measure is not defined there."""
+
+
+NOT_MEASURED = Estimate()
 
 
 def group_by_prompt(judgements: Iterable[Judgement]) -> tuple[list[Ranked], int]:
@@ -104,6 +112,17 @@ def _mean_ranks(values: Sequence[float]) -> list[float]:
     return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
 
 
+def length_correlations(judgements: Iterable[Judgement]) -> list[float | None]:
+    """Spearman's rho of score and length in characters for each prompt; None where either is constant."""
+    prompts: dict[str, list[Judgement]] = defaultdict(list)
+    for row in judgements:
+        prompts[row.prompt_id].append(row)
+    return [
+        spearman([r.score for r in rows if r.score is not None], [-len(r.answer) for r in rows if r.score is not None])
+        for rows in prompts.values()
+    ]
+
+
 def correlation(group: Ranked, measure: Callable[[Sequence[float], Sequence[int]], float | None]) -> Share:
     """`spearman` or `tau_b` of one prompt, where it is defined."""
     value = measure(group.scores, group.ranks)
@@ -113,17 +132,37 @@ def correlation(group: Ranked, measure: Callable[[Sequence[float], Sequence[int]
 def judge_metrics(groups: Sequence[Ranked], perfect: float, seed: int = 0) -> dict[str, Estimate]:
     """The five measures, each with n and interval; `pairwiseHalfTies` counts a tie as half right.
 
-    n: pairs, answers scored `perfect` (fiveBest), or prompts. Spearman and Kendall are means over prompts.
+    n: pairs, answers scored `perfect` (fiveBest), or prompts. Spearman and Kendall are means over prompts. The interval
+    is Wilson's for exactMatch, one observation a prompt, and a bootstrap over prompts for the others.
     """
     measures: dict[str, Callable[[Ranked], Share]] = {
         "pairwise": pairwise,
         "pairwiseHalfTies": lambda g: pairwise(g, tie=0.5),
         "fiveBest": lambda g: five_best(g, perfect),
-        "exactMatch": exact_match,
         "spearman": lambda g: correlation(g, spearman),
         "kendall": lambda g: correlation(g, tau_b),
     }
-    return {name: estimate([measure(group) for group in groups], seed) for name, measure in measures.items()}
+    found = {name: estimate([measure(group) for group in groups], seed) for name, measure in measures.items()}
+    exact = [exact_match(group) for group in groups]
+    whole = int(sum(n for _, n in exact))
+    found["exactMatch"] = replace(share(sum(same for same, _ in exact), whole), excluded=len(exact) - whole)
+    return found
+
+
+def share(part: float, whole: int) -> Estimate:
+    """`part` of `whole` independent observations, one a prompt, with Wilson's interval.
+
+    Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1. Halves, as ties give, vary less than the proportion
+    that it assumes: then it is wider than need be, never narrower.
+    """
+    if not whole:
+        return Estimate()
+    p, z2 = part / whole, Z * Z
+    if whole < MIN_PROMPTS:
+        return Estimate(p, whole)
+    centre = (p + z2 / (2 * whole)) / (1 + z2 / whole)
+    half = Z / (1 + z2 / whole) * sqrt(p * (1 - p) / whole + z2 / (4 * whole * whole))
+    return Estimate(p, whole, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def estimate(shares: Sequence[Share], seed: int = 0) -> Estimate:
@@ -131,54 +170,16 @@ def estimate(shares: Sequence[Share], seed: int = 0) -> Estimate:
 
     Whole prompts are drawn, since the answers of a prompt belong together.
     """
-    random_source = random.Random(seed)  # noqa: S311 - statistics, not secrets
-    values = []
-    for _ in range(BOOTSTRAP_SAMPLES if len(shares) > 1 else 0):
-        value = _ratio(random_source.choices(shares, k=len(shares)))
-        if value is not None:
-            values.append(value)
-    values.sort()
-    low = values[int(0.025 * (len(values) - 1))] if values else None
-    high = values[round(0.975 * (len(values) - 1))] if values else None
-    undefined = sum(not n for _, n in shares)
-    return Estimate(_ratio(shares), int(sum(n for _, n in shares)), low, high, undefined)
+    table = np.array([(top, n) for top, n in shares if n], dtype=float).reshape(-1, 2)
+    low = high = None
+    if len(table) >= MIN_PROMPTS:
+        source = np.random.default_rng(seed)
+        # One sample at a time: with many prompts all of them at once would take much memory.
+        sums = [table[source.integers(len(table), size=len(table))].sum(axis=0) for _ in range(BOOTSTRAP_SAMPLES)]
+        low, high = (float(q) for q in np.quantile([top / n for top, n in sums], (0.025, 0.975)))
+    return Estimate(_ratio(shares), int(sum(n for _, n in shares)), low, high, len(shares) - len(table))
 
 
 def _ratio(shares: Sequence[Share]) -> float | None:
     below = sum(n for _, n in shares)
     return sum(top for top, _ in shares) / below if below else None
-
-
-def outcome(first: str | None, second: str | None) -> str:
-    """Win, tie, loss or unreadable of a comparison in both orders; the model is A first, then B."""
-    if first is None or second is None:
-        return "unreadable"
-    if first == "A" and second == "B":
-        return "win"
-    return "loss" if first == "B" and second == "A" else "tie"
-
-
-@dataclass(frozen=True)
-class HeadToHead:
-    """How a model did against another; rates are over readable comparisons."""
-
-    wins: int
-    ties: int
-    losses: int
-    unreadable: int
-
-    @property
-    def compared(self) -> int:
-        """Readable comparisons."""
-        return self.wins + self.ties + self.losses
-
-    @property
-    def win_rate(self) -> float | None:
-        """Wins plus half the ties over all readable comparisons."""
-        return (self.wins + self.ties / 2) / self.compared if self.compared else None
-
-
-def head_to_head(comparisons: Iterable[Comparison]) -> HeadToHead:
-    """Counts the outcomes."""
-    outcomes = [c.outcome for c in comparisons]
-    return HeadToHead(*(outcomes.count(kind) for kind in ("win", "tie", "loss", "unreadable")))

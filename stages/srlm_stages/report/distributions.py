@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import log2
 
-from srlm_contract.artifacts.manifest import sum_statistics
-
-from ..runtime.statistics import correlation, moments
-
 #: Score bins a point: 0, 0.5 .. 5.
 SCORE_BINS = 2
 #: Length bins a doubling.
@@ -26,8 +22,8 @@ class Distribution:
     lengths: dict[int, int] = field(default_factory=dict)
     """Rows by bin: bin b holds 2^(b/3) to 2^((b+1)/3) characters; 0 holds empty texts and single characters."""
     characters: int = 0
-    _moments: dict[str, float] = field(default_factory=lambda: moments(()))
-    """Of (score, length in characters)."""
+    points: float = 0
+    """Sum of the scores."""
 
     def add(self, score: float | None, length: int) -> None:
         """One row."""
@@ -40,17 +36,12 @@ class Distribution:
         self.scored += 1
         score_bin = round(score * SCORE_BINS) / SCORE_BINS
         self.scores[score_bin] = self.scores.get(score_bin, 0) + 1
-        self._moments = sum_statistics([self._moments, moments([(score, length)])])
+        self.points += score
 
     @property
     def mean_score(self) -> float | None:
-        return self._moments["x"] / self.scored if self.scored else None
+        return self.points / self.scored if self.scored else None
 
     @property
     def mean_length(self) -> float | None:
         return self.characters / self.rows if self.rows else None
-
-    @property
-    def score_length_correlation(self) -> float | None:
-        """Pearson correlation of score and length in characters; None where either is constant."""
-        return correlation(self._moments) if self.scored >= 3 else None

@@ -1,4 +1,4 @@
-"""The figures of every model: from manifests and rows, in bounded memory."""
+"""The figures of every model: from manifests and rows, of which some numbers stay in memory and no text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
 from srlm_contract.stages import TRAINERS
 from srlm_contract.status import IterationMetrics
 
-from ..judging.metrics import Estimate, HeadToHead
+from ..judging.head_to_head import HeadToHead, by_kind, length_controlled, self_preference
+from ..judging.metrics import NOT_MEASURED, Estimate, Share, estimate, spearman
 from ..runtime.statistics import figures as numbers
 from .collect import Collected, Stage
 from .distributions import Distribution
@@ -35,8 +36,12 @@ class Meeting(HeadToHead):
     """How a model did against an earlier one."""
 
     opponent: str
-    same_letter: int = 0
-    """Comparisons in which the judge said the same letter in both orders: position, not quality."""
+    length_controlled: Estimate = NOT_MEASURED
+    """Win rate at equal lengths."""
+    preference: Estimate = NOT_MEASURED
+    """How much oftener the model itself prefers its answer than the judge does."""
+    kinds: Mapping[str, HeadToHead] = field(default_factory=dict)
+    """By kind of prompt."""
 
 
 @dataclass
@@ -56,6 +61,10 @@ class ModelFigures:
     """Verdicts about candidates by score, on the way to this model."""
     scores: Distribution = field(default_factory=Distribution)
     """Mean scores of the candidates on the way to this model."""
+    correlations: list[Share] = field(default_factory=list)
+    """Spearman correlation of score and length among the candidates of each prompt, where it is defined."""
+    same_scores: list[Share] = field(default_factory=list)
+    """Candidates of each prompt whose two scorers are within half a point."""
     heldout_scores: Distribution = field(default_factory=Distribution)
     """What this model gives the held-out human answers."""
     lengths: Distribution = field(default_factory=Distribution)
@@ -64,6 +73,16 @@ class ModelFigures:
     """Training curves: one entry a logged step."""
     training: Mapping[str, float] = field(default_factory=dict)
     """Plain figures of the training."""
+
+    @property
+    def score_length(self) -> Estimate:
+        """Mean of `correlations`; n: prompts."""
+        return estimate(self.correlations)
+
+    @property
+    def shadow(self) -> Estimate:
+        """Share of candidates that both scorers score alike; n: candidates."""
+        return estimate(self.same_scores)
 
 
 @dataclass(frozen=True)
@@ -114,8 +133,7 @@ def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> Model
     for stage in found.of(iteration, "judge"):
         for score, count in (stage.statistics.get("scores") or {}).items():
             figures.verdicts[str(score)] = figures.verdicts.get(str(score), 0) + int(count)
-        for row in found.rows(stage, "judgements*.jsonl", Judgement):
-            figures.scores.add(row.score, len(row.answer))
+        _candidates(found, stage, figures)
     for stage in found.of(iteration, "judge", "judge-heldout"):
         for row in found.rows(stage, "judgements*.jsonl", Judgement):
             figures.heldout_scores.add(row.score, len(row.answer))
@@ -127,19 +145,40 @@ def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> Model
     return figures
 
 
+def _candidates(found: Collected, stage: Stage, figures: ModelFigures) -> None:
+    scores: dict[str, list[tuple[float, int]]] = {}
+    shadow: dict[str, list[bool]] = {}
+    for row in found.rows(stage, "judgements*.jsonl", Judgement):
+        figures.scores.add(row.score, len(row.answer))
+        if row.score is not None:
+            scores.setdefault(row.prompt_id, []).append((row.score, -len(row.answer)))
+            if row.shadow_score is not None:
+                shadow.setdefault(row.prompt_id, []).append(abs(row.score - row.shadow_score) < 0.5)
+    correlations = (spearman(*zip(*rows, strict=True)) for rows in scores.values())
+    figures.correlations += [(0, 0) if rho is None else (rho, 1) for rho in correlations]
+    figures.same_scores += [(sum(rows), len(rows)) for rows in shadow.values()]
+
+
 def _evaluation(found: Collected, stage: Stage, figures: ModelFigures) -> None:
     metrics = _metrics_file(found, stage)
     judge = metrics.get("judge") or {}
     figures.judge = _estimates(judge.get("scorer"))
     figures.length_only = _estimates(judge.get("lengthOnly"))
     figures.heldout = {name: int(judge[name]) for name in ("answers", "prompts", "unscored") if name in judge}
-    same: dict[str, int] = {}
-    if (metrics.get("headToHead") or {}).get("opponents"):
+    told = (metrics.get("headToHead") or {}).get("opponents") or {}
+    met: dict[str, list[Comparison]] = {opponent: [] for opponent in told}
+    if told:
         for row in found.rows(stage, "comparisons*.jsonl", Comparison):
-            same[row.opponent] = same.get(row.opponent, 0) + (row.first is not None and row.first == row.second)
-    for opponent, result in ((metrics.get("headToHead") or {}).get("opponents") or {}).items():
-        wins, ties, losses, unreadable = (int(result[name]) for name in ("wins", "ties", "losses", "unreadable"))
-        figures.against[opponent] = Meeting(wins, ties, losses, unreadable, opponent, same.get(opponent, 0))
+            met.setdefault(row.opponent, []).append(row)
+    for opponent, result in told.items():
+        rows = met[opponent]
+        figures.against[opponent] = Meeting(
+            **{name: int(result[name]) for name in ("wins", "ties", "losses", "unreadable")},
+            opponent=opponent,
+            length_controlled=length_controlled(rows),
+            preference=self_preference(rows),
+            kinds=by_kind(rows),
+        )
     for answer in found.rows(stage, "answers*.jsonl", ValidationAnswer):
         figures.lengths.add(None, len(answer.answer))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import sqrt
 
+from ..judging.metrics import MIN_PROMPTS
 from .collect import Collected
 from .figures import Figures, ModelFigures
 from .finding import LEVELS, Finding, merged
@@ -26,7 +27,7 @@ MIN_COMPARED = 4
 #: Share of comparisons decided by position (the same letter in both orders), and of unreadable ones.
 POSITION_SHARE = 0.5
 MAX_UNREADABLE = 0.1
-#: Pearson correlation of score and length.
+#: Spearman correlation of score and length among the candidates of a prompt.
 LENGTH_CORRELATION = 0.5
 #: DPO: all training pairs told apart at almost no loss.
 LEARNT_ACCURACY, LEARNT_LOSS = 0.99, 0.1
@@ -124,13 +125,13 @@ def _scores(found: Collected, model: ModelFigures) -> Iterator[Finding]:
             f"Without the constraint {metrics.free_parse_rate:.1%} of its verdicts have a readable score.",
             model.name,
         )
-    correlation = model.scores.score_length_correlation
-    if model.scores.scored >= MIN_ROWS and correlation is not None and correlation >= LENGTH_CORRELATION:
+    follows = model.score_length
+    if follows.n >= MIN_PROMPTS and follows.value is not None and follows.value >= LENGTH_CORRELATION:
         yield Finding(
             "warning",
             "Longer answers get higher scores on the way to",
-            f"Score and length correlate by {correlation:.2f} over {model.scores.scored} candidates; "
-            "preferences.lengthPenalties counters that.",
+            f"Score and length of the candidates of a prompt correlate by {follows.value:.2f} on average over "
+            f"{follows.n} prompts; preferences.lengthPenalties counters that.",
             model.name,
         )
     if metrics.tie_rate is not None and metrics.tie_rate > MAX_TIE_RATE:
@@ -199,12 +200,29 @@ def _comparisons(figures: Figures, model: ModelFigures) -> Iterator[Finding]:
                 f"{result.unreadable} of {asked} have no verdict.",
                 where,
             )
-        if result.compared >= MIN_COMPARED and result.same_letter / result.compared >= POSITION_SHARE:
+        if result.compared >= MIN_COMPARED and result.ties / result.compared >= POSITION_SHARE:
             yield Finding(
                 "warning",
                 "The comparison judge goes by position:",
-                f"In {result.same_letter} of {result.compared} comparisons {figures.judge_name} says the same letter "
+                f"In {result.ties} of {result.compared} comparisons {figures.judge_name} says the same letter "
                 "in both orders, which counts as a tie: the win rate says little.",
+                where,
+            )
+        controlled = result.length_controlled.value
+        if controlled is not None and result.win_rate is not None and result.win_rate > 0.5 >= controlled:
+            yield Finding(
+                "warning",
+                "Wins by length:",
+                f"Win rate {result.win_rate:.1%}; if both answers were equally long it would be {controlled:.1%}.",
+                where,
+            )
+        own = result.preference
+        if own.value is not None and own.low is not None and own.low > 0:
+            yield Finding(
+                "note",
+                "Prefers its own answers:",
+                f"Its own choices give it a win rate {100 * own.value:.1f} percentage points higher than those of "
+                f"{figures.judge_name} do (95% interval from {100 * own.low:.1f}, n={own.n}).",
                 where,
             )
         if result.win_rate is not None and result.win_rate < 0.5:

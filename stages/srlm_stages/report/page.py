@@ -22,7 +22,17 @@ from .examples import Examples
 from .figures import Figures
 from .finding import LEVELS, Finding
 from .headline import headline
-from .tables import cost_table, glance_table, head_to_head_table, judge_table, loop_table, win_matrix, yield_table
+from .tables import (
+    candidates_table,
+    cost_table,
+    glance_table,
+    head_to_head_table,
+    judge_table,
+    kinds_table,
+    loop_table,
+    win_matrix,
+    yield_table,
+)
 from .text import finalize
 
 TEMPLATES = files(__package__) / "templates"
@@ -59,6 +69,8 @@ def page(
         times=loop_table(found),
         judge=judge_table(figures),
         met=head_to_head_table(figures),
+        kinds=kinds_table(figures),
+        candidates=candidates_table(figures),
         matrix=win_matrix(figures),
         yields=yield_table(found),
         cost=cost_table(found),

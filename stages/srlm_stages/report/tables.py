@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from srlm_contract.figures import NOTHING, figure_groups
+from srlm_contract.figures import NOTHING, TOO_FEW, figure_groups
 from srlm_contract.graph import model_name
 
+from ..judging.head_to_head import KINDS
 from ..judging.metrics import Estimate
 from ..pairs import CAUSES
 from .collect import Collected, Stage
-from .figures import MEASURES, Figures
+from .figures import MEASURES, Figures, Meeting
 from .plots import duration
 
 
@@ -75,29 +76,59 @@ def judge_table(figures: Figures) -> Table:
     return Table(("", *MEASURES.values()), tuple(rows))
 
 
-def _estimate(name: str, estimate: Estimate | None) -> str:
+def _estimate(name: str, found: Estimate | None) -> str:
     """Shares in percent; correlations (-1 to 1) as they are."""
-    if estimate is None or estimate.value is None:
-        return NOTHING
-    form = ".2f" if name in ("spearman", "kendall") else ".1%"
-    interval = ""
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"\n{format(estimate.low, form)} to {format(estimate.high, form)}"
-    excluded = f", {estimate.excluded} excluded" if estimate.excluded else ""
-    return f"{format(estimate.value, form)}{interval}\nn={estimate.n}{excluded}".replace("-", "−")
+    return estimated(found, ".2f" if name in ("spearman", "kendall") else ".1%")
+
+
+def estimated(found: Estimate | None, form: str = ".1%") -> str:
+    """A figure, its interval (or that there are too few prompts for one), n, and what is left out, a line each."""
+    if found is None or found.value is None:
+        return NOTHING if found is None or not found.n else f"{NOTHING}\n\nn={found.n}"
+    ends = found.low, found.high
+    interval = (
+        TOO_FEW if None in ends else " to ".join(format(end, form.lstrip("+")) for end in ends if end is not None)
+    )
+    excluded = f", {found.excluded} excluded" if found.excluded else ""
+    return f"{format(found.value, form)}\n{interval}\nn={found.n}{excluded}".replace("-", "−")
+
+
+def candidates_table(figures: Figures) -> Table:
+    """What the scores of the candidates of a model follow, and whether a second scorer agrees."""
+    rows = [
+        (f"to {m.name}", estimated(m.score_length, ".2f"), estimated(m.shadow))
+        for m in figures.models
+        if m.scores.scored
+    ]
+    return Table(("", "score follows length (Spearman)", "second scorer within half a point"), tuple(rows))
 
 
 def head_to_head_table(figures: Figures) -> Table:
-    """Every meeting with its counts."""
+    """Every meeting with its counts and rates."""
     rows = [
         (
-            f"{model.name} against {result.opponent}", str(result.wins), str(result.ties), str(result.losses),
-            str(result.unreadable), str(result.same_letter), percent(result.win_rate),
+            f"{model.name} against {result.opponent}",
+            f"{result.wins} / {result.ties} / {result.losses}\n{result.unreadable} unreadable",
+            estimated(result.rate), estimated(result.length_controlled), estimated(result.flips),
+            estimated(result.preference, "+.1%"),
         )
         for model in figures.models
         for result in model.against.values()
     ]  # fmt: skip
-    return Table(("", "wins", "ties", "losses", "unreadable", "same letter twice", "win rate"), tuple(rows))
+    head = ("wins / ties / losses", "win rate", "at equal lengths", "flipped with the order", "preference for itself")
+    return Table(("", *head), tuple(rows))
+
+
+def kinds_table(figures: Figures) -> Table:
+    """Win rates by kind of prompt: a column a meeting."""
+    met = [(f"{m.name} against {r.opponent}", r) for m in figures.models for r in m.against.values() if r.kinds]
+    rows = [(kind, *(_of_kind(r, kind) for _, r in met)) for kind in KINDS]
+    return Table(("", *(name for name, _ in met)), tuple(rows) if met else ())
+
+
+def _of_kind(result: Meeting, kind: str) -> str:
+    found = result.kinds.get(kind)
+    return NOTHING if found is None else estimated(found.rate)
 
 
 @dataclass(frozen=True)

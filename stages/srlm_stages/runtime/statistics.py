@@ -20,12 +20,10 @@ RATIOS: Mapping[str, tuple[str, str]] = {
     "meanDigitMass": ("digitMassSum", "digitMassRows"),
     "shadowAgreement": ("shadowSame", "shadowRows"),
     "shadowDifference": ("shadowDifferenceSum", "shadowRows"),
+    "lengthCorrelation": ("lengthCorrelationSum", "lengthCorrelationPrompts"),
 }
 #: Correlation → the moments it is made from.
-CORRELATIONS: Mapping[str, str] = {
-    "shadowCorrelation": "shadowMoments",
-    "scoreLengthCorrelation": "scoreLengthMoments",
-}
+CORRELATIONS: Mapping[str, str] = {"shadowCorrelation": "shadowMoments"}
 #: Entropy → the histogram it is made from.
 ENTROPIES: Mapping[str, str] = {"scoreEntropy": "scores"}
 _DERIVED = frozenset({*RATIOS, *CORRELATIONS, *ENTROPIES})

@@ -87,7 +87,8 @@ def test_rows_of_the_table_appear_where_something_was_measured() -> None:
             ("rounds of prompts", "–", "2"), ("shadow scorer agrees", "–", "50.0%"), ("pairs", "1,234", "–"),
         ]),
         ("Its judging of held-out answers", [
-            ("judge agrees with people", "–", "66.7%"), ("… pairs of answers", "–", "24"),
+            ("judge agrees with people", "–", "66.7%"), ("… agreement, 95%", "–", "too few"),
+            ("… pairs of answers", "–", "24"),
         ]),
         ("Its training", [("checkpoint chosen (step)", "–", "last"), ("training loss", "0.5000", "–")]),
         ("Cost of its iteration", [("time", "–", "3m 05s")]),
@@ -95,9 +96,40 @@ def test_rows_of_the_table_appear_where_something_was_measured() -> None:
     assert figure_groups([]) == []
 
 
+def test_rates_have_their_interval_below_them_or_are_too_few() -> None:
+    few = IterationMetrics(win_rate=0.6, compared=5)
+    enough = IterationMetrics(
+        win_rate=0.6, win_rate_low=0.386, win_rate_high=0.781, compared=20, order_flips=0.1, self_preference=-0.2,
+        self_preference_low=-0.412, self_preference_high=0.02,
+    )  # fmt: skip
+    assert {label: cells for _, rows in figure_groups([few, enough]) for label, *cells in rows} == {
+        "win rate": ["60.0%", "60.0%"],
+        "… win rate, 95%": ["too few", "39% to 78%"],
+        "… comparisons read": ["5", "20"],
+        "… flipped with the order": ["–", "10.0%"],
+        "preference for itself": ["–", "-20.0%"],
+        "… preference, 95%": ["–", "−41% to 2%"],
+    }
+
+
+def test_figures_of_the_comparisons_and_of_length() -> None:
+    evaluated = done(
+        "evaluate", winRate=0.6, winRateLow=0.4, winRateHigh=0.8, wins=10, ties=4, losses=6, unreadable=3,
+        orderFlips=0.2, lengthControlledWinRate=0.5, selfPreference=0.1,
+    )  # fmt: skip
+    rounds = [
+        done("judge", judged=4, lengthCorrelationSum=3.0, lengthCorrelationPrompts=4),
+        done("judge-r2", "judge", judged=4, lengthCorrelationSum=-1.0, lengthCorrelationPrompts=4),
+    ]
+    metrics = iteration_metrics([*rounds, evaluated], [])
+    assert (metrics.win_rate_low, metrics.win_rate_high, metrics.compared) == (0.4, 0.8, 20)
+    assert (metrics.order_flips, metrics.length_controlled, metrics.self_preference) == (0.2, 0.5, 0.1)
+    assert metrics.score_length == 0.25, "over the prompts of all rounds"
+
+
 def test_every_figure_is_a_number_of_status_once_with_one_label_and_says_what_it_means() -> None:
     for figure in FIGURES:
         assert figure.help, figure
-        assert figure.show(IterationMetrics(**{figure.name: 40})) != "–"
+        assert figure.show(IterationMetrics(**{figure.name: 40} | ({figure.of: 40} if figure.of else {}))) != "–"
     for values in ([f.name for f in FIGURES], [f.label for f in FIGURES], [f.gauge for f in FIGURES if f.gauge]):
         assert len(set(values)) == len(values)

@@ -123,13 +123,12 @@ def test_comparisons_by_an_external_judge(tmp_path: Path) -> None:
             model="M2", opponents=("M1",), judge="External", sampling=SAMPLING,
             external=ExternalJudgeSpec(url=server.url, model="judge-1"),
         )  # fmt: skip
-        inputs = {"answers-M1": world.put("evaluate", {"answers.jsonl": theirs})}
-        task = world.task(evaluate, inputs=inputs)
+        task = world.task(evaluate)
         ctx = StageContext(
             task, world.artifacts(), world.store, tmp_path / "ctx",
             ProgressReporter("evaluate"), lambda uri: world.store,
         )  # fmt: skip
-        comparisons, tokens = _compare(ctx, evaluate, mine)
+        comparisons, tokens = _compare(ctx, evaluate, mine, {"M1": {row.id: row for row in theirs}})
     assert [c.outcome for c in comparisons] == ["win", "unreadable"]
     assert isinstance(comparisons[0], Comparison)
     assert tokens == 40

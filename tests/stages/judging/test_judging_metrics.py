@@ -8,15 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from srlm_contract.rows import Comparison, Judgement
+from srlm_contract.rows import Judgement
 from srlm_stages.judging.agreement import tau_b
 from srlm_stages.judging.metrics import (
     Ranked,
     estimate,
     group_by_prompt,
-    head_to_head,
     judge_metrics,
-    outcome,
+    length_correlations,
     pairwise,
     spearman,
 )
@@ -138,8 +137,17 @@ def test_interval_contains_the_value_and_is_reproducible() -> None:
     assert found.high is not None
     assert 0 < found.low < found.value < found.high < 1
     assert judge_metrics(groups, 5)["pairwise"] == found
-    alone = judge_metrics([RIGHT], 5)["pairwise"]
-    assert (alone.low, alone.high) == (None, None)
+    assert judge_metrics(groups, 5)["exactMatch"].low == pytest.approx(0.2903102, abs=1e-6), "Wilson's, 9 of 18"
+
+
+def test_fewer_than_ten_prompts_have_no_interval() -> None:
+    nine, ten = ([RIGHT] * 8 + [FLAT] * more for more in (1, 2))
+    for name in ("pairwise", "exactMatch"):
+        found = judge_metrics(nine, 5)[name]
+        assert (found.low, found.high) == (None, None)
+        assert judge_metrics(ten, 5)[name].low is not None
+    undefined = judge_metrics(nine + [FLAT] * 9, 5)["kendall"]
+    assert (undefined.n, undefined.low) == (8, None), "prompts without the measure do not count"
 
 
 def test_interval_is_near_scipys_bootstrap() -> None:
@@ -163,19 +171,13 @@ def test_groups_leave_out_answers_without_a_score() -> None:
     assert unscored == 1
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [("A", "B", "win"), ("B", "A", "loss"), ("A", "A", "tie"), ("B", "B", "tie"), (None, "B", "unreadable")],
-)
-def test_both_orders_decide(first: str | None, second: str | None, expected: str) -> None:
-    assert outcome(first, second) == expected
+def test_score_and_length_are_correlated_within_prompts() -> None:
+    """The longer prompt has the better scores and the longer answers: that says nothing about either of its answers."""
 
+    def row(prompt: str, score: float | None, length: int) -> Judgement:
+        return Judgement(id="0", prompt_id=prompt, prompt="q", answer="a" * length, verdicts=(), score=score)
 
-def test_win_rate_counts_ties_half_and_leaves_unreadable_out() -> None:
-    def row(result: str) -> Comparison:
-        return Comparison(id="1", prompt="q", model="M2", opponent="M1", outcome=result)  # type: ignore[arg-type]
-
-    result = head_to_head([row("win"), row("win"), row("tie"), row("loss"), row("unreadable")])
-    assert (result.wins, result.ties, result.losses, result.unreadable) == (2, 1, 1, 1)
-    assert result.win_rate == 2.5 / 4
-    assert head_to_head([row("unreadable")]).win_rate is None
+    follows = [row("a", 1.0, 10), row("a", 2.0, 20), row("a", 3.0, 15), row("a", None, 99)]
+    against = [row("b", 5.0, 100), row("b", 4.0, 200)]
+    constant = [row("c", 3.0, 5), row("c", 3.0, 6)]
+    assert length_correlations(follows + against + constant) == [pytest.approx(0.5), pytest.approx(-1.0), None]

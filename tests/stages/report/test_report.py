@@ -119,7 +119,7 @@ class TestFinishedRun:
         evaluated = finished.manifests["2/evaluate"]
         assert evaluated.statistics["judgeAccuracy"] == pytest.approx(2 / 3)
         rows = table(finished.page(), "judge")
-        assert rows["M3"][0] == "66.7%\n66.7% to 66.7%\nn=6"
+        assert rows["M3"][0] == "66.7%\ntoo few\nn=6", "of two prompts"
         assert list(rows) == ["", "M1", "“longer wins”", "M2", "M3"]  # once, since it is the same for all
         assert rows["“longer wins”"][0].startswith("33.3%")
         assert rows["M3"][2] == "–"  # no answer was scored a perfect 5
@@ -130,7 +130,10 @@ class TestFinishedRun:
         matrix = page.split('<table class="matrix">')[1].split("</table>")[0]
         cells = re.findall(r'<td class="(\w+)">(.*?)</td>', matrix)
         assert [text for _, text in cells] == ["", "50.0%", "50.0%", "50.0%", "", "50.0%", "50.0%", "50.0%", ""]
-        assert table(page, "wins")["M3 against M1"] == ["2", "2", "2", "0", "2", "50.0%"]
+        assert table(page, "wins")["M3 against M1"] == [
+            "2 / 2 / 2\n0 unreadable", "50.0%\ntoo few\nn=6", "–\n\nn=6", "33.3%\ntoo few\nn=6", "+50.0%\ntoo few\nn=6",
+        ]  # fmt: skip
+        assert "Win rates by kind of prompt" in page
 
     def test_cost_is_the_sum_of_the_stages(self, finished: MadeRun) -> None:
         rows = table(finished.page(), "cost")
@@ -276,10 +279,7 @@ class TestUnfinishedRun:
         assert "Preflight has not pinned the outside sources yet." in text
         assert "No stage is planned: preflight has not passed." in text
         findings = Text(made.page().split('<section id="findings">')[1].split("</section>")[0]).text
-        assert (
-            findings
-            == "Findings Nothing stands out. The thresholds are those of this report's version; the figures are below."
-        )
+        assert findings.startswith("Findings Nothing stands out.")
         assert "hf://example/small-model" in text
         assert made.lineage()["artifacts"] == []
 

@@ -11,7 +11,7 @@ import pytest
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import Condition, IterationMetrics, IterationStatus, RunStatus
 from srlm_contract.tasks import ReportParams
-from srlm_stages.judging.metrics import Estimate
+from srlm_stages.judging.metrics import Estimate, Share
 from srlm_stages.report.collect import Collected, Stage, collect
 from srlm_stages.report.distributions import Distribution
 from srlm_stages.report.figures import Figures, Meeting, ModelFigures, measure
@@ -147,10 +147,10 @@ class TestScores:
 
     def test_length_decides_the_score(self, found: Collected) -> None:
         title = "Longer answers get higher scores on the way to M2"
-        longer = distribution([(float(i % 6), 100 * (i % 6) + 10) for i in range(24)])
-        assert "correlate by 1.00 over 24 candidates" in about(found, model(scores=longer))[title].figures
-        shuffled = distribution([(float(i % 6), 100 + i % 4) for i in range(24)])
-        assert about(found, model(scores=shuffled)) == {}
+        longer: list[Share] = [(0.5, 1)] * 9 + [(1.0, 1), (0, 0)]
+        assert "correlate by 0.55 on average over 10 prompts" in about(found, model(correlations=longer))[title].figures
+        assert about(found, model(correlations=longer[1:])) == {}, "nine are too few"
+        assert about(found, model(correlations=[(0.49, 1)] * 20)) == {}
 
     @pytest.mark.parametrize(("rate", "told"), [(0.31, True), (0.3, False)])
     def test_ties(self, found: Collected, rate: float, told: bool) -> None:
@@ -189,10 +189,24 @@ class TestLengths:
 
 class TestComparisons:
     def test_position_decides(self, found: Collected) -> None:
-        met = Meeting(opponent="M1", wins=3, ties=5, losses=2, unreadable=0, same_letter=5)
+        met = Meeting(opponent="M1", wins=3, ties=5, losses=2, unreadable=0)
         finding = about(found, model(against={"M1": met}))["The comparison judge goes by position: M2 against M1"]
         assert "In 5 of 10 comparisons M1 says the same letter in both orders" in finding.figures
-        assert about(found, model(against={"M1": replace(met, same_letter=4)})) == {}
+        assert about(found, model(against={"M1": replace(met, ties=4, wins=4)})) == {}
+
+    def test_a_win_by_length_alone(self, found: Collected) -> None:
+        met = Meeting(
+            opponent="M1", wins=30, ties=0, losses=20, unreadable=0, length_controlled=Estimate(0.5, 50, 0.4, 0.6)
+        )
+        finding = about(found, model(against={"M1": met}))["Wins by length: M2 against M1"]
+        assert finding.figures == "Win rate 60.0%; if both answers were equally long it would be 50.0%."
+        assert about(found, model(against={"M1": replace(met, length_controlled=Estimate(0.51, 50))})) == {}
+
+    def test_preference_for_itself_beyond_chance(self, found: Collected) -> None:
+        met = Meeting(opponent="M1", wins=30, ties=0, losses=20, unreadable=0, preference=Estimate(0.2, 50, 0.01, 0.4))
+        finding = about(found, model(against={"M1": met}))["Prefers its own answers: M2 against M1"]
+        assert "20.0 percentage points higher than those of M1 do (95% interval from 1.0, n=50)" in finding.figures
+        assert about(found, model(against={"M1": replace(met, preference=Estimate(0.2, 50, 0.0, 0.4))})) == {}
 
     def test_few(self, found: Collected) -> None:
         met = [Meeting(opponent=f"M{i}", wins=n, ties=0, losses=0, unreadable=0) for i, n in ((1, 49), (2, 50))]
@@ -297,12 +311,6 @@ class TestDistribution:
         assert made.mean_score == pytest.approx(3.1)
         assert made.mean_length == pytest.approx(29.25)
         assert sum(made.lengths.values()) == 4
-
-    def test_correlation_by_hand(self) -> None:
-        made = distribution([(1.0, 10), (2.0, 30), (3.0, 20)])
-        assert made.score_length_correlation == pytest.approx(0.5)
-        assert distribution([(4.0, 10), (4.0, 30), (4.0, 20)]).score_length_correlation is None
-        assert distribution([(1.0, 10), (2.0, 20)]).score_length_correlation is None
 
 
 def distribution(rows: list[tuple[float | None, int]]) -> Distribution:

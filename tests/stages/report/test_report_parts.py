@@ -141,7 +141,7 @@ def test_judge_table_tells_count_interval_and_what_is_left_out() -> None:
     estimates = {"pairwise": Estimate(0.5, 40, 0.25, 0.75), "spearman": Estimate(0.1, 9, None, None, 2)}
     table = judge_table(Figures([model(1, judge=estimates, length_only={"pairwise": Estimate(None, 0)})]))
     assert table.rows == (
-        ("M1", "50.0%\n25.0% to 75.0%\nn=40", "–", "–", "–", "0.10\nn=9, 2 excluded", "–"),
+        ("M1", "50.0%\n25.0% to 75.0%\nn=40", "–", "–", "–", "0.10\ntoo few\nn=9, 2 excluded", "–"),
         ("“longer wins”", "–", "–", "–", "–", "–", "–"),
     )
 

@@ -43,7 +43,7 @@ def test_shards_give_what_the_whole_gives(rows: list[tuple[float, int]], cut: in
         scores: dict[str, int] = {}
         for score, _ in some:
             scores[f"{score:g}"] = scores.get(f"{score:g}", 0) + 1
-        return {"verdicts": len(some) + 1, "parsed": len(some), "scores": scores, "scoreLengthMoments": moments(some)}
+        return {"verdicts": len(some) + 1, "parsed": len(some), "scores": scores, "shadowMoments": moments(some)}
 
     halves = [part(rows[:cut]), part(rows[cut:])]
     whole = {**part(rows), "verdicts": len(rows) + 2}
