@@ -171,8 +171,20 @@ class TestPages:
         assert "judge: 40/100 verdicts, 3,900 tok/s, shards 3/8, about 2m 05s left in this stage" in page
         assert "attempt 2" in page
         assert (page.count('<i class="done">'), page.count("<i>")) == (3, 5)
-        assert "by seconds since you look: from 3,000 to 3,004, 5 points" in page
+        assert "by seconds since you look. judge: from 3,000 to 3,004, 5 points" in page
+        assert "so far" not in page, "it does not train"
         assert "No model has given no answers yet" in page
+
+    async def test_the_loss_of_what_trains_now(self, source: MadeSource) -> None:
+        node = NodeId(1, "train")
+        source.paces = [
+            Pace(0.0, NodeId(1, "judge"), 9.0),
+            Pace(1.0, node, 20.0, 1, 0.7),
+            Pace(2.0, node, 20.0, 2, 0.5),
+        ]
+        async with browser(source) as (session, root):
+            page = await text(session, f"{root}/runs/team/going")
+        assert "Loss of train so far, by step. train: from 0.700 to 0.500, 2 points" in page
 
     async def test_answers_of_one_model(self, source: MadeSource) -> None:
         async with browser(source) as (session, root):
@@ -284,6 +296,21 @@ def test_the_picture_has_the_model_where_it_is_made() -> None:
     assert (second.working, second.finished) == (True, False)
     judge = second.boxes[0]
     assert (judge.time, judge.shards, judge.attempt, sum(judge.cells)) == ("9m 00s", (3, 8), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("M2 judge: 40/100 verdicts, 3,900 tok/s", (3900, 0, None)),
+        ("train of M3: 1,002/~3,000 steps, 21 tok/s, loss 0.6931", (21, 1002, 0.6931)),
+        ("M2 train: its program starts and reads its inputs", None),
+        ("", None),
+    ],
+)
+def test_what_progress_tells(message: str, told: tuple[int, int, float | None] | None) -> None:
+    status = RunStatus.parse({"progress": {"message": message}, "iteration": 1, "stage": "train"})
+    pace = Pace.told(status, 5.0)
+    assert pace == (Pace(5.0, NodeId(1, "train"), *told) if told is not None else None)
 
 
 class TestMemory:

@@ -157,7 +157,7 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
 
     async def training() -> str:
         found = await source.run(namespace, name)
-        drawn = [*pace_chart(source, found), *training_charts(await source.training(found))]
+        drawn = [*pace_charts(source, found), *training_charts(await source.training(found))]
         return render("training.html.j2", charts=drawn)
 
     async def samples() -> str:
@@ -223,16 +223,20 @@ def training_charts(training: Mapping[str, Series]) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
-def pace_chart(source: Source, run: Run) -> list[Chart]:
-    """Tokens per second of what runs now, since somebody looks."""
+def pace_charts(source: Source, run: Run) -> list[Chart]:
+    """Speed of what runs now, and its loss if it trains, since somebody looks."""
     paces = source.pace(run)
     now = [pace for pace in paces if pace.node == paces[-1].node]
     if len(now) < 2:
         return []
-    points = [(pace.seconds - now[0].seconds, pace.tokens_per_second) for pace in now]
-    name = f"Tokens per second of {now[0].node.partition('/')[2]}, by seconds since you look"
-    chart = draw(name, [Line(name, points)], "{:,.0f}".format, step=1)
-    return [chart] if chart is not None else []
+    name = now[0].node.partition("/")[2]
+    speed = [(pace.seconds - now[0].seconds, pace.tokens_per_second) for pace in now]
+    losses = {pace.step: pace.loss for pace in now if pace.loss is not None}
+    charts = [
+        draw(f"Tokens per second of {name}, by seconds since you look", [Line(name, speed)], "{:,.0f}".format, step=1),
+        draw(f"Loss of {name} so far, by step", [Line(name, sorted(losses.items()))], "{:.3f}".format),
+    ]
+    return [chart for chart in charts if chart is not None]
 
 
 def _drawn_figures() -> list[Figure]:

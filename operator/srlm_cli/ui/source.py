@@ -7,7 +7,7 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from srlm_cli.answers import Samples, committed, read_samples, sources
@@ -32,16 +32,34 @@ RETRY_SECONDS = 30.0
 #: Points of the curves of speed that are kept of a run.
 MAX_POINTS = 600
 _SPEED = re.compile(r"([0-9,]+) tok/s")
+_LOSS = re.compile(r"([0-9,]+)/[~0-9,]+ steps.* loss ([0-9.]+)")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a stage said of its speed at one look."""
+    """What a stage said of itself at one look."""
 
     seconds: float
     """Since this page first looked at the run."""
     node: str
     tokens_per_second: float
+    step: int = 0
+    """Of training; 0 where it does not train."""
+    loss: float | None = None
+
+    @classmethod
+    def told(cls, status: RunStatus, seconds: float) -> Pace | None:
+        """What the line of progress tells; None when nothing runs that has a speed."""
+        message = status.progress.message
+        speed, trained = _SPEED.search(message), _LOSS.search(message)
+        if speed is None:
+            return None
+        step, loss = (_whole(trained[1]), float(trained[2])) if trained else (0, None)
+        return cls(seconds, NodeId(status.iteration, status.stage), _whole(speed[1]), step, loss)
+
+
+def _whole(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 class Source(Protocol):
@@ -170,15 +188,10 @@ class ClusterSource:
         return tuple(self._paces[run.uid][1]) if run.uid in self._paces else ()
 
     def _note(self, run: Run) -> None:
-        progress = run.status.progress
-        said = _SPEED.search(progress.message)
-        if said is None:
-            return
         begun, paces = self._paces.setdefault(run.uid, (time.monotonic(), deque(maxlen=MAX_POINTS)))
-        node = NodeId(run.status.iteration, run.status.stage)
-        speed = float(said[1].replace(",", ""))
-        if not paces or (paces[-1].node, paces[-1].tokens_per_second) != (node, speed):
-            paces.append(Pace(time.monotonic() - begun, node, speed))
+        pace = Pace.told(run.status, time.monotonic() - begun)
+        if pace is not None and (not paces or replace(pace, seconds=paces[-1].seconds) != paces[-1]):
+            paces.append(pace)
 
 
 def trained(status: RunStatus) -> dict[str, StageStatus]:
