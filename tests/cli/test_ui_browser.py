@@ -69,6 +69,11 @@ def test_every_page_at_every_width(page: Page, address: str) -> None:
         for width in (390, 768, 1280):
             page.open(root + path, width=width)
             assert page.value("document.documentElement.scrollWidth") <= width, (path, width)
+    page.open(f"{root}runs/team/done")
+    colours = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.querySelector('.s0')).stroke"
+    light = page.value(colours)
+    page.size(1280, dark=True)
+    assert page.value(colours) != light
     assert page.value("document.title").endswith("– srlm")
     assert page.console == []
     assert [url for url in page.requests if not url.startswith(root)] == [], "nothing from anywhere else"
@@ -90,19 +95,11 @@ def test_a_run_goes_on_by_itself(page: Page, address: str, source: MadeSource) -
         eventually(lambda: "77%" in page.value("document.getElementById('state').textContent"))
         assert page.value("document.activeElement.className") == "scroll"
         assert page.value("document.querySelector('#answers details').open") is True
-    finally:
-        source.made["done"] = done
-
-
-def test_a_click_is_not_lost_and_marked_text_stays(page: Page, address: str, source: MadeSource) -> None:
-    done = source.made["done"]
-    page.open(f"{address.partition('?')[0]}runs/team/done")
-    page.value("getSelection().selectAllChildren(document.querySelector('#state .state'))")
-    marked = page.value("getSelection().toString()")
-    try:
+        page.value("getSelection().selectAllChildren(document.querySelector('#state .state'))")
+        marked = page.value("getSelection().toString()")
         source.made["done"] = replace(done, status=done.status.model_copy(update={"phase": "Held", "tokens": 7}))
         eventually(lambda: page.value("waiting.size") == 1)
-        assert page.value("getSelection().toString()") == marked
+        assert page.value("getSelection().toString()") == marked, "what is marked stays, and no click is lost"
         page.value("getSelection().removeAllRanges(); dispatchEvent(new Event('pointerup'))")
         eventually(lambda: "Held" in page.value("document.getElementById('state').textContent"))
     finally:
@@ -123,11 +120,3 @@ def test_the_keyboard_reaches_everything(page: Page, address: str) -> None:
     page.value("document.querySelector('button').focus()")
     press(page, "Enter")
     eventually(lambda: page.value("location.pathname") == "/compare")
-
-
-def test_dark_and_light(page: Page, address: str) -> None:
-    colours = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.querySelector('.s0')).stroke"
-    page.open(f"{address.partition('?')[0]}runs/team/done")
-    light = page.value(colours)
-    page.size(1280, dark=True)
-    assert page.value(colours) != light
