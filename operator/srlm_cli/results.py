@@ -9,7 +9,7 @@ from rich.text import Text
 
 from srlm_contract.figures import NOTHING, figure_groups
 from srlm_contract.progress import whole_seconds
-from srlm_contract.status import IterationStatus, RunStatus, StageStatus
+from srlm_contract.status import BaselineStatus, IterationStatus, RunStatus, StageStatus
 from srlm_operator.times import parse
 
 #: Mark and colour of each state of a stage.
@@ -36,19 +36,21 @@ def results_table(status: RunStatus, *, title: str) -> Table:
 
     Below it stands what texts those are.
     """
-    groups = figure_groups([iteration.metrics for iteration in status.iterations])
+    columns: tuple[BaselineStatus | IterationStatus, ...] = (*status.baselines, *status.iterations)
+    groups = figure_groups([column.metrics for column in columns])
     basis = "\n".join(f"{group.title}: {group.basis}" for group, _ in groups if group.basis)
     table = Table(title=title, title_justify="left", caption=basis, caption_justify="left")
     table.add_column("")
-    for iteration in status.iterations:
-        table.add_column(iteration.name, justify="right")
+    for column in columns:
+        table.add_column(column.name, justify="right")
     for group, rows in groups:
         table.add_row(Text(group.title, style="bold"))
         for label, *cells in rows:
             table.add_row(f"  {label}", *cells)
         table.add_section()
     for name in stage_names(status.iterations):
-        table.add_row(f"time of {name}", *(duration(stage_seconds(i, name)) for i in status.iterations))
+        times = (duration(stage_seconds(i, name)) for i in status.iterations)
+        table.add_row(f"time of {name}", *("" for _ in status.baselines), *times)
     return table
 
 

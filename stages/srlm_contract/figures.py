@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .progress import whole_seconds
-from .stages import TRAINERS
+from .stages import BASELINES, TRAINERS
 from .status import IterationMetrics
 
 #: What stands where there is no figure.
@@ -118,7 +118,8 @@ GROUPS = (
     ),
     Group(
         "Its answers to validation prompts",
-        "An answer of each model itself to each of the same human prompts.",
+        "An answer of each model itself to each of the same human prompts. Win rates are against"
+        " evaluation.winRate.opponent, those of M0 and SFT against M1.",
         (
             Figure("answers", "validation answers", ",d"),
             Figure("answer_length", "answer length (characters)", ",.0f"),
@@ -196,7 +197,7 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
     done = [s for s in stages if s.state == "Succeeded"]
     asked = _of(done, "judge", but=("judge-heldout", "judge-ranked"))
     heldout = [s.statistics for s in done if s.name == "judge-heldout"]
-    generated, evaluated = _of(done, "generate"), _of(done, "evaluate")
+    generated, evaluated = _of(done, "generate"), _of(done, "evaluate", but=tuple(BASELINES))
     candidates = _sum(generated, "candidates")
     pairs = _of(done, "pairs")[-1:]
     trained = _trained(done)[-1:]
@@ -216,38 +217,51 @@ def iteration_figures(stages: Sequence[Stage], previous: Sequence[Stage]) -> Ite
         score_length=_ratio(_sum(asked, "lengthCorrelationSum"), _sum(asked, "lengthCorrelationPrompts")),
         mean_length=_mean(generated, "meanLength", "candidates"),
         candidate_length_growth=_growth("generate", done, previous),
-        heldout_judged=_whole(_sum(heldout, "judged")),
-        heldout_parse_rate=_ratio(_sum(heldout, "parsed"), _sum(heldout, "verdicts")),
-        heldout_score=_mean(heldout, "meanScore", "judged"),
-        answers=_whole(_last(evaluated, "answers")),
-        answer_length=_last(evaluated, "meanLength"),
         length_growth=_growth("evaluate", done, previous),
-        judge_accuracy=_last(evaluated, "judgeAccuracy"),
-        judge_accuracy_pairs=_whole(_last(evaluated, "judgeAccuracyPairs")),
-        judge_accuracy_low=_last(evaluated, "judgeAccuracyLow"),
-        judge_accuracy_high=_last(evaluated, "judgeAccuracyHigh"),
-        length_only_accuracy=_last(evaluated, "lengthOnlyAccuracy"),
-        spearman=_last(evaluated, "spearman"),
-        kendall=_last(evaluated, "kendall"),
-        exact_match=_last(evaluated, "exactMatch"),
-        five_best=_last(evaluated, "fiveBest"),
         shadow_agreement=_ratio(_sum(asked, "shadowSame"), _sum(asked, "shadowRows")),
-        win_rate=_last(evaluated, "winRate"),
-        win_rate_low=_last(evaluated, "winRateLow"),
-        win_rate_high=_last(evaluated, "winRateHigh"),
-        compared=_whole(_total(evaluated[-1:], "wins", "ties", "losses")),
-        order_flips=_last(evaluated, "orderFlips"),
-        length_controlled=_last(evaluated, "lengthControlledWinRate"),
-        length_controlled_low=_last(evaluated, "lengthControlledWinRateLow"),
-        length_controlled_high=_last(evaluated, "lengthControlledWinRateHigh"),
-        self_preference=_last(evaluated, "selfPreference"),
-        self_preference_low=_last(evaluated, "selfPreferenceLow"),
-        self_preference_high=_last(evaluated, "selfPreferenceHigh"),
         loss=_last(trained, "loss"),
         reward_accuracy=_last(trained, "rewardAccuracy"),
         reward_margin=_last(trained, "rewardMargin"),
         tokens=_whole(tokens),
-    )
+    ).model_copy(update=_measured(evaluated, heldout))
+
+
+def baseline_figures(stage: Stage) -> IterationMetrics:
+    """Metrics of a model that is measured beside M1, from its evaluation, which judges the held-out answers too."""
+    row = stage.statistics
+    figures = IterationMetrics(tokens=_whole(_sum([row], "tokens")))
+    return figures.model_copy(update=_measured([row], [row]))
+
+
+def _measured(evaluated: Sequence[Statistics], heldout: Sequence[Statistics]) -> dict[str, float | None]:
+    """What an evaluation says of a model, and its judging of the held-out answers."""
+    return {
+        "heldout_judged": _whole(_sum(heldout, "judged")),
+        "heldout_parse_rate": _ratio(_sum(heldout, "parsed"), _sum(heldout, "verdicts")),
+        "heldout_score": _mean(heldout, "meanScore", "judged"),
+        "answers": _whole(_last(evaluated, "answers")),
+        "answer_length": _last(evaluated, "meanLength"),
+        "judge_accuracy": _last(evaluated, "judgeAccuracy"),
+        "judge_accuracy_pairs": _whole(_last(evaluated, "judgeAccuracyPairs")),
+        "judge_accuracy_low": _last(evaluated, "judgeAccuracyLow"),
+        "judge_accuracy_high": _last(evaluated, "judgeAccuracyHigh"),
+        "length_only_accuracy": _last(evaluated, "lengthOnlyAccuracy"),
+        "spearman": _last(evaluated, "spearman"),
+        "kendall": _last(evaluated, "kendall"),
+        "exact_match": _last(evaluated, "exactMatch"),
+        "five_best": _last(evaluated, "fiveBest"),
+        "win_rate": _last(evaluated, "winRate"),
+        "win_rate_low": _last(evaluated, "winRateLow"),
+        "win_rate_high": _last(evaluated, "winRateHigh"),
+        "compared": _whole(_total(evaluated[-1:], "wins", "ties", "losses")),
+        "order_flips": _last(evaluated, "orderFlips"),
+        "length_controlled": _last(evaluated, "lengthControlledWinRate"),
+        "length_controlled_low": _last(evaluated, "lengthControlledWinRateLow"),
+        "length_controlled_high": _last(evaluated, "lengthControlledWinRateHigh"),
+        "self_preference": _last(evaluated, "selfPreference"),
+        "self_preference_low": _last(evaluated, "selfPreferenceLow"),
+        "self_preference_high": _last(evaluated, "selfPreferenceHigh"),
+    }
 
 
 def dropped(stages: Sequence[Stage]) -> dict[str, int]:
@@ -275,7 +289,7 @@ def dropped(stages: Sequence[Stage]) -> dict[str, int]:
 
 def _growth(stage: str, stages: Sequence[Stage], previous: Sequence[Stage]) -> float | None:
     """Mean length in characters of what that stage wrote, relative to what it wrote in the iteration before."""
-    now, before = _last(_of(stages, stage), "meanLength"), _last(_of(previous, stage), "meanLength")
+    now, before = (_last(_of(some, stage, but=tuple(BASELINES)), "meanLength") for some in (stages, previous))
     return _round(now / before) if now is not None and before else None
 
 

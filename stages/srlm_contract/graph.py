@@ -18,6 +18,7 @@ from srlm_contract.spec.run import RunSpec
 
 from .keys import artifact_key
 from .params import (
+    baseline_params,
     choose_params,
     data_params,
     evaluate_params,
@@ -29,7 +30,7 @@ from .params import (
     train_params,
 )
 from .rows import ROW_SCHEMA
-from .stages import STAGES, StageName
+from .stages import BASELINES, STAGES, StageName
 from .tasks import ArtifactRef, Params, Pins, SelectParams, SourceRef
 
 
@@ -159,6 +160,7 @@ class _Builder:
         self.models: list[Handle] = []
         self.prompt_nodes: list[NodeId] = []
         self.eft: NodeId | None = None
+        self.ift: NodeId | None = None
 
     def build(self) -> tuple[Node, ...]:
         self.bootstrap()
@@ -207,12 +209,14 @@ class _Builder:
             first = Handle(node=self.supervised(base))
         self.models.append(first)
         self.evaluation(0)
+        if first.node is not None:
+            self.baselines(base)
 
     def supervised(self, base: Handle) -> NodeId:
         spec, pins = self.spec, self.pins
         data = {"data": DATA}
         if spec.seed_data.eft.enabled:
-            ift = self.add(0, "sft-ift", "sft", sft_params(spec, pins), data, {"model": base})
+            ift = self.ift = self.add(0, "sft-ift", "sft", sft_params(spec, pins), data, {"model": base})
             # The model's own verdict texts are what it learns from, whoever judges and compares later.
             own = {"scorer": "Sampled", "external": ExternalJudgeSpec(), "shadow_scorer": ShadowScorerSpec()}
             params = judge_params(spec, pins, "ranked-train").model_copy(update=own)
@@ -300,16 +304,29 @@ class _Builder:
                 t, "judge-heldout", "judge", judge_params(spec, self.pins, "ranked-heldout"),
                 {"data": DATA}, judge_model, shards=spec.judging.shards,
             )  # fmt: skip
-        win = spec.evaluation.win_rate
-        opponents = tuple(model_name(i) for i in range(t)) if win.prompts else ()
+        opponents = tuple(model_name(i) for i in range(t)) if spec.evaluation.win_rate.prompts else ()
         inputs |= {f"answers-{model_name(i)}": NodeId(i, "evaluate") for i in range(t) if opponents}
-        models = {"model": model}
-        sources = {}
-        if opponents and win.judge.source == "Bootstrap":
-            models["judge"] = self.models[0]
-        elif opponents and win.judge.source == "Fixed" and self.pins.judge_source is not None:
-            sources["judge"] = self.pins.judge_source
-        elif opponents and win.judge.source == "Current":
-            models["judge"] = model
+        models, sources = self.win_rate_judge(model) if opponents else ({}, {})
         params = evaluate_params(spec, self.pins, name, opponents)
-        self.add(t, "evaluate", "evaluate", params, inputs, models, sources)
+        self.add(t, "evaluate", "evaluate", params, inputs, {"model": model, **models}, sources)
+
+    def win_rate_judge(self, newest: Handle) -> tuple[dict[str, Handle], dict[str, SourceRef]]:
+        """(models, sources) that compare answers; none where the judge is external. newest: of those compared."""
+        judge = self.spec.evaluation.win_rate.judge.source
+        if judge == "Fixed" and self.pins.judge_source is not None:
+            return {}, {"judge": self.pins.judge_source}
+        if judge in ("Bootstrap", "Current"):
+            return {"judge": self.models[0] if judge == "Bootstrap" else newest}, {}
+        return {}, {}
+
+    def baselines(self, base: Handle) -> None:
+        """M0 and the SFT baseline beside M1: stages of their own, so that M1's own evaluation stays what it is."""
+        spec = self.spec
+        models = {"M0": base} | ({"SFT": Handle(node=self.ift)} if self.ift is not None else {})
+        for node, name in BASELINES.items():
+            if not spec.evaluation.enabled or name not in spec.evaluation.baselines or name not in models:
+                continue
+            params = baseline_params(spec, self.pins, name)
+            answers = {"answers-M1": NodeId(0, "evaluate")} if params.opponents else {}
+            judge, sources = self.win_rate_judge(self.models[0]) if params.opponents else ({}, {})
+            self.add(0, node, "evaluate", params, {"data": DATA, **answers}, {"model": models[name], **judge}, sources)

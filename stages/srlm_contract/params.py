@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from srlm_contract.spec.loop import ShadowScorerSpec
 from srlm_contract.spec.run import RunSpec
 
 from .scorers import SCORERS
@@ -77,6 +78,17 @@ def evaluate_params(spec: RunSpec, pins: Pins, model: str, opponents: tuple[str,
         chat_template_kwargs=spec.base_model.chat_template_kwargs,
         engine=spec.stages.evaluate.engine.settings,
     )
+
+
+def baseline_params(spec: RunSpec, pins: Pins, model: str) -> EvaluateParams:
+    """Of a model that is measured beside M1, all in one Job: its judging of the held-out answers too."""
+    opponents = ("M1",) if spec.evaluation.win_rate.prompts else ()
+    params = evaluate_params(spec, pins, model, opponents)
+    if not spec.seed_data.eft.held_out_examples or spec.judging.external.url:
+        return params.model_copy(update={"baseline": True})
+    plain = {"shadow_scorer": ShadowScorerSpec(), "unconstrained_sample": 0, "engine": params.engine}
+    judging = judge_params(spec, pins, "ranked-heldout").model_copy(update=plain)
+    return params.model_copy(update={"baseline": True, "judging": judging})
 
 
 def sft_params(spec: RunSpec, pins: Pins) -> SftParams:

@@ -47,11 +47,13 @@ STAGES: Mapping[StageName, Stage] = {
     "pairs": Stage(revision=1),
     "train": Stage("train", revision=1, makes_model=True, result=True),
     "choose": Stage("inference", revision=1, makes_model=True, result=True),
-    "evaluate": Stage("inference", revision=1, result=True),
+    "evaluate": Stage("inference", revision=1, result=True, templates=("chat", "rubric")),
     "report": Stage(result=True, templates=()),
     "cleanup": Stage(templates=()),
 }
 
+#: Node of the bootstrap that measures a model of no iteration, and the name of that model.
+BASELINES: Mapping[str, str] = {"evaluate-m0": "M0", "evaluate-sft": "SFT"}
 #: Stages that train; they leave resume points while they run.
 TRAINERS = tuple(name for name, stage in STAGES.items() if stage.image == "train")
 #: Stages that ask a model.

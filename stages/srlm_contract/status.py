@@ -213,6 +213,15 @@ class IterationStatus(Contract):
     """Missed gates, in words."""
 
 
+class BaselineStatus(Contract):
+    """A model of no iteration that M1 is measured against."""
+
+    name: Token
+    """M0 or SFT."""
+    metrics: IterationMetrics = IterationMetrics()
+    """Figures; its win rate is against M1."""
+
+
 class ModelStatus(Contract):
     """A finished model."""
 
@@ -337,6 +346,8 @@ class RunStatus(Contract):
     """Finished models, oldest first."""
     iterations: Annotated[tuple[IterationStatus, ...], Field(max_length=MAX_ITERATIONS + 1)] = ()
     """All models with their stages and figures."""
+    baselines: Annotated[tuple[BaselineStatus, ...], Field(max_length=2)] = ()
+    """What evaluation.baselines asks for, with its figures."""
     gpu_seconds: float = 0
     """GPU-seconds spent."""
     tokens: int = 0

@@ -228,6 +228,10 @@ class EvaluateParams(Contract):
     """Names of earlier models, oldest first; their answers are inputs `answers-<name>`."""
     headline: str = ""
     """The opponent whose win rate is reported first."""
+    baseline: bool = False
+    """Whether the model is none of the loop's, measured beside M1."""
+    judging: JudgeParams | None = None
+    """How it judges the held-out answers itself; None where its judgements are an input, or not asked for."""
     judge: WinRateJudge = "Bootstrap"
     external: ExternalJudgeSpec = ExternalJudgeSpec()
     samples: int = 3

@@ -18,6 +18,7 @@ from srlm_contract.rows import Comparison, Judgement, PromptRow, ValidationAnswe
 from srlm_contract.tasks import EvaluateParams
 
 from .context import StageContext
+from .judge import judged_heldout
 from .judging.answering import answer_prompts
 from .judging.comparing import OwnChoices, choices_by_api, choices_by_model, meetings
 from .judging.external import ExternalJudge
@@ -32,9 +33,16 @@ def run(ctx: StageContext) -> Statistics:
     params = ctx.params(EvaluateParams)
     metrics: dict[str, Any] = {"model": params.model}
     statistics: Statistics = {}
+    judgements: list[Judgement] | None = None
+    spent = 0.0
     if ctx.has("judgements"):
-        judged, figures = _judge_agreement(ctx, params)
-        metrics["judge"] = judged
+        judgements = list(read_all(ctx.input("judgements"), "judgements", Judgement))
+    elif params.judging is not None:
+        judgements, counts = judged_heldout(ctx, params.judging)
+        statistics |= {name: counts[name] for name in ("judged", "verdicts", "parsed", "scoreSum")}
+        spent = counts["tokens"]
+    if judgements is not None:
+        metrics["judge"], figures = _judge_agreement(judgements, params)
         statistics |= figures
 
     prompts = list(read_rows(ctx.input("data") / "validation.jsonl", PromptRow))[: params.prompts]
@@ -58,7 +66,7 @@ def run(ctx: StageContext) -> Statistics:
         statistics |= _headline(met[params.headline])
     preference = self_preference(met[own.opponent]) if own is not None else Estimate()
     statistics |= _figures("selfPreference", preference)
-    statistics["tokens"] = tokens + judge_tokens
+    statistics["tokens"] = tokens + judge_tokens + spent
     # Last, since there may be many: status holds the first figures of a stage.
     statistics |= {f"winRate{o}": rate for o, rows in met.items() if (rate := head_to_head(rows).win_rate) is not None}
     metrics["headToHead"] = {"judge": params.judge, "opponents": {o: _told(rows) for o, rows in met.items()}}
@@ -74,7 +82,7 @@ def _own_choices(
     ctx: StageContext, params: EvaluateParams, theirs: Mapping[str, Mapping[str, ValidationAnswer]]
 ) -> OwnChoices | None:
     """What the model prefers itself, its answers or the last opponent's; None where it is the judge anyway."""
-    if not params.opponents or params.judge == "Current":
+    if not params.opponents or params.judge == "Current" or params.baseline:
         return None
     return OwnChoices(ctx, params.opponents[-1], theirs[params.opponents[-1]])
 
@@ -101,9 +109,8 @@ def _told(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     return {**asdict(result), "winRate": result.win_rate, "lengthControlled": asdict(length_controlled(comparisons))}
 
 
-def _judge_agreement(ctx: StageContext, params: EvaluateParams) -> tuple[dict[str, Any], Statistics]:
+def _judge_agreement(rows: Sequence[Judgement], params: EvaluateParams) -> tuple[dict[str, Any], Statistics]:
     """The five measures of the model's own judgements and of 'longer is better' on the same answers."""
-    rows = list(read_all(ctx.input("judgements"), "judgements", Judgement))
     groups, unscored = group_by_prompt(rows)
     judge = judge_metrics(groups, params.perfect_score)
     length = judge_metrics([g.by_length() for g in groups], float("inf"))

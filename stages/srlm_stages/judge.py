@@ -21,7 +21,7 @@ from .engines.model import LanguageModel
 from .judging.external import ExternalJudge
 from .judging.metrics import length_correlations
 from .judging.rubric import rubric_of
-from .judging.scoring import Judge, Tally, Task
+from .judging.scoring import Judge, Score, Tally, Task
 from .runtime.rows import read_all
 from .runtime.statistics import Statistics, merge_shards, moments
 
@@ -53,24 +53,31 @@ def run(ctx: StageContext) -> Statistics:
 
     _check(rows, tally, [score.digit_mass for score in scores], alone=ctx.shards == 1)
     shadow_scores = {row: score.score for row, score in zip(shadow_rows, seconds, strict=True)}
-    judgements = [
-        row.model_copy(
-            update={
-                "verdicts": score.verdicts,
-                "score": score.score,
-                "variance": score.variance,
-                "digit_mass": score.digit_mass,
-                "shadow_score": shadow_scores.get(row.id),
-            }
-        )
-        for row, score in zip(rows, scores, strict=True)
-    ]
+    judgements = [_scored(row, score, shadow_scores.get(row.id)) for row, score in zip(rows, scores, strict=True)]
     write_rows(ctx.rows_file("judgements"), judgements)
     ctx.details["scores"] = dict(sorted(tally.scores.items()))
     both = [(r.score, r.shadow_score) for r in judgements if r.score is not None and r.shadow_score is not None]
     if both:
         ctx.details["shadowMoments"] = moments(both)
     return _statistics(judgements, tally, free, shadow)
+
+
+def judged_heldout(ctx: StageContext, params: JudgeParams) -> tuple[list[Judgement], Statistics]:
+    """(people's held-out answers as the model scores them, statistics). A model that cannot judge is no error."""
+    rubric = rubric_of(ctx, params.rubric)
+    rows = _read(ctx, params)
+    tasks = [Task(row.id, rubric.fill(row.prompt, row.answer)) for row in rows]
+    tally, nothing = Tally(), Tally()
+    progress = PartialProgress(ctx, _asks(params, params.scorer, tasks))
+    with _opened(ctx, params, rubric.lead, [task.prompt for task in tasks], progress.total) as judge:
+        scores = judge.score(params.scorer, tasks, tally, progress.part(0))
+    judgements = [_scored(row, score) for row, score in zip(rows, scores, strict=True)]
+    return judgements, _statistics(judgements, tally, nothing, nothing)
+
+
+def _scored(row: Judgement, score: Score, shadow: float | None = None) -> Judgement:
+    said = {"verdicts": score.verdicts, "score": score.score, "variance": score.variance}
+    return row.model_copy(update={**said, "digit_mass": score.digit_mass, "shadow_score": shadow})
 
 
 @contextmanager

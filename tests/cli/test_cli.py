@@ -117,7 +117,7 @@ def _cells(line: str) -> list[str]:
 def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
     jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))
-    assert len(jobs) == 23
+    assert len(jobs) == 24
     assert {job["kind"] for job in jobs} == {"Job"}
     assert jobs[1]["metadata"]["labels"]["selfrewarding.dev/key"] == "unknown"
 

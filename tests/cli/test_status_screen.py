@@ -64,3 +64,14 @@ def test_figures_stand_under_what_they_stand_on_and_say_what_that_is() -> None:
         ["validation answers", "6", "–"],
     ]
     assert "Candidates on the way to it: Answers of the model before to new prompts" in " ".join(text.split())
+
+
+def test_baselines_have_columns_before_m1() -> None:
+    text = shown(
+        iterations=[iteration("M1", answers=6, answerLength=60)],
+        baselines=[{"name": "M0", "metrics": {"answers": 6, "answerLength": 90, "winRate": 0.25}}],
+    )
+    lines = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in text.splitlines()]
+    assert ["answer length (characters)", "90", "60"] in lines
+    assert ["win rate", "25.0%", "–"] in lines
+    assert ["time of evaluate", "", "–"] in lines

@@ -84,6 +84,31 @@ def test_without_eft_m1_learns_from_answers_alone() -> None:
     assert [n.id for n in nodes if n.iteration == 0] == ["0/data", "0/sft", "0/evaluate"]
 
 
+def test_baselines_are_stages_of_their_own_and_change_no_key() -> None:
+    measured = spec(evaluation={"baselines": ["M0", "SFT"]})
+    nodes = {n.id: n for n in walk(measured)[0]}
+    assert set(nodes) - set(keys(spec())) == {"0/evaluate-m0", "0/evaluate-sft"}
+    assert {name: key for name, key in keys(measured).items() if name in keys(spec())} == keys(spec())
+    m0, sft = nodes["0/evaluate-m0"], nodes["0/evaluate-sft"]
+    assert m0.inputs == {"data": "0/data", "answers-M1": "0/evaluate", "judge": "0/sft"}
+    assert (m0.sources, sft.inputs["model"]) == ({"model": PINS.base_model}, "0/sft-ift")
+    assert isinstance(m0.params, EvaluateParams)
+    assert isinstance(m0.params.judging, JudgeParams)
+    assert (m0.params.model, m0.params.opponents, m0.params.judging.rows) == ("M0", ("M1",), "ranked-heldout")
+
+
+def test_there_are_baselines_only_where_they_are_other_models_than_m1() -> None:
+    asked = {"baselines": ["M0", "SFT"]}
+    plain = spec(evaluation=asked, seedData={"uri": "s3://seed/t", "eft": {"enabled": False}})
+    assert [n.id for n in walk(plain)[0] if "-" in n.name and n.stage == "evaluate"] == ["0/evaluate-m0"], "SFT is M1"
+    assert "0/evaluate-m0" not in keys(spec(evaluation=asked, bootstrap={"strategy": "None"})), "M0 is M1"
+    assert "0/evaluate-m0" not in keys(spec(evaluation={**asked, "enabled": False}))
+    external = {"external": {"url": "https://judge.example/v1", "model": "big"}}
+    outside = {n.id: n for n in walk(spec(evaluation=asked, judging=external))[0]}["0/evaluate-m0"].params
+    assert isinstance(outside, EvaluateParams)
+    assert outside.judging is None, "whose judging it would be is measured with M1"
+
+
 def test_the_verdicts_that_m1_learns_from_are_the_models_own() -> None:
     judging = {"external": {"url": "https://judge.example/v1", "model": "big"}, "samples": 2}
     nodes = {n.id: n for n in walk(spec(judging=judging))[0]}

@@ -238,6 +238,16 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
     assert counted == 2
     assert [c.characters for c in comparisons] == [len(a.answer) for a in answers]
     assert all(c.own is not None for c in comparisons), "the model was asked itself, too"
+    base = first.model_copy(
+        update={"model": "M0", "opponents": ("M1",), "headline": "M1", "baseline": True,
+                "judging": judge.model_copy(update={"constrain": "None"})}
+    )  # fmt: skip
+    inputs = {"data": data, "answers-M1": world.manifest(one).ref}
+    zero = world.run(world.task(base, inputs=inputs, model=model, sources={"judge": SourceRef(uri=model.as_uri())}))
+    assert (zero.statistics["verdicts"], zero.statistics["parsed"], zero.statistics["judged"]) == (12, 0, 0)
+    assert zero.statistics["unscored"] == 6, "a model that cannot judge is measured all the same"
+    assert zero.statistics["answers"] == 2
+    inputs = {"data": data, "judgements": judgements, "answers-M1": world.manifest(one).ref}
     current = second.model_copy(update={"judge": "Current"})
     three = world.run(world.task(current, inputs=inputs, model=model))
     assert {c.own for c in world.rows(three, "comparisons.jsonl", Comparison)} == {None}, "it is the judge itself"

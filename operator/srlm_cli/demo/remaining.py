@@ -13,6 +13,7 @@ from srlm_operator.times import parse
 #: tokens: only their proportions matter once the first stages are done.
 FIRST: Mapping[str, float] = {
     "data": 5, "sft-ift": 50, "judge-ranked": 55, "select": 4, "sft": 70, "judge-heldout": 40, "evaluate": 40,
+    "evaluate-m0": 75,
 }  # fmt: skip
 LATER: Mapping[str, float] = {
     "prompts": 45, "generate": 50, "judge": 80, "pairs": 4, "train": 60, "judge-heldout": 40, "evaluate": 50,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
+from srlm_contract.figures import baseline_figures
 from srlm_contract.graph import NodeId, model_name
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import BASELINES
 from srlm_contract.status import (
     DETAILED_ITERATIONS,
+    BaselineStatus,
     IterationMetrics,
     IterationStatus,
     ModelStatus,
@@ -74,6 +77,7 @@ def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> Run
         cleanup_stage=records.get(CLEANUP),
         models=tuple(models),
         iterations=_iterations(world, draft, resolved, order, missed, current),
+        baselines=_baselines(draft),
         gpu_seconds=round(old.gpu_seconds + decided.gpu_seconds, 1),
         tokens=old.tokens + decided.tokens,
         conditions=conditions(
@@ -184,6 +188,15 @@ def _iterations(
     while found and not found[-1].stages and found[-1].metrics == IterationMetrics():
         found.pop()
     return tuple(found)
+
+
+def _baselines(draft: Draft) -> tuple[BaselineStatus, ...]:
+    found = ((name, draft.records.get(NodeId(0, node))) for node, name in BASELINES.items())
+    return tuple(
+        BaselineStatus(name=name, metrics=baseline_figures(record))
+        for name, record in found
+        if record is not None and record.state == "Succeeded"
+    )
 
 
 def _kept(spec: RunSpec) -> tuple[str, ...]:

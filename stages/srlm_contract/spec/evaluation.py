@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from srlm_contract.base import Contract, CountOrZero, Uri
 from srlm_contract.spec.references import rules, source_rule
 
 #: Who compares models.
 WinRateJudge = Literal["Bootstrap", "Current", "Fixed", "External"]
+
+
+#: Models of no iteration that M1 is measured against.
+Baseline = Literal["M0", "SFT"]
 
 
 class WinRateJudgeSpec(Contract):
@@ -47,3 +53,7 @@ class EvaluationSpec(Contract):
     """Whether models are evaluated."""
     win_rate: WinRateSpec = WinRateSpec()
     """Head-to-head comparison."""
+    baselines: Annotated[tuple[Baseline, ...], Field(max_length=2)] = ()
+    """What M1 is measured against, a Job each: M0, the base model, and SFT, the model trained on answers alone that
+    wrote the verdicts M1 learns from (with seedData.eft). They judge the held-out answers, answer the validation
+    prompts and meet M1. A run without a bootstrap has none."""

@@ -15,7 +15,7 @@ from srlm_contract.graph import Node, NodeId, Outcome, graph, model_name, node_k
 from srlm_contract.jsonl import RowT
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.stages import MODEL_MAKERS, STAGES
+from srlm_contract.stages import BASELINES, MODEL_MAKERS, STAGES
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageTask
 
@@ -126,13 +126,13 @@ class Collected:
         return range(max([self.spec.iterations, *(s.iteration for s in self.stages)]) + 1)
 
     def of(self, iteration: int, stage: str, name: str = "") -> list[Stage]:
-        """Stages of that kind in an iteration, in graph order; `judge-heldout` only when asked by name."""
+        """Stages of that kind in an iteration, in graph order; those of other models only when asked by name."""
         return [
             s
             for s in self.stages
             if s.iteration == iteration
             and s.stage == stage
-            and (s.name == name if name else s.name not in ("judge-heldout", "judge-ranked", "sft-ift"))
+            and (s.name == name if name else s.name not in ("judge-heldout", "judge-ranked", "sft-ift", *BASELINES))
         ]
 
     def record(self, iteration: int) -> IterationStatus | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from srlm_contract.errors import ArtifactDamaged
-from srlm_contract.figures import iteration_figures
+from srlm_contract.figures import baseline_figures, iteration_figures
 from srlm_contract.graph import model_name
 from srlm_contract.rows import Comparison, Judgement, ValidationAnswer
-from srlm_contract.stages import TRAINERS
+from srlm_contract.stages import BASELINES, TRAINERS
 from srlm_contract.status import IterationMetrics
 
 from ..judging.head_to_head import HeadToHead, by_kind, length_controlled, self_preference
@@ -42,6 +42,16 @@ class Meeting(HeadToHead):
     """How much oftener the model itself prefers its answer than the judge does."""
     kinds: Mapping[str, HeadToHead] = field(default_factory=dict)
     """By kind of prompt."""
+
+    def turned(self, opponent: str) -> Meeting:
+        """The same as the opponent sees it; opponent: whose meeting this is."""
+        length = self.length_controlled
+        if length.value is not None and length.low is not None and length.high is not None:
+            length = replace(length, value=1 - length.value, low=1 - length.high, high=1 - length.low)
+        return replace(
+            self, wins=self.losses, losses=self.wins, opponent=opponent, length_controlled=length,
+            kinds={kind: replace(met, wins=met.losses, losses=met.wins) for kind, met in self.kinds.items()},
+        )  # fmt: skip
 
 
 @dataclass
@@ -100,10 +110,17 @@ class Figures:
     """All models in order."""
 
     models: list[ModelFigures]
+    baselines: list[ModelFigures] = field(default_factory=list)
+    """Models of no iteration; how they did against M1 stands with M1."""
     judge_name: str = ""
     """Who compares head to head."""
     disagreements: list[str] = field(default_factory=list)
     """Figures that status and manifests state differently."""
+
+    @property
+    def everyone(self) -> list[ModelFigures]:
+        """What M1 is measured against, then all models."""
+        return [*self.baselines, *self.models]
 
     def get(self, name: str) -> ModelFigures | None:
         return next((m for m in self.models if m.name == name), None)
@@ -123,7 +140,24 @@ def measure(found: Collected) -> Figures:
         metrics, differing = _merged(told, made)
         disagreements += [f"{model_name(iteration)} {text}" for text in differing]
         models.append(_model(found, iteration, metrics))
-    return Figures(models, _judge_name(found), disagreements)
+    return Figures(models, _baselines(found, models), _judge_name(found), disagreements)
+
+
+def _baselines(found: Collected, models: list[ModelFigures]) -> list[ModelFigures]:
+    """Those of the bootstrap; M1 is told how it did against them."""
+    baselines = []
+    for node, name in BASELINES.items():
+        for stage in found.of(0, "evaluate", node):
+            if stage.manifest is None and not stage.statistics:
+                continue
+            told = Told(stage.stage, stage.name, stage.state, numbers(stage.statistics))
+            figures = ModelFigures(name, -1, baseline_figures(told))
+            _evaluation(found, stage, figures)
+            met = figures.against.pop(model_name(0), None)
+            if met is not None and models:
+                models[0].against[name] = met.turned(name)
+            baselines.append(figures)
+    return baselines
 
 
 def _model(found: Collected, iteration: int, metrics: IterationMetrics) -> ModelFigures:

@@ -38,9 +38,9 @@ def percent(value: float | None) -> str:
 def glance_table(figures: Figures) -> Table:
     """One column a model; a row with a single cell heads those that stand on the same texts, and says on which."""
     rows: list[tuple[str, ...]] = []
-    for group, some in figure_groups([m.metrics for m in figures.models]):
+    for group, some in figure_groups([m.metrics for m in figures.everyone]):
         rows += [(f"{group.title}. {group.basis}" if group.basis else group.title,), *some]
-    return Table(("", *(m.name for m in figures.models)), tuple(rows))
+    return Table(("", *(m.name for m in figures.everyone)), tuple(rows))
 
 
 def loop_table(found: Collected) -> Table:
@@ -66,7 +66,7 @@ def judge_table(figures: Figures) -> Table:
     """The five measures of every model with n and interval, and the same for 'longer wins'."""
     rows: list[tuple[str, ...]] = []
     said: tuple[str, ...] = ()
-    for model in figures.models:
+    for model in figures.everyone:
         if model.judge:
             rows.append((model.name, *(_estimate(name, model.judge.get(name)) for name in MEASURES)))
         length = ("“longer wins”", *(_estimate(name, model.length_only.get(name)) for name in MEASURES))
@@ -141,7 +141,7 @@ class Cell:
 
 def win_matrix(figures: Figures) -> list[tuple[str, list[Cell]]]:
     """Row against column: measured for the newer model; the other half is its complement, since ties count half."""
-    names = [m.name for m in figures.models]
+    names = [m.name for m in figures.everyone]
     rates = {(m.name, o): r.win_rate for m in figures.models for o, r in m.against.items() if r.win_rate is not None}
     if not rates:
         return []

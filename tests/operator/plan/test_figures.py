@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm_contract.figures import FIGURES, figure_groups
+from srlm_contract.figures import FIGURES, baseline_figures, figure_groups
 from srlm_contract.spec.policy import GatesSpec
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.plan.figures import iteration_metrics
@@ -31,6 +31,21 @@ def test_a_figure_stands_on_the_texts_of_one_writer() -> None:
     assert (first.answers, first.answer_length, first.loss) == (6, 60.0, 2.0)
     early = iteration_metrics([BASELINE], [])
     assert (early.heldout_parse_rate, early.heldout_score, early.parse_rate) == (None, None, None)
+
+
+def test_a_baseline_has_the_figures_of_one_evaluation_and_m1_none_of_them() -> None:
+    base = done("evaluate-m0", "evaluate", judged=16, verdicts=32, parsed=8, meanScore=1.5, answers=6, meanLength=90.0,
+                judgeAccuracy=0.4, winRate=0.25, wins=1, ties=1, losses=4, tokens=700)  # fmt: skip
+    found = baseline_figures(base)
+    assert (found.heldout_judged, found.heldout_parse_rate, found.heldout_score) == (16, 0.25, 1.5)
+    assert (found.answers, found.answer_length, found.judge_accuracy, found.win_rate) == (6, 90.0, 0.4, 0.25)
+    assert (found.compared, found.tokens) == (6, 700)
+    own = iteration_metrics([done("evaluate", answers=6, meanLength=60.0), base], [])
+    assert (own.answer_length, own.judge_accuracy, own.win_rate, own.tokens) == (60.0, None, None, 700)
+    assert (
+        iteration_metrics([done("evaluate", meanLength=120.0)], [done("evaluate", meanLength=60.0), base]).length_growth
+        == 2
+    )
 
 
 def test_later_models_show_the_judging_of_the_candidates_over_all_rounds() -> None:

@@ -27,6 +27,17 @@ def test_two_iterations_in_order() -> None:
     assert (metrics.pairs, metrics.parse_rate, metrics.mean_length) == (600, 1.0, 100.0)
 
 
+def test_baselines_are_measured_after_m1_and_before_the_loop_and_stand_apart() -> None:
+    world = FakeCluster(spec=spec(evaluation={"baselines": ["M0", "SFT"]}))
+    world.settle()
+    ran = [str(world.node_of(name)) for name in world.created]
+    assert set(ran[ran.index("0/evaluate") + 1 : ran.index("1/prompts")]) == {"0/evaluate-m0", "0/evaluate-sft"}
+    assert [(b.name, b.metrics.judge_accuracy, b.metrics.win_rate) for b in world.status.baselines] == [
+        ("M0", 0.6, 0.5), ("SFT", 0.6, 0.5),
+    ]  # fmt: skip
+    assert [i.name for i in world.status.iterations] == ["M1", "M2", "M3"]
+
+
 def test_finished_run_writes_nothing_more() -> None:
     world = FakeCluster()
     world.settle()

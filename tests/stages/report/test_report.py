@@ -375,6 +375,18 @@ class TestVariants:
         assert table(made.page(), "models")["checkpoint chosen (step)"] == ["–", "4"]
         assert [m["node"] for m in made.lineage()["models"]] == ["0/sft", "1/choose"]
 
+    def test_baselines_stand_before_m1_and_m1_meets_them(self, world: World) -> None:
+        made = make_run(world, spec(1, evaluation={"baselines": ["M0", "SFT"]}))
+        made.report()
+        page = made.page()
+        models = table(page, "models")
+        assert models[""] == ["M0", "SFT", "M1", "M2"]
+        assert models["win rate"] == ["50.0%", "50.0%", "–", "50.0%"]
+        assert models["pairs"] == ["–", "–", "–", "4"]
+        assert {"M1 against M0", "M1 against SFT"} <= set(table(page, "wins"))
+        assert list(table(page, "judge")) == ["", "M0", "“longer wins”", "SFT", "M1", "M2"]
+        assert "Status and manifests disagree" not in page
+
     def test_budget_and_spending_stand_side_by_side(self, world: World) -> None:
         made = make_run(world, spec(1, budget={"gpuSeconds": 5000, "tokens": 123456}), until="0/select")
         made.report()
