@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from srlm_contract.errors import BadInput
 
+from .cpu_limit import cpu_limit
 from .special_tokens import SpecialTokens, unused_mark
 from .thoughts import Thought, opened_in, thoughts_in
 
@@ -28,6 +29,14 @@ RESERVED_ARGUMENTS = frozenset({
     "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize",
     "tokenizer_kwargs", "tools", "truncation",
 })  # fmt: skip
+
+
+#: CPU time that a template may take for one conversation; a long one takes a thousandth of it.
+RENDERING_SECONDS = 5
+
+
+class TemplateLoops(BadInput):
+    """A chat template that does not come to its end."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +160,29 @@ def _tried(tokenizer: Any) -> Traits:
     return Traits(special, _beginning(tokenizer), role or not (plain or parts), parts, thoughts_in(source, tokens))
 
 
+def _written(tokenizer: Any, turns: Sequence[Any], add_generation_prompt: bool) -> str:
+    """What the template makes of the turns. Raises TemplateLoops, and whatever the template raises."""
+
+    def loops() -> TemplateLoops:
+        template = " ".join(str(tokenizer.chat_template).split())
+        return TemplateLoops(
+            "TemplateNotUsable",
+            f"the chat template of {Path(tokenizer.name_or_path).name} does not end: it was stopped after "
+            f"{RENDERING_SECONDS} s of computing. Name another one in baseModel.chatTemplateRef. It begins with "
+            f"{template[:200]!r}",
+        )
+
+    with cpu_limit(RENDERING_SECONDS, loops):
+        return str(
+            tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=add_generation_prompt)
+        )
+
+
 def _shows(tokenizer: Any, turns: Sequence[Any], texts: Sequence[str], add_generation_prompt: bool = True) -> bool:
     try:
-        rendered = tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        rendered = _written(tokenizer, turns, add_generation_prompt)
+    except TemplateLoops:
+        raise
     except Exception:  # templates are programs: they raise whatever they like
         return False
     return all(text in rendered for text in texts)
@@ -168,7 +195,9 @@ def _taken_for_another(tokenizer: Any, told: Sequence[Any]) -> bool:
 
     def written(role: str) -> str | None:
         try:
-            return str(tokenizer.apply_chat_template([{**system, "role": role}, *rest], tokenize=False))
+            return _written(tokenizer, [{**system, "role": role}, *rest], False)
+        except TemplateLoops:
+            raise
         except Exception:  # as in _shows
             return None
 
@@ -221,9 +250,9 @@ def _render(tokenizer: Any, turns: Sequence[Message], *, add_generation_prompt: 
     def text(shown: Sequence[Message]) -> str:
         given = _in_parts(shown) if traits.parts else list(shown)
         try:
-            return str(
-                tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=add_generation_prompt)
-            )
+            return _written(tokenizer, given, add_generation_prompt)
+        except TemplateLoops:
+            raise
         except Exception as error:  # templates are programs: they raise whatever they like
             raise BadInput(
                 "TemplateNotUsable", f"the chat template cannot render this conversation: {error}"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlm_contract.errors import BadInput
+from srlm_stages.conversation import chat
 from srlm_stages.conversation.chat import (
     encode_chat,
     encode_rendered,
@@ -187,6 +188,25 @@ def test_contents_in_parts_for_templates_that_want_them() -> None:
 def test_a_template_that_cannot_render_a_question_is_named_as_the_cause() -> None:
     with pytest.raises(BadInput, match=r"cannot render this conversation: .*no questions") as error:
         encode_chat(build(template="{{ raise_exception('no questions') }}"), messages("Why?"))
+    assert error.value.reason == "TemplateNotUsable"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "does not end: it was stopped",
+        ),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "cannot render this conversation: .*recursion"),
+        ("{% for i in range(10**9) %}{% endfor %}", "cannot render this conversation: Range too big"),
+    ],
+    ids=["loops", "calls itself", "counts far"],
+)
+def test_a_template_without_an_end_is_stopped(template: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "RENDERING_SECONDS", 0.3)
+    with pytest.raises(BadInput, match=says) as error:
+        encode_chat(build(template=template), messages("Why?"))
     assert error.value.reason == "TemplateNotUsable"
 
 
