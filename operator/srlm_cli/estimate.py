@@ -61,7 +61,7 @@ class PlannedStage:
             return 0.0
         if self.tokens is None:
             return None
-        trained = training_gpu_seconds(parameters, self.trained, spec.training.gradient_checkpointing)
+        trained = training_gpu_seconds(parameters, self.trained, spec.training.gradient_checkpointing is not False)
         return trained + answering_gpu_seconds(parameters, self.tokens)
 
 

@@ -65,7 +65,8 @@ def batch_rule(batch: str, stage: str) -> Rule:
     """`batch` (a field of RunSpec) is shared evenly by the processes, however their number comes to be."""
     limits = f"self.stages.{stage}.resources.limits"
     asked = "self.training.processesPerNode"
-    rows = "(self.training.nodes * {n} * self.training.microBatchSize)"
+    micro = "(has(self.training.microBatchSize) ? self.training.microBatchSize : 1)"
+    rows = f"(self.training.nodes * {{n}} * {micro})"
     even = f"({rows} < 1 || self.{batch} % {rows} == 0)"
     followed = f"has(self.stages.{stage}) && has(self.stages.{stage}.resources) && {_named(limits)}.size() > 0"
     return (

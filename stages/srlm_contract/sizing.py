@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from srlm_contract.spec.training import DeepSpeedSpec, FsdpSpec, Parallelism
+
 GIB = 1024**3
 #: Of an inference engine beside weights and cache: kernels, graphs, activations of a batch.
 ENGINE_BYTES = 2 * GIB
@@ -118,11 +120,24 @@ def training_gpu_bytes(size: ModelSize, shape: TrainingShape) -> int:
     if shape.sharded and shape.processes > 1:
         largest = max(size.linear, size.vocabulary * size.hidden)
         held = held // shape.processes + 2 * 4 * largest
-    tokens = shape.rows * shape.length
-    of_a_layer = tokens * (18 * size.hidden + 8 * size.intermediate)
-    kept = tokens * 2 * size.hidden * size.layers + of_a_layer if shape.checkpointing else of_a_layer * size.layers
-    logits = tokens * size.vocabulary * LOGIT_BYTES
-    return int(held + kept + logits + PROCESS_BYTES)
+    return int(held + shape.rows * shape.length * token_bytes(size, shape.checkpointing) + PROCESS_BYTES)
+
+
+def token_bytes(size: ModelSize, checkpointing: bool) -> int:
+    """Of a token in training under bf16: what is kept of each layer for the gradients, and its logits."""
+    of_a_layer = 18 * size.hidden + 8 * size.intermediate
+    kept = 2 * size.hidden * size.layers + of_a_layer if checkpointing else of_a_layer * size.layers
+    return kept + size.vocabulary * LOGIT_BYTES
+
+
+def trained_bytes(parallelism: Parallelism, fsdp: FsdpSpec, deepspeed: DeepSpeedSpec, optim: str) -> int:
+    """Bytes of a trained parameter that stay on the GPUs: weight and gradient in fp32, and Adam's moments."""
+    zero = deepspeed if parallelism == "DeepSpeed" else DeepSpeedSpec()
+    if zero.offload_param_device != "none" or (parallelism == "FSDP" and fsdp.cpu_offload):
+        return 0
+    if optim.startswith("paged") or zero.offload_optimizer_device != "none":
+        return 8
+    return 10 if optim.endswith("8bit") else TRAINED_BYTES
 
 
 def training_host_bytes(parameters: float, readers: int = 1) -> float:

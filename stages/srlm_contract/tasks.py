@@ -306,8 +306,8 @@ class ProcessSettings(Contract):
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     attn_implementation: AttnImplementation | None = None
     padding_free: bool = False
-    micro_batch_size: int = 1
-    gradient_checkpointing: bool = True
+    micro_batch_size: int | None = None
+    gradient_checkpointing: bool | None = None
     checkpoint_every_steps: int = 0
     """Steps between resume points."""
     master_address: str = ""

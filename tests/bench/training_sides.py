@@ -33,7 +33,7 @@ from srlm_stages.training.config import WorkerConfig
 from srlm_stages.training.worker import build_trainer, encoded_rows
 from support.tiny_model import VOCABULARY, build_tokenizer
 
-ROWS, BATCH, MICRO = 16, 8, 4
+ROWS, BATCH = 16, 8
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "looked", "at", "the", "sun", "before", "it", "went", "home")
 LENGTHS = {"even": [40], "mixed": [5, 5, 8, 10, 10, 15, 20, 100]}
 """Words of an answer: most real answers are short, a few are very long."""
@@ -65,7 +65,7 @@ def worker_config(folder: Path, kind: str) -> WorkerConfig:
     paths = {name: str(folder / name) for name in names} | {"rows": str(folder / f"{kind}-{os.getpid()}.jsonl")}
     return WorkerConfig(
         dpo=recipe, stage="train", precision="Float32", **paths,
-        process=ProcessSettings(micro_batch_size=MICRO, parallelism="DDP", gradient_checkpointing=False),
+        process=ProcessSettings(parallelism="DDP", gradient_checkpointing=False),
     )  # fmt: skip
 
 
@@ -77,8 +77,8 @@ def ours(config: WorkerConfig, rows: list[dict[str, str]], tokenizer: Any) -> An
         for n, row in enumerate(rows)
     ]
     Path(config.rows).write_text("\n".join(pairs) + "\n", encoding="utf-8")
-    encoded, lengths, _ = encoded_rows(config, tokenizer, 1024)
-    return build_trainer(config, tokenizer, encoded, lengths, 1, Reporter("train"))
+    encoded, _ = encoded_rows(config, tokenizer, 1024)
+    return build_trainer(config, tokenizer, encoded, 1, Reporter("train"))
 
 
 def bare(settings: Any, rows: list[dict[str, str]], model: Any, tokenizer: Any) -> Any:

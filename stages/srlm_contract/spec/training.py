@@ -212,7 +212,9 @@ class TrainingSpec(Contract):
     """Attention kernels, as transformers names them; unset for the best that the model and PyTorch have (sdpa)."""
     padding_free: bool = False
     """Supervised training without padding: the rows of a micro-batch as one long row. DPO has no such form in TRL."""
-    micro_batch_size: Annotated[int, Field(ge=1, le=1024), PreflightIgnores()] = 1
-    """Rows a process takes through the model at once; does not change the batch size."""
-    gradient_checkpointing: Annotated[bool, PreflightIgnores()] = True
-    """Trade time for memory."""
+    micro_batch_size: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, PreflightIgnores()] = None
+    """Rows a process takes through the model at once; does not change the batch size. Unset: as many as the free
+    memory of its device has room for."""
+    gradient_checkpointing: Annotated[bool | None, PreflightIgnores()] = None
+    """Compute activations again for the gradients instead of keeping them: takes a third longer and needs far less
+    memory. Unset: where memory is too small otherwise."""

@@ -14,12 +14,12 @@ from srlm_contract.sizing import (
     inference_gpu_bytes,
     mig_bytes,
     quantity_bytes,
+    trained_bytes,
     training_disk_bytes,
     training_gpu_bytes,
     training_host_bytes,
 )
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.spec.training import TrainingSpec
 from srlm_contract.stages import INFERENCE
 
 from .architecture import Architecture
@@ -74,24 +74,12 @@ def training_shape(spec: RunSpec, stage: str) -> TrainingShape:
         processes=max(1, training.nodes * processes(training.processes_per_node, _limits(spec, stage)) // replicas),
         sharded=training.parallelism == "FSDP"
         or (training.parallelism == "DeepSpeed" and training.deepspeed.zero_stage > 0),
-        rows=training.micro_batch_size * (1 if stage == "sft" else 2),
+        rows=(training.micro_batch_size or 1) * (1 if stage == "sft" else 2),
         length=recipe.max_length,
-        checkpointing=training.gradient_checkpointing,
+        checkpointing=training.gradient_checkpointing is not False,
         lora_rank=training.lora.rank,
-        trained_bytes=_trained_bytes(training, recipe.optim),
+        trained_bytes=trained_bytes(training.parallelism, training.fsdp, training.deepspeed, recipe.optim),
     )
-
-
-def _trained_bytes(training: TrainingSpec, optim: str) -> int:
-    """Bytes of a trained parameter that stay on the GPUs: weight and gradient in fp32, and Adam's moments."""
-    deepspeed = training.deepspeed if training.parallelism == "DeepSpeed" else None
-    if deepspeed is not None and deepspeed.offload_param_device != "none":
-        return 0
-    if training.parallelism == "FSDP" and training.fsdp.cpu_offload:
-        return 0
-    if optim.startswith("paged") or (deepspeed is not None and deepspeed.offload_optimizer_device != "none"):
-        return 8
-    return 10 if optim.endswith("8bit") else 16
 
 
 def _limits(spec: RunSpec, stage: str) -> Mapping[str, Any]:

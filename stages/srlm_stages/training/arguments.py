@@ -16,32 +16,25 @@ from . import sharding
 from .config import WorkerConfig
 
 
-def micro_batches(batch_size: int, micro_batch_size: int, processes: int) -> tuple[int, int]:
-    """(rows a process takes at once, gradient accumulation steps) so that a step has `batch_size` rows in all.
-
-    The micro-batch shrinks to the largest size that divides a process's share. Raises InvalidTask when the batch
-    cannot be split evenly over the processes.
-    """
+def share_of(batch_size: int, processes: int) -> int:
+    """Rows of a step that each process takes. Raises InvalidTask when the batch cannot be shared evenly."""
     if batch_size % processes:
         raise InvalidTask(
             "InvalidTask",
             f"batchSize {batch_size} cannot be split evenly over {processes} processes "
             "(training.nodes x training.processesPerNode): make it a multiple, or use fewer processes",
         )
-    share = batch_size // processes
-    micro = max(size for size in range(1, min(micro_batch_size, share) + 1) if share % size == 0)
-    return micro, share // micro
+    return batch_size // processes
 
 
 def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
-    """What SFTConfig and DPOConfig have in common."""
+    """What SFTConfig and DPOConfig have in common. For the library a step is one batch: trainers.py splits it."""
     recipe = config.recipe
-    micro, accumulate = micro_batches(recipe.batch_size, config.process.micro_batch_size, processes)
     cuda = torch.cuda.is_available()
     settings: dict[str, Any] = {
         "output_dir": config.checkpoints,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": accumulate,
+        "per_device_train_batch_size": share_of(recipe.batch_size, processes),
+        "gradient_accumulation_steps": 1,
         "num_train_epochs": recipe.epochs,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
@@ -57,7 +50,7 @@ def trainer_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
         "max_length": recipe.max_length,
         "bf16": training_precision(config.precision) == "BF16Mixed",
         "fp16": False,
-        "gradient_checkpointing": config.process.gradient_checkpointing,
+        "gradient_checkpointing": config.process.gradient_checkpointing is not False,
         "ddp_find_unused_parameters": False,
         "use_cpu": not cuda,
         "ddp_backend": None if cuda else "gloo",

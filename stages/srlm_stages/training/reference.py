@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -47,25 +48,18 @@ def compute(trainer: Any, model: Any, collator: RowCollator, epochs: float) -> N
     trainer: a DPO trainer whose batches come from `collator`; model: the reference, which may be the trainer's own.
     """
     loader = trainer.get_train_dataloader()
-    batches = batches_seen(len(loader), trainer.args.gradient_accumulation_steps, epochs)
     found: dict[int, tuple[float, float]] = {}
     training = model.training
     model.eval()
     with torch.random.fork_rng(devices=[]):  # loaders draw seeds, which must not change training's dropout
-        for number, batch in enumerate(loader):
-            if number == batches:
-                break
-            rows = batch.pop("rows")
-            chosen, rejected = trainer.compute_ref_log_probs(_as_in_training(trainer, model), batch)
-            found |= dict(zip(rows, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
+        for step in islice(loader, math.ceil(epochs * len(loader))):
+            for batch in step:
+                inputs = trainer._prepare_inputs(collator(batch))
+                rows = inputs.pop("rows")
+                chosen, rejected = trainer.compute_ref_log_probs(_as_in_training(trainer, model), inputs)
+                found |= dict(zip(rows, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
     model.train(training)
     collator.found = {row: logps for part in gather_object([found]) for row, logps in part.items()}
-
-
-def batches_seen(batches: int, accumulate: int, epochs: float) -> int:
-    """How many of the `batches` of an epoch a training of `epochs` takes, `accumulate` a step."""
-    steps = math.ceil(epochs * max(1, math.ceil(batches / accumulate)))
-    return min(batches, steps * accumulate)
 
 
 def _as_in_training(trainer: Any, model: Any) -> Any:

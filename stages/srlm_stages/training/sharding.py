@@ -26,7 +26,6 @@ def fsdp_settings(config: WorkerConfig, processes: int) -> dict[str, Any]:
     """
     return hybrid_settings(config.process.fsdp.dp_replicate_size, processes) | {
         "fsdp": True,
-        "gradient_checkpointing": config.process.gradient_checkpointing,
         "fsdp_config": {
             "activation_checkpointing": False,
             "cpu_offload": config.process.fsdp.cpu_offload,

@@ -153,7 +153,7 @@ def failure_of(folder: Path, log: str, stage: str) -> StageFailure:
         return StageFailure(
             "OutOfMemory",
             f"a training process was killed (SIGKILL), most likely for memory: raise "
-            f"stages.{stage}.resources.limits.memory, or lower training.microBatchSize or maxLength",
+            f"stages.{stage}.resources.limits.memory, set training.microBatchSize to 1, or lower maxLength",
         )
     how = f"exit code {codes[-1]}" if codes else "without a report"
     return StageFailure("Crashed", f"a training process ended with {how}; the end of its log: {log[-1200:]}")

@@ -1,73 +1,143 @@
-"""TRL's trainers with batches grouped by length and reference log-probabilities of our own (reference.py)."""
+"""TRL's trainers with steps in micro-batches (micro_batches.py) and a reference of our own (reference.py)."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from datasets import Dataset
 from torch.distributed.fsdp import FSDPModule
-from torch.utils.data import Sampler
 from trl.models.utils import prepare_deepspeed
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from .encoding import IGNORED
+from .micro_batches import Plan, Size, StepLoader, Steps, size_of_row
+from .padding_free import PaddingFree
 from .reference import RowCollator, check_start, compute, no_copy_of_the_start_model
 
-
-class StepSampler(Sampler[int]):  # type: ignore[misc]  # torch is not followed by mypy
-    """Random optimizer steps whose rows lie in order of length.
-
-    Which rows make a step is as random as ever; inside a step micro-batches get rows of similar length, so less of
-    them is padding. The gradient of a step is a sum over its rows: their order does not change it.
-    """
-
-    def __init__(self, lengths: list[int], rows_a_step: int, seed: int) -> None:
-        self.lengths, self.rows_a_step, self.seed, self.epoch = lengths, rows_a_step, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(len(self.lengths)))
-        random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # noqa: S311 - an order of rows, not a secret
-        for start in range(0, len(order), self.rows_a_step):
-            yield from sorted(order[start : start + self.rows_a_step], key=lambda i: (-self.lengths[i], i))
+Step = list[list[dict[str, Any]]]
+"""Micro-batches of rows."""
 
 
-class _Grouped:
-    """Mixin: StepSampler over the rows' lengths."""
+class _BySteps:
+    """Mixin: a batch of the library is a step of this process, which goes through the model in micro-batches."""
 
     args: Any
+    accelerator: Any
+    is_deepspeed_enabled: bool
+    data_collator: Any
+    train_dataset: Any
+    _metrics: Any
+    _total_train_tokens: int
 
-    def __init__(self, *args: Any, row_lengths: list[int], **kwargs: Any) -> None:
-        """row_lengths: tokens of each row."""
-        self._row_lengths = row_lengths
+    def __init__(self, *args: Any, sizes: Sequence[Size], plan: Plan, **kwargs: Any) -> None:
+        """sizes: of each row; plan: what goes through the model at once."""
+        self._sizes, self.plan, self.retries = sizes, plan, 0
         super().__init__(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
-        rows_a_step = (
-            self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+    def get_train_dataloader(self) -> StepLoader:
+        rows_a_step = self.args.per_device_train_batch_size * self.args.world_size
+        place = {"process": self.args.process_index, "processes": self.args.world_size}
+        return StepLoader(self.train_dataset, Steps(self._sizes, rows_a_step, self.args.seed, self.plan, **place))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # nobody reads it, and a step is no batch that the library could count
+
+    def training_step(self, model: Any, inputs: Step, num_items_in_batch: Any = None) -> Any:
+        """Loss of a step after its gradients are added up. A single process that runs out of memory takes less of the
+        step at once and repeats it with the same dropout; several would leave one another waiting."""
+        while True:
+            before = self._snapshot()
+            try:
+                return self._accumulate(model, inputs, num_items_in_batch)
+            except torch.OutOfMemoryError:
+                fewer = self._smaller(inputs)
+                if fewer is None:
+                    raise
+                inputs = fewer
+            # Outside of the handler, whose exception holds what the step had computed.
+            self._restore(model, before)
+
+    def _accumulate(self, model: Any, step: Step, num_items_in_batch: Any) -> Any:
+        """The sum of the losses of a step's micro-batches, each weighted by its rows."""
+        rows, total = sum(map(len, step)), torch.zeros((), device=self.args.device)
+        alone = self.args.world_size == 1  # and has nobody to add up its gradients with
+        for number, batch in enumerate(step, start=1):
+            last = number == len(step)
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            self._weigh(len(batch), rows, len(step))
+            counted = {name: len(values) for name, values in self._metrics["train"].items()}
+            apart = (alone or not last) and not self.is_deepspeed_enabled  # DeepSpeed sees to that itself
+            with self.accelerator.no_sync(model=model) if apart else contextlib.nullcontext():
+                total += super().training_step(model, self.data_collator(batch), num_items_in_batch)  # type: ignore[misc]
+            for name, values in self._metrics["train"].items():
+                values += values[counted.get(name, 0) :] * (len(batch) - 1)  # figures are means over rows
+        return total
+
+    def _weigh(self, rows: int, of: int, batches: int) -> None:
+        """Tell the library by how much to divide the loss of a micro-batch of `rows` rows of a step of `of`."""
+        raise NotImplementedError
+
+    def _smaller(self, step: Step) -> Step | None:
+        """The step with half as much at once, now and from here on; None where that cannot be."""
+        if self.plan.rows is not None or self.args.world_size > 1 or all(len(batch) == 1 for batch in step):
+            return None
+        rows = [row for batch in step for row in batch]
+        sizes = [size_of_row(row) for row in rows]
+        ends = list(accumulate(map(len, step), initial=0))
+        self.plan.tokens = max(self.plan.cost(sizes[a:b]) for a, b in pairwise(ends)) // 2
+        self.retries += 1
+        print(  # noqa: T201 - the log of the pod
+            f"warning: out of memory; the step is repeated with at most {self.plan.tokens:,} tokens at once", flush=True
         )
-        return StepSampler(self._row_lengths, rows_a_step, self.args.seed)
+        parts = accumulate(self.plan.split(sizes), initial=0)
+        return [rows[a:b] for a, b in pairwise(parts)]
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        figures = {name: list(values) for name, values in self._metrics["train"].items()}
+        return torch.get_rng_state(), cuda, figures, self._total_train_tokens
+
+    def _restore(self, model: Any, before: tuple[Any, ...]) -> None:
+        cpu, cuda, figures, self._total_train_tokens = before
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        self._metrics["train"].clear()
+        self._metrics["train"].update(figures)
+        model.zero_grad()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
-class SupervisedTrainer(_Grouped, SFTTrainer):  # type: ignore[misc]
-    """SFT on rows that are encoded already (`input_ids`, `labels`)."""
+class SupervisedTrainer(_BySteps, SFTTrainer):  # type: ignore[misc]
+    """SFT on rows that are encoded already (`input_ids`, `labels`). The loss is a mean over the tokens of a step."""
+
+    loss_is_scaled_for_ga = True
+
+    def _get_num_items_in_batch(self, batch_samples: list[Step], device: Any) -> Any:
+        labels = (row["labels"][1:] for step in batch_samples for batch in step for row in batch)
+        count = torch.tensor(sum(label != IGNORED for row in labels for label in row), device=device)
+        return self.accelerator.gather(count).sum()
+
+    def _weigh(self, rows: int, of: int, batches: int) -> None:
+        self.current_gradient_accumulation_steps = batches  # the router's loss is a mean over micro-batches
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        without_padding = self.plan.padding_free and "attention_mask" in inputs
+        return super().compute_loss(PaddingFree(model) if without_padding else model, inputs, *args, **kwargs)
 
 
-class PreferenceTrainer(_Grouped, DPOTrainer):  # type: ignore[misc]
+class PreferenceTrainer(_BySteps, DPOTrainer):  # type: ignore[misc]
     """DPO on rows that are encoded already (`row`, `prompt_ids`, `chosen_ids`, `rejected_ids`)."""
-
-    data_collator: Any
 
     def __init__(self, *args: Any, load_reference: Callable[[], Any] | None, exact_start: bool, **kwargs: Any) -> None:
         """load_reference: gives the reference model; None when it is the start model.
@@ -128,8 +198,14 @@ class PreferenceTrainer(_Grouped, DPOTrainer):  # type: ignore[misc]
             return prepare_deepspeed(reference, self.accelerator)
         return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        return super().compute_ref_log_probs(PaddingFree(model) if self.plan.padding_free else model, inputs)
+
+    def _weigh(self, rows: int, of: int, batches: int) -> None:
+        self.current_gradient_accumulation_steps = of / rows
+
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-        loss = super()._compute_loss(model, inputs, return_outputs)
-        if self._exact_start and self.state.global_step == 0:
+        loss = super()._compute_loss(PaddingFree(model) if self.plan.padding_free else model, inputs, return_outputs)
+        if self._exact_start and self.state.global_step == 0 and not self.retries:
             check_start(self._metrics["train"]["rewards/margins"][-1])
         return loss

@@ -12,13 +12,16 @@ import time
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srlm_contract.errors import BadInput, StageFailure, Temporary
 
 from ..runtime.devices import choice, training_precision
 from .config import SupervisedRow, TrainingResult, WorkerConfig, WorkerFailure
 from .launch import PARENT_VARIABLE, die_with_parent
+
+if TYPE_CHECKING:
+    from .micro_batches import Plan
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -43,9 +46,11 @@ def train(config: WorkerConfig) -> None:
         if config.process.padding_free and config.sft is None:
             print("training.paddingFree: preference training pads its rows all the same", flush=True)  # noqa: T201
     tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
-    rows, lengths, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
+    rows, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
     reporter = Reporter(config.stage)
-    trainer = build_trainer(config, tokenizer, rows, lengths, processes, reporter)
+    trainer = build_trainer(config, tokenizer, rows, processes, reporter)
+    if RANK == 0:
+        print(at_once(config, trainer.plan), flush=True)  # noqa: T201
     trainer.remove_callback(PrinterCallback)
     router_loss = router_loss_weight(trainer)
     if RANK == 0 and router_loss is not None:
@@ -69,6 +74,8 @@ def train(config: WorkerConfig) -> None:
             statistics["changedWeights"] = changed
         if router_loss is not None:
             statistics["routerLossWeight"] = router_loss
+        if trainer.retries:
+            statistics["outOfMemoryRetries"] = float(trainer.retries)
         result = TrainingResult(statistics=statistics, series=tuple(reporter.series), versions=versions(config))
         Path(config.result).write_text(result.model_dump_json(by_alias=True))
 
@@ -78,9 +85,9 @@ def router_loss_weight(trainer: Any) -> float | None:
 
     None for models without experts; 0 when their configuration asks for no such loss.
     """
-    text = trainer.model.config.get_text_config()
-    experts = any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
-    if not experts:
+    from .room import has_experts
+
+    if not has_experts(trainer.model):
         return None
     return float(trainer.router_aux_loss_coef) if trainer.aux_loss_enabled else 0.0
 
@@ -99,10 +106,8 @@ def same_resume_point(config: WorkerConfig) -> None:
         raise Temporary("Temporary", f"the nodes of this training found different resume points: steps {steps}")
 
 
-def encoded_rows(
-    config: WorkerConfig, tokenizer: Any, max_length: int
-) -> tuple[list[dict[str, list[int]]], list[int], int]:
-    """(rows as token ids, their lengths in tokens, number of rows before long ones were dropped)."""
+def encoded_rows(config: WorkerConfig, tokenizer: Any, max_length: int) -> tuple[list[dict[str, list[int]]], int]:
+    """(rows as token ids, number of rows before long ones were dropped)."""
     from srlm_contract.rows import PreferencePair
 
     from ..runtime.rows import read_rows
@@ -115,17 +120,15 @@ def encoded_rows(
             system_prompt=config.system_prompt,
             max_length=max_length,
         )
-        lengths = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
     else:
         rows, dropped = encode_rows(tokenizer, read_rows(Path(config.rows), SupervisedRow), max_length=max_length)
-        lengths = [len(r["input_ids"]) for r in rows]
     if not rows:
         raise BadInput(
             "InputTooLong",
             f"none of {dropped} rows fits {max_length} tokens (maxLength, or the model's context); raise "
             "maxLength, or shorten prompts and answers (sampling.maxTokens, prompts.filters.maxWords)",
         )
-    return rows, lengths, len(rows) + dropped
+    return rows, len(rows) + dropped
 
 
 def longest(config: WorkerConfig, own: Any) -> int:
@@ -139,7 +142,6 @@ def build_trainer(
     config: WorkerConfig,
     tokenizer: Any,
     rows: list[dict[str, list[int]]],
-    lengths: list[int],
     processes: int,
     reporter: Any,
 ) -> Any:
@@ -150,6 +152,8 @@ def build_trainer(
     from . import arguments, cpu_head, sharding, trainers
     from .callbacks import ResumePoints
     from .loading import dropout_fields, exact_start, load_config, load_model, lora_config
+    from .micro_batches import size_of_row
+    from .room import make_plan
 
     args = (arguments.sft_arguments if config.sft is not None else arguments.dpo_arguments)(config, processes)
     read, attention = RANK == 0 or not sharding.one_reads(args), config.process.attn_implementation
@@ -157,8 +161,15 @@ def build_trainer(
     own, dataset = load_config(config.model), Dataset.from_list(rows)
     model = load(config.model, load_config(config.model, **dropout_fields(own, config.recipe.dropout)))
     model.config.use_cache = False
+    if config.sft is not None and config.sft.packing:
+        dataset = packed(dataset, longest(config, own))
+    sizes = [size_of_row(row) for row in dataset]
+    plan = make_plan(config, model, sizes, processes)
+    args.gradient_checkpointing = plan.recompute
     common: dict[str, Any] = {
         "args": args,
+        "sizes": sizes,
+        "plan": plan,
         "model": model,
         "processing_class": tokenizer,
         "callbacks": [reporter, ResumePoints(Path(config.output))],
@@ -167,26 +178,37 @@ def build_trainer(
     if not torch.cuda.is_available():
         cpu_head.install()
     if config.sft is not None:
-        if config.sft.packing:
-            dataset, lengths = packed(dataset, longest(config, own))
-        return _lean(trainers.SupervisedTrainer(**common, row_lengths=lengths, train_dataset=dataset))
+        return _lean(trainers.SupervisedTrainer(**common, train_dataset=dataset))
     other = config.reference
     trainer = trainers.PreferenceTrainer(
         **common,
-        row_lengths=lengths,
         train_dataset=dataset.add_column("row", list(range(len(rows)))),
-        load_reference=None if other is None else lambda: load(other, load_config(other)),
+        load_reference=None if other is None else lambda: like(model, load(other, load_config(other))),
         exact_start=other is None and config.recipe.dropout == 0 and exact_start(own),
     )
     return _lean(trainer)
 
 
-def packed(dataset: Any, length: int) -> tuple[Any, list[int]]:
-    """(rows of up to `length` tokens made of several examples each, their lengths)."""
+def like(model: Any, reference: Any) -> Any:
+    """`reference` with the attention kernels of `model`."""
+    reference.set_attn_implementation(model.config._attn_implementation)
+    return reference
+
+
+def packed(dataset: Any, length: int) -> Any:
+    """Rows of up to `length` tokens made of several examples each."""
     from trl.data_utils import pack_dataset
 
-    dataset = pack_dataset(dataset, length, "bfd")
-    return dataset, [len(ids) for ids in dataset["input_ids"]]
+    return pack_dataset(dataset, length, "bfd")
+
+
+def at_once(config: WorkerConfig, plan: Plan) -> str:
+    """A line for the log: how much goes through the model at once, and how."""
+    much = f"{plan.rows} rows" if plan.rows is not None else f"up to {plan.tokens:,} tokens"
+    asked = "" if config.process.micro_batch_size is not None else " (unset)"
+    padding = "without padding" if plan.padding_free else "rows of similar length padded together"
+    kept = "computed again for the gradients" if plan.recompute else "kept for the gradients"
+    return f"training.microBatchSize{asked}: {much} at once, {padding}; activations are {kept}"
 
 
 def _lean(trainer: Any) -> Any:
@@ -233,7 +255,7 @@ def describe(error: Exception, config: WorkerConfig) -> WorkerFailure:
     if isinstance(error, StageFailure):
         return WorkerFailure(exit_code=error.exit_code, reason=error.reason, message=str(error), time=now)
     if type(error).__name__ == "OutOfMemoryError":
-        advice = "lower training.microBatchSize or maxLength, set training.gradientCheckpointing, or use more GPUs"
+        advice = "set training.microBatchSize to 1 and gradientCheckpointing to true, lower maxLength, or use more GPUs"
         return WorkerFailure(exit_code=1, reason="OutOfMemory", message=f"{advice}: {text[:1500]}", time=now)
     reason = "DiskFull" if isinstance(error, OSError) and error.errno == 28 else "Crashed"
     return WorkerFailure(exit_code=1, reason=reason, message=text[:2500], time=now)

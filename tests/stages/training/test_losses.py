@@ -62,8 +62,8 @@ def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: A
         lora=lora or LoraSpec(),
     )  # fmt: skip
     tokenizer = load_tokenizer(model)
-    rows, lengths, _ = encoded_rows(config, tokenizer, 256)
-    return build_trainer(config, tokenizer, rows, lengths, 1, Reporter("train"))
+    rows, _ = encoded_rows(config, tokenizer, 256)
+    return build_trainer(config, tokenizer, rows, 1, Reporter("train"))
 
 
 def log_probabilities(model: Any, trainer: Any) -> tuple[list[float], list[float]]:
@@ -123,16 +123,6 @@ def test_half_an_epoch_asks_the_reference_for_the_rows_it_trains_on(model: Path,
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses == pytest.approx([math.log(2)], abs=1e-4)
     assert len(trainer.data_collator.found) == 2
-
-
-@pytest.mark.parametrize(
-    ("batches", "accumulate", "epochs", "seen"),
-    [(8, 2, 0.5, 4), (7, 2, 0.9, 7), (5, 4, 0.5, 4), (1, 4, 0.1, 1), (8, 2, 1.0, 8), (8, 2, 3.0, 8), (6, 1, 0.2, 2)],
-)
-def test_batches_of_part_of_an_epoch(batches: int, accumulate: int, epochs: float, seen: int) -> None:
-    from srlm_stages.training.reference import batches_seen
-
-    assert batches_seen(batches, accumulate, epochs) == seen
 
 
 def test_the_schedule_is_a_cosine_down_to_its_floor(model: Path, tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from srlm_contract.errors import BadInput, InvalidTask, StageFailure
 from srlm_contract.rows import PreferencePair
@@ -106,42 +104,13 @@ def test_a_template_that_does_not_continue_its_own_prompt_is_refused(tokenizer: 
     assert error.value.reason == "TemplateNotUsable"
 
 
-@given(st.integers(1, 64), st.integers(1, 16), st.integers(1, 8))
-@settings(deadline=None)
-def test_a_step_has_the_batch_size_whatever_the_processes(batch: int, micro: int, processes: int) -> None:
-    from srlm_stages.training.arguments import micro_batches
+@pytest.mark.parametrize(("batch", "processes", "share"), [(16, 1, 16), (16, 4, 4), (3, 3, 1)])
+def test_processes_share_a_batch(batch: int, processes: int, share: int) -> None:
+    from srlm_stages.training.arguments import share_of
 
-    if batch % processes:
-        with pytest.raises(InvalidTask, match="cannot be split evenly"):
-            micro_batches(batch, micro, processes)
-        return
-    rows, steps = micro_batches(batch, micro, processes)
-    assert rows * steps * processes == batch
-    assert 1 <= rows <= micro
-
-
-@given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 16), st.integers(0, 3))
-@settings(deadline=None)
-def test_steps_are_random_and_sorted_inside(lengths: list[int], rows_a_step: int, epoch: int) -> None:
-    from srlm_stages.training.trainers import StepSampler
-
-    sampler = StepSampler(lengths, rows_a_step, seed=7)
-    sampler.set_epoch(epoch)
-    order = list(sampler)
-    assert sorted(order) == list(range(len(lengths)))
-    assert order == list(sampler)
-    for start in range(0, len(order), rows_a_step):
-        step = [lengths[i] for i in order[start : start + rows_a_step]]
-        assert step == sorted(step, reverse=True)
-
-
-def test_every_epoch_has_another_order() -> None:
-    from srlm_stages.training.trainers import StepSampler
-
-    sampler = StepSampler([1] * 40, 4, seed=0)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    assert list(sampler) != first
+    assert share_of(batch, processes) == share
+    with pytest.raises(InvalidTask, match="cannot be split evenly"):
+        share_of(batch, 2 * batch)
 
 
 def test_the_head_for_cpus_gives_trls_log_probabilities() -> None:
