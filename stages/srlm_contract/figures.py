@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .docs import field_docs
 from .progress import whole_seconds
 from .stages import BASELINES, TRAINERS
 from .status import IterationMetrics
@@ -61,7 +62,7 @@ class Figure:
     @property
     def help(self) -> str:
         """What it means, without the full stop."""
-        return (IterationMetrics.model_fields[self.name].description or "").removesuffix(".")
+        return field_docs(IterationMetrics)[self.name].removesuffix(".")
 
 
 def _interval(of: str, label: str) -> Figure:
