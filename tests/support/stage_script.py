@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from srlm_contract.graph import Outcome, graph, node_key
 from srlm_contract.keys import sha256
+from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.tasks import (
     ArtifactRef,
+    CleanupParams,
     Committed,
     Pins,
     PreflightParams,
@@ -78,6 +80,10 @@ class FakeStages:
     """Tasks of all reports made."""
     on_report: Callable[[StageTask], object] = lambda task: None
     """Writes the report."""
+    made_by: dict[str, str] = field(default_factory=dict)
+    """Stage of every committed artifact, by key."""
+    users: dict[str, set[str]] = field(default_factory=dict)
+    """Names of the runs that use an artifact, by key."""
     ran: list[str] = field(default_factory=list)
     """`<iteration>/<node>` of every pod that really computed something."""
 
@@ -93,6 +99,7 @@ class FakeStages:
             case "preflight":
                 return _success(self._preflight(task))
             case "cleanup":
+                self._clean_up(task)
                 return _success(StageResult(stage="cleanup"))
             case "report":
                 self.reports.append(task)
@@ -104,7 +111,16 @@ class FakeStages:
                 answer = self._stage(task, index)
                 return _success(answer.model_copy(update={"storage_errors": self.storage_errors}))
 
+    def _clean_up(self, task: StageTask) -> None:
+        params = task.params
+        assert isinstance(params, CleanupParams)
+        for key, stage in list(self.made_by.items()):
+            kept = params.retention == "DeleteIntermediate" and stage in MODEL_MAKERS
+            if (not kept or key in params.intermediate) and self.users[key] <= {task.run.name}:
+                del self.committed[key], self.made_by[key], self.shards[key]
+
     def _stage(self, task: StageTask, index: int) -> StageResult:
+        self.users.setdefault(task.key, set()).add(task.run.name)
         known = self.committed.get(task.key)
         if known is not None and not task.repair:
             return self._answer(task, known, reused=True)
@@ -117,7 +133,7 @@ class FakeStages:
         usual = self.statistics.get(task.node, STATISTICS.get(task.stage, {}))
         statistics = self.statistics.get(f"{task.iteration}/{task.node}", usual)
         outcome = Outcome(task.key, sha256(f"digest of {task.key}".encode()), statistics)
-        self.committed[task.key] = outcome
+        self.committed[task.key], self.made_by[task.key] = outcome, task.stage
         return self._answer(task, outcome, reused=False)
 
     @staticmethod
@@ -144,6 +160,7 @@ class FakeStages:
             if known is None:
                 continue
             outcomes[node.id] = known
+            self.users.setdefault(known.key, set()).add(task.run.name)
             found.append(
                 Committed(
                     node=node.id, key=known.key, content_digest=known.content_digest,

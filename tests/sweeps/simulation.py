@@ -149,18 +149,27 @@ class Simulation:
     """`<iteration>/<node>` whose pods keep running."""
     made: list[str] = field(default_factory=list)
     """`<iteration>/<node> x<completions>` of all Jobs that there ever were."""
+    names: set[str] = field(default_factory=set)
+    """Of these Jobs."""
     wrong: list[str] = field(default_factory=list)
     """What must never be, and was."""
-    writes: int = 0
-    """Of the operator."""
-    events: int = 0
-    """That watches brought it."""
+    written: list[str] = field(default_factory=list)
+    """Method and path of every write of the operator."""
+    told: list[float] = field(default_factory=list)
+    """When each event of its watches came, in seconds."""
     lives: int = 0
     used: dict[str, tuple[float, datetime, datetime | None]] = field(default_factory=dict)
     """GPUs of each pod that ever ran, its begin and its end; by UID."""
-    _names: set[str] = field(default_factory=set)
     _died: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def writes(self) -> int:
+        return len(self.written)
+
+    @property
+    def events(self) -> int:
+        return len(self.told)
 
     # ---- the operator
 
@@ -215,7 +224,7 @@ class Simulation:
             watcher.close()
 
     def _deliver(self, change: Change, take: Callable[[Change], None]) -> None:
-        self.events += 1
+        self.told.append(asyncio.get_running_loop().time())
         match self.faults.events.get(self.events):
             case "delay":
                 self.faults.met += 1
@@ -227,7 +236,7 @@ class Simulation:
 
     async def write(self, method: str, path: str, do: Callable[[], Answer]) -> Answer:
         """A write of the operator, unless something goes wrong."""
-        self.writes += 1
+        self.written.append(f"{method} {path}")
         blow = self.faults.writes.get(self.writes)
         self.faults.met += blow is not None
         match blow:
@@ -406,9 +415,9 @@ class Simulation:
         job = change.object
         name, node = change.name, node_id(job)
         self.made.append(f"{node} x{job['spec']['completions']}")
-        if name in self._names:
+        if name in self.names:
             self.wrong.append(f"{name} was made again")
-        self._names.add(name)
+        self.names.add(name)
         for other in self.objects(JOBS):
             same = run_of(other) == run_of(job) and node_id(other) == node and other["metadata"]["name"] != name
             if same and "deletionTimestamp" not in other["metadata"] and not _finished(other):

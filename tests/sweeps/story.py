@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from srlm_operator.settings import Settings
 from support.stage_script import Ending
 from sweeps.jumping import JumpingLoop
-from sweeps.simulation import JOBS, PODS, RUNS, Blow, Faults, Loss, Object, Simulation, simulation
+from sweeps.simulation import JOBS, LATE_SECONDS, PODS, RUNS, Blow, Faults, Loss, Object, Simulation, simulation
 
 #: All of a sweep, and longer random ones: `make fuzz`.
 FUZZ = bool(os.environ.get("SRLM_TEST_FUZZ"))
@@ -23,6 +24,10 @@ PARTS = 4
 LIMIT_SECONDS = 12 * 3600
 BACK = 15
 HELD_SECONDS = 120
+#: Of the whole story, but for what people wait.
+CALM_SECONDS, TOKENS = 100, 30_200
+#: An event that is followed by so many quiet seconds is made good by no other.
+QUIET_SECONDS = 30
 #: GPU-seconds: pods on their way out are not counted any more, and times are whole seconds.
 UNCOUNTED, ROUNDED = 100, 20
 
@@ -36,7 +41,6 @@ async def story(sim: Simulation) -> Object:
     sim.held |= {"1/train", "2/generate"}
     sim.create(
         iterations=2,
-        seedData={"uri": "hf://org/data", "eft": {"enabled": False}},
         evaluation={"enabled": False},
         storage={"uri": "s3://bucket/prefix", "retention": "DeleteIntermediate"},
     )
@@ -74,8 +78,14 @@ class End:
     """`<iteration>/<node> x<completions>` of all Jobs that there ever were."""
     ran: tuple[str, ...]
     """`<iteration>/<node>` of all pods that computed something."""
+    names: tuple[str, ...]
+    """Of these Jobs."""
+    kept: tuple[str, ...]
+    """Stages of the artifacts that the deletion has left."""
     left: tuple[str, ...]
     """Objects that are still there."""
+    seconds: float
+    """Until everything was gone."""
 
 
 def tell(faults: Faults) -> tuple[End, Simulation]:
@@ -86,7 +96,10 @@ def tell(faults: Faults) -> tuple[End, Simulation]:
             async with asyncio.timeout(LIMIT_SECONDS):
                 status = await story(sim)
             text = json.dumps(masked(status), indent=1, sort_keys=True)
-            end = End(text, tuple(sorted(sim.made)), tuple(sorted(sim.stages.ran)), tuple(sim.left()))
+            end = End(
+                text, tuple(sorted(sim.made)), tuple(sorted(sim.stages.ran)), tuple(sorted(sim.names)),
+                tuple(sorted(sim.stages.made_by.values())), tuple(sim.left()), asyncio.get_running_loop().time(),
+            )  # fmt: skip
             return end, sim
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
@@ -109,18 +122,21 @@ def masked(value: Any) -> Any:
 
 
 @functools.cache
-def calm() -> tuple[End, int, int]:
-    """How the story ends when nothing goes wrong; the operator's writes and the events it saw."""
+def calm() -> tuple[End, Simulation]:
+    """How the story ends when nothing goes wrong. Checked by itself too: all others are compared with it."""
     end, sim = tell(Faults())
     assert end.left == ()
-    return end, sim.writes, sim.events
+    assert end.kept == ("sft", "train", "train"), "M1 to M3, and not what M1 was made from"
+    assert end.seconds < 2 * HELD_SECONDS + CALM_SECONDS, "the operator looks when something has happened"
+    assert json.loads(end.status)["tokens"] == TOKENS, "each result is counted once"
+    return end, sim
 
 
 def sweep(kind: Blow | Loss | Literal["old-view"], part: int, each: int) -> None:
     """Tell the story once for every fault of a kind, or for every `each`th of them; all of it with `make fuzz`."""
-    end, writes, events = calm()
+    end, _ = calm()
     wrong = []
-    for number in numbers(events if kind in ("drop", "delay") else writes, part, 1 if FUZZ else each):
+    for number in points(kind, 1 if FUZZ else each)[part::PARTS]:
         faults = fault(kind, number)
         try:
             found, _ = tell(faults)
@@ -132,9 +148,20 @@ def sweep(kind: Blow | Loss | Literal["old-view"], part: int, each: int) -> None
     assert not wrong, "\n".join(wrong)
 
 
-def numbers(count: int, part: int, each: int) -> range:
-    """Every `each`th of 1 to `count`, shared out among the parts."""
-    return range(1 + part * each, count + 1, PARTS * each)
+def points(kind: str, each: int) -> list[int]:
+    """Numbers of the writes or events of a sweep: every `each`th, and all that nothing after them makes good."""
+    _, sim = calm()
+    if kind in ("drop", "delay"):
+        after = [*sim.told[1:], sim.told[-1]]
+        telling = {n for n, moment in enumerate(sim.told, 1) if after[n - 1] - moment >= QUIET_SECONDS}
+        return sorted(telling | set(range(1, sim.events + 1, each)))
+    telling = {n for n, what in enumerate(sim.written, 1) if kind in TELLING and what.partition(" ")[0] in TELLING[kind]
+               and "/jobs" in what}  # fmt: skip
+    return sorted(telling | set(range(1, sim.writes + 1, each)))
+
+
+#: Writes that must not be done twice, or not be forgotten.
+TELLING = {"crash-after": ("POST", "DELETE"), "answer-lost": ("POST",), "overtaken": ("DELETE",)}
 
 
 def fault(kind: Blow | Loss | Literal["old-view"], number: int) -> Faults:
@@ -150,7 +177,9 @@ def fault(kind: Blow | Loss | Literal["old-view"], number: int) -> Faults:
 def differences(wanted: End, found: End) -> list[str]:
     """Lines of what is not as it should be."""
     lines = list(difflib.unified_diff(wanted.status.splitlines(), found.status.splitlines(), "calm", "status", n=1))
-    for name in ("made", "ran", "left"):
+    for name in ("made", "ran", "names", "kept", "left"):
         if getattr(wanted, name) != getattr(found, name):
             lines.append(f"{name}: {getattr(found, name)} instead of {getattr(wanted, name)}")
+    if found.seconds > wanted.seconds + Settings().resync_seconds + LATE_SECONDS:
+        lines.append(f"it took {found.seconds:.0f} seconds instead of {wanted.seconds:.0f}")
     return lines

@@ -13,4 +13,4 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", ["drop", "delay"])
 def test_every_event(kind: Loss, part: int) -> None:
-    sweep(kind, part, each=8)
+    sweep(kind, part, each=16)
