@@ -16,6 +16,7 @@ from srlm_contract.artifacts.store import Store
 from srlm_contract.graph import model_name
 from srlm_contract.jsonl import RowT, iter_rows
 from srlm_contract.rows import Candidate, Judgement, Positive, PreferencePair, ValidationAnswer, Verdict
+from srlm_contract.stages import BASELINES
 from srlm_contract.status import RunStatus, StageStatus
 
 Row = Judgement | Candidate | ValidationAnswer
@@ -25,8 +26,8 @@ _FILES: dict[str, tuple[str, type[Row]]] = {
     "generate": ("candidates*.jsonl", Candidate),
     "evaluate": ("answers*.jsonl", ValidationAnswer),
 }
-#: Judged there are answers of people.
-_OF_PEOPLE = ("judge-heldout", "judge-ranked")
+#: Their rows hold answers of people, and of models of no iteration.
+_OF_OTHERS = ("judge-heldout", "judge-ranked", *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def sources(status: RunStatus, model: str | None = None) -> Iterator[Source]:
 def _begun(stages: Sequence[StageStatus], stage: str) -> Iterator[StageStatus]:
     """Those of that kind that answers of a model go into, the last round first."""
     return (
-        record for record in reversed(stages) if record.stage == stage and record.name not in _OF_PEOPLE and record.key
+        record for record in reversed(stages) if record.stage == stage and record.name not in _OF_OTHERS and record.key
     )
 
 

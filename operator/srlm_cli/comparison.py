@@ -53,16 +53,20 @@ class Comparison:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """Names of the models that at least one run has begun, M1 first."""
+        """Names of the models that at least one run has begun: baselines, then M1 and those after it."""
+        baselines = dict.fromkeys(found.name for run in self.runs for found in run.status.baselines)
+        return (*baselines, *self.trained)
+
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
+        """Those that iterations make, M1 first."""
         longest = max((run.status.iterations for run in self.runs), key=len)
         return tuple(iteration.name for iteration in longest)
 
     def iterations(self, model: str) -> tuple[IterationStatus, ...]:
         """What each run notes about a model; an empty record where it has none."""
         nothing = IterationStatus(name=model)
-        return tuple(
-            next((found for found in run.status.iterations if found.name == model), nothing) for run in self.runs
-        )
+        return tuple(next((found for found in _records(run) if found.name == model), nothing) for run in self.runs)
 
     def figures(self, model: str) -> list[tuple[str, ...]]:
         """Label and a cell a run for every figure that one of the runs has."""
@@ -113,7 +117,7 @@ class Comparison:
                     "name": run.name,
                     "phase": run.status.phase,
                     "percent": run.status.progress.percent,
-                    "models": {found.name: _model(found) for found in run.status.iterations},
+                    "models": {found.name: _model(found) for found in _records(run)},
                 }
                 for run in self.runs
             ],
@@ -123,6 +127,12 @@ class Comparison:
                 for one in self.shared
             ],
         }
+
+
+def _records(run: Run) -> tuple[IterationStatus, ...]:
+    """Of all models; a baseline's has no stages of its own."""
+    baselines = (IterationStatus(name=found.name, metrics=found.metrics) for found in run.status.baselines)
+    return (*baselines, *run.status.iterations)
 
 
 def _settings(run: Run) -> Iterator[tuple[str, Any]]:

@@ -106,6 +106,14 @@ def test_runs_of_one_name_are_told_apart() -> None:
     assert Comparison((A, elsewhere)).names == ("team/base", "other/base")
 
 
+def test_baselines_stand_before_the_models() -> None:
+    status = A.status.wire(defaults=False) | {"baselines": [{"name": "M0", "metrics": {"winRate": 0.125}}]}
+    found = Comparison((Run(**{**A.__dict__, "status": RunStatus.parse(status)}), B))
+    assert (found.models, found.trained) == (("M0", "M1", "M2"), ("M1", "M2"))
+    assert found.figures("M0")[0] == ("win rate", "12.5%", "–")
+    assert found.wire()["runs"][0]["models"]["M0"]["figures"]["winRate"] == 0.125
+
+
 def test_a_row_a_figure_for_spreadsheets() -> None:
     table = {(part, name): values for part, name, values in rows(Comparison((A, B, C)))}
     assert table["settings", "training.dpo.beta"] == (0.1, 0.2, 0.1)

@@ -73,6 +73,14 @@ def test_what_there_is_so_far(tmp_path: Path, until: str, stage: str, model: str
     assert (answer.stage, answer.model) == (stage, model) if answer is not None else not stage
 
 
+def test_answers_of_baselines_are_not_taken_for_those_of_m1() -> None:
+    stages = [
+        {"name": n, "stage": "evaluate", "state": "Succeeded", "key": n[-2:] * 3} for n in ("evaluate", "evaluate-m0")
+    ]
+    status = RunStatus.parse({"iterations": [{"name": "M1", "stages": stages}]})
+    assert [(source.model, source.record.name) for source in sources(status)] == [("M1", "evaluate")]
+
+
 def test_positives(tmp_path: Path) -> None:
     made = make_run(World(tmp_path), spec(1, preferences={"strategy": "PositiveOnly"}))
     assert {role for one in roles(found(made, "M1")) for role in one} == {"positive", ""}

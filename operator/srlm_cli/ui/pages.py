@@ -21,7 +21,7 @@ from srlm_cli.ui.loop import lanes
 from srlm_cli.ui.source import Series, Source
 from srlm_contract.figures import FIGURES, NOTHING, Figure, figure_groups
 from srlm_contract.graph import model_name
-from srlm_contract.status import RunStatus
+from srlm_contract.status import BaselineStatus, IterationStatus, RunStatus
 from srlm_contract.text import visible
 from srlm_operator.errors import OperatorError
 from srlm_operator.times import parse
@@ -151,7 +151,8 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
     async def figures() -> str:
         return await part(
             "figures.html.j2",
-            groups=lambda r: figure_groups([iteration.metrics for iteration in r.status.iterations]),
+            columns=lambda r: _columns(r.status),
+            groups=lambda r: figure_groups([column.metrics for column in _columns(r.status)]),
             charts=lambda r: figure_charts(r.status),
         )
 
@@ -180,6 +181,11 @@ def comparison_page(source: Source, runs: Sequence[tuple[str, str]]) -> Page:
     return Page("Comparison", {"comparison": table})
 
 
+def _columns(status: RunStatus) -> Sequence[BaselineStatus | IterationStatus]:
+    """A column a model, the baselines first."""
+    return (*status.baselines, *status.iterations)
+
+
 def figure_charts(status: RunStatus) -> list[Chart]:
     """Figures of at least two models, by model."""
     metrics = [iteration.metrics for iteration in status.iterations]
@@ -198,9 +204,9 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
     for figure in _drawn_figures():
         lines = []
         for place, name in enumerate(comparison.names):
-            values = [figure.value(comparison.iterations(model)[place].metrics) for model in comparison.models]
+            values = [figure.value(comparison.iterations(model)[place].metrics) for model in comparison.trained]
             lines.append(Line(name, list(numbers(values)), place))
-        found.append(_drawn(figure, lines, comparison.models))
+        found.append(_drawn(figure, lines, comparison.trained))
     return [chart for chart in found if chart is not None]
 
 
