@@ -261,10 +261,11 @@ def test_gpu_images_do_not_replace_torch_or_vllm_of_their_base() -> None:
 
 def test_a_release_is_scanned_and_signed_before_it_gets_a_tag() -> None:
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
-    job = yaml.safe_load(text)["jobs"]["image"]
+    jobs = yaml.safe_load(text)["jobs"]
+    job = jobs["image"]
     assert job["permissions"] == {"contents": "read", "id-token": "write"}
     names = [step.get("name", step.get("uses", "")) for step in job["steps"]]
-    order = ["Build", "Scan", "Bill of materials", "Sign", "Tag the version"]
+    order = ["Build", "Scan", "Bill of materials", "Sign", "Tag this architecture"]
     places = [next(n for n, name in enumerate(names) if name.startswith(word)) for word in order]
     assert places == sorted(places)
     build, scan, bill, sign, tag = (job["steps"][place] for place in places)
@@ -278,6 +279,16 @@ def test_a_release_is_scanned_and_signed_before_it_gets_a_tag() -> None:
     digest = "@${{ steps.build.outputs.digest }}"
     assert all(step["with"]["image-ref"].endswith(digest) for step in (scan, bill))
     assert all(step["env"]["TARGET"].endswith(digest) for step in (sign, tag)), "what was scanned is what is signed"
+    assert (jobs["tag"]["needs"], jobs["chart"]["needs"]) == ("image", "tag"), "the version's tag comes last"
+
+
+def test_a_release_tags_every_image_for_every_architecture_it_was_built_for() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))["jobs"]
+    built = {(one["image"], one["arch"]) for one in jobs["image"]["strategy"]["matrix"]["include"]}
+    script = jobs["tag"]["steps"][-1]["run"]
+    tagged = re.search(r"for image in ([\w ]+);", script)[1].split()  # type: ignore[index]
+    on_arm = re.search(r"in ([\w|]+)\)", script)[1].split("|")  # type: ignore[index]
+    assert {(image, "amd64") for image in tagged} | {(image, "arm64") for image in on_arm} == built
 
 
 def pinned(image: str) -> set[str]:
@@ -316,7 +327,7 @@ def test_nothing_names_a_container_registry() -> None:
 def test_the_release_builds_every_image_from_the_base_of_its_dockerfile() -> None:
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     entries = yaml.safe_load(text)["jobs"]["image"]["strategy"]["matrix"]["include"]
-    assert sorted(entry["image"] for entry in entries) == sorted(IMAGES)
+    assert {entry["image"] for entry in entries} == set(IMAGES)
     for entry in entries:
         base = next(rest for word, rest in instructions(entry["image"]) if word == "ARG" and rest.startswith("BASE="))
         needs_digest = "${BASE_DIGEST}" in base
