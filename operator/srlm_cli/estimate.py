@@ -156,14 +156,19 @@ def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
         case JudgeParams(rows="ranked-train") | ChooseParams():
             return None
         case JudgeParams() as p:
-            candidates = spec.prompts.count * spec.generation.candidates
-            rows = candidates if p.rows == "candidates" else spec.seed_data.eft.held_out_examples
-            scorer = SCORERS[p.scorer]
-            return rows * scorer.calls(p.samples) * scorer.tokens(p.sampling.max_tokens)
+            return _verdict_tokens(p, spec)
         case EvaluateParams() as p:
-            return p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
+            judged = 0 if p.judging is None else _verdict_tokens(p.judging, spec)
+            return judged + p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
         case (
             PreflightParams() | DataParams() | SftParams() | SelectParams() | PairsParams() | TrainParams()
             | ReportParams() | CleanupParams()
         ):  # fmt: skip
             return 0
+
+
+def _verdict_tokens(params: JudgeParams, spec: RunSpec) -> int:
+    candidates = spec.prompts.count * spec.generation.candidates
+    rows = candidates if params.rows == "candidates" else spec.seed_data.eft.held_out_examples
+    scorer = SCORERS[params.scorer]
+    return rows * scorer.calls(params.samples) * scorer.tokens(params.sampling.max_tokens)

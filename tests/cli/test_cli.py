@@ -90,6 +90,15 @@ def test_plan_says_how_long_a_model_of_that_size_takes_and_what_space(
     assert "261 GiB a model" in text
 
 
+def test_plan_counts_what_a_baseline_judges_answers_and_compares(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["plan", "-f", str(SAMPLES / "demo.yaml")]) == 0
+    judged, answered = 16 * 2 * 32, 6 * 96 * 3
+    assert _rows(capsys.readouterr().out)["evaluate-m0"][-2] == f"{judged + answered:,}"
+
+
 def test_plan_of_a_model_whose_name_tells_no_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
