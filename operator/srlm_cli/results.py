@@ -9,7 +9,7 @@ from rich.text import Text
 
 from srlm_contract.figures import NOTHING, figure_groups
 from srlm_contract.progress import whole_seconds
-from srlm_contract.status import BaselineStatus, IterationStatus, RunStatus, StageStatus
+from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_operator.times import parse
 
 #: Mark and colour of each state of a stage.
@@ -36,12 +36,11 @@ def results_table(status: RunStatus, *, title: str) -> Table:
 
     Below it stands what texts those are.
     """
-    columns: tuple[BaselineStatus | IterationStatus, ...] = (*status.baselines, *status.iterations)
-    groups = figure_groups([column.metrics for column in columns])
+    groups = figure_groups([column.metrics for column in status.measured])
     basis = "\n".join(f"{group.title}: {group.basis}" for group, _ in groups if group.basis)
     table = Table(title=title, title_justify="left", caption=basis, caption_justify="left")
     table.add_column("")
-    for column in columns:
+    for column in status.measured:
         table.add_column(column.name, justify="right")
     for group, rows in groups:
         table.add_row(Text(group.title, style="bold"))

@@ -356,6 +356,11 @@ class RunStatus(Contract):
     """Ready, Reconciling, Stalled, Suspended."""
 
     @property
+    def measured(self) -> tuple[BaselineStatus | IterationStatus, ...]:
+        """The columns of a table of figures: what M1 is measured against, then all models."""
+        return (*self.baselines, *self.iterations)
+
+    @property
     def started(self) -> bool:
         """Whether a stage other than preflight has begun: from then on some fields are immutable."""
         return any(stage.state != "Pending" for iteration in self.iterations for stage in iteration.stages)

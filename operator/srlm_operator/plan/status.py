@@ -36,6 +36,7 @@ _KEPT_STATISTICS = ("pairs", "meanLength")
 _MAIN_FIGURES = (
     "pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "answer_length", "judge_accuracy", "win_rate",
 )  # fmt: skip
+_LEAST_FIGURES = ("pairs", "judge_accuracy", "win_rate")
 
 
 def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> RunStatus:
@@ -251,19 +252,26 @@ def fit(status: RunStatus, spec: RunSpec) -> RunStatus:
             return _closed(stages, _kept(spec)) if 0 < t <= last else stages
 
         status = _with_stages(status, close)
-    return _with_main_figures(status)
+    for figures in (_MAIN_FIGURES, _LEAST_FIGURES):
+        status = _with_figures(status, figures)
+    return status
 
 
-def _with_main_figures(status: RunStatus) -> RunStatus:
-    """Last resort, from some 40 iterations on: the older keep their main figures only."""
+def _with_figures(status: RunStatus, kept: tuple[str, ...]) -> RunStatus:
+    """Last resort, from some 40 iterations on: the older keep some figures only, and what M1 is measured against."""
+
+    def cut(metrics: IterationMetrics) -> IterationMetrics:
+        return IterationMetrics(**{name: getattr(metrics, name) for name in kept})
+
     iterations = list(status.iterations)
     for t in range(len(iterations) - 1):
         excess = size(status) - MAX_STATUS_BYTES if t % 8 == 0 else 1  # measuring costs more than shortening
         if excess <= 0:
             break
-        figures = iterations[t].metrics
-        main = IterationMetrics(**{name: getattr(figures, name) for name in _MAIN_FIGURES})
-        iterations[t] = iterations[t].model_copy(update={"metrics": main})
+        if t == 0:
+            baselines = tuple(b.model_copy(update={"metrics": cut(b.metrics)}) for b in status.baselines)
+            status = status.model_copy(update={"baselines": baselines})
+        iterations[t] = iterations[t].model_copy(update={"metrics": cut(iterations[t].metrics)})
         status = status.model_copy(update={"iterations": tuple(iterations)})
     return status
 

@@ -104,9 +104,10 @@ def test_many_iterations_stay_small_and_resume_after_lost_status() -> None:
 
 
 def test_fifty_iterations_with_every_figure_fit_into_status() -> None:
-    world = FakeCluster(spec=spec(iterations=50))
+    world = FakeCluster(spec=spec(iterations=50, evaluation={"baselines": ["M0", "SFT"]}))
     third = 1234.0 + 1 / 3
     names = ("judged", "verdicts", "parsed", "freeVerdicts", "freeParsed", "meanScore", "tokens", "winRate", "loss")
+    names += ("winRateLow", "winRateHigh", "wins", "orderFlips", "lengthControlledWinRate", "selfPreference", "answers")
     names += ("rewardAccuracy", "rewardMargin", "meanLength", "judgeAccuracy", "judgeAccuracyPairs", "tieRate")
     rich = dict.fromkeys((*names, "lengthOnlyAccuracy", "prompts", "candidates", "pairs"), third)
     rich |= {f"some{i}": third for i in range(20)}
