@@ -21,7 +21,7 @@ from srlm_cli.ui.loop import lanes
 from srlm_cli.ui.source import Series, Source
 from srlm_contract.figures import FIGURES, NOTHING, Figure, figure_groups
 from srlm_contract.graph import model_name
-from srlm_contract.status import BaselineStatus, IterationStatus, RunStatus
+from srlm_contract.status import RunStatus
 from srlm_contract.text import visible
 from srlm_operator.errors import OperatorError
 from srlm_operator.times import parse
@@ -151,8 +151,8 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
     async def figures() -> str:
         return await part(
             "figures.html.j2",
-            columns=lambda r: _columns(r.status),
-            groups=lambda r: figure_groups([column.metrics for column in _columns(r.status)]),
+            columns=lambda r: r.status.measured,
+            groups=lambda r: figure_groups([column.metrics for column in r.status.measured]),
             charts=lambda r: figure_charts(r.status),
         )
 
@@ -179,11 +179,6 @@ def comparison_page(source: Source, runs: Sequence[tuple[str, str]]) -> Page:
         return render("comparison.html.j2", comparison=found, shown=shown, charts=comparison_charts(found))
 
     return Page("Comparison", {"comparison": table})
-
-
-def _columns(status: RunStatus) -> Sequence[BaselineStatus | IterationStatus]:
-    """A column a model, the baselines first."""
-    return (*status.baselines, *status.iterations)
 
 
 def figure_charts(status: RunStatus) -> list[Chart]:
