@@ -155,8 +155,8 @@ class Simulation:
     """What must never be, and was."""
     written: list[str] = field(default_factory=list)
     """Method and path of every write of the operator."""
-    told: list[float] = field(default_factory=list)
-    """When each event of its watches came, in seconds."""
+    told: list[bool] = field(default_factory=list)
+    """Of every event of its watches, whether a person did it to a run."""
     lives: int = 0
     used: dict[str, tuple[float, datetime, datetime | None]] = field(default_factory=dict)
     """GPUs of each pod that ever ran, its begin and its end; by UID."""
@@ -224,7 +224,7 @@ class Simulation:
             watcher.close()
 
     def _deliver(self, change: Change, take: Callable[[Change], None]) -> None:
-        self.told.append(asyncio.get_running_loop().time())
+        self.told.append(change.resource == RUNS and _intent(change.object) != _intent(change.previous))
         match self.faults.events.get(self.events):
             case "delay":
                 self.faults.met += 1
@@ -422,6 +422,12 @@ class Simulation:
             same = run_of(other) == run_of(job) and node_id(other) == node and other["metadata"]["name"] != name
             if same and "deletionTimestamp" not in other["metadata"] and not _finished(other):
                 self.wrong.append(f"{name} was made while {other['metadata']['name']} was at work")
+
+
+def _intent(run: Object | None) -> tuple[object, bool]:
+    """What a person wants of a run: its spec, and that it is there."""
+    meta = run["metadata"] if run is not None else {}
+    return meta.get("generation"), "deletionTimestamp" in meta
 
 
 def _finished(job: Object) -> bool:

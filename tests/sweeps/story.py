@@ -26,8 +26,6 @@ BACK = 15
 HELD_SECONDS = 120
 #: Of the whole story, but for what people wait.
 CALM_SECONDS, TOKENS = 100, 30_200
-#: An event that is followed by so many quiet seconds is made good by no other.
-QUIET_SECONDS = 30
 #: GPU-seconds: pods on their way out are not counted any more, and times are whole seconds.
 UNCOUNTED, ROUNDED = 100, 20
 
@@ -152,8 +150,7 @@ def points(kind: str, each: int) -> list[int]:
     """Numbers of the writes or events of a sweep: every `each`th, and all that nothing after them makes good."""
     _, sim = calm()
     if kind in ("drop", "delay"):
-        after = [*sim.told[1:], sim.told[-1]]
-        telling = {n for n, moment in enumerate(sim.told, 1) if after[n - 1] - moment >= QUIET_SECONDS}
+        telling = {n for n, by_a_person in enumerate(sim.told, 1) if by_a_person}
         return sorted(telling | set(range(1, sim.events + 1, each)))
     telling = {n for n, what in enumerate(sim.written, 1) if kind in TELLING and what.partition(" ")[0] in TELLING[kind]
                and "/jobs" in what}  # fmt: skip
@@ -161,7 +158,12 @@ def points(kind: str, each: int) -> list[int]:
 
 
 #: Writes that must not be done twice, or not be forgotten.
-TELLING = {"crash-after": ("POST", "DELETE"), "answer-lost": ("POST",), "overtaken": ("DELETE",)}
+TELLING = {
+    "crash-before": ("POST", "PATCH"),
+    "crash-after": ("POST", "DELETE"),
+    "answer-lost": ("POST",),
+    "overtaken": ("DELETE",),
+}
 
 
 def fault(kind: Blow | Loss | Literal["old-view"], number: int) -> Faults:

@@ -30,7 +30,7 @@ def test_the_story_is_the_same_each_time_and_has_everything_in_it() -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", ["crash-before", "crash-after", "old-view"])
 def test_death_at_writes(kind: Literal["crash-before", "crash-after", "old-view"], part: int) -> None:
-    sweep(kind, part, each=8)
+    sweep(kind, part, each=16)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
