@@ -11,6 +11,7 @@ from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import BASELINES
 from srlm_contract.status import (
     DETAILED_ITERATIONS,
+    MAX_MESSAGE,
     BaselineStatus,
     IterationMetrics,
     IterationStatus,
@@ -183,7 +184,7 @@ def _iterations(
                 name=model_name(t),
                 stages=_closed(stages, _kept(world.spec)) if closing else tuple(stages),
                 metrics=iteration_metrics(stages, before),
-                gates=tuple(text[:1024] for text in missed.get(t, ())),
+                gates=tuple(text[:MAX_MESSAGE] for text in missed.get(t, ())),
             )
         )
     while found and not found[-1].stages and found[-1].metrics == IterationMetrics():

@@ -48,7 +48,7 @@ class FailurePolicySpec(Contract):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts a stage gets; disruptions and suspension do not count."""
     backoff_seconds: Annotated[float, Field(ge=0, le=86400)] = 10
-    """Seconds before the second attempt; doubled with each further one, up to the operator's longest pause (600)."""
+    """Seconds before the second attempt; doubled with each further one, up to the operator's longest pause."""
     temporary_budget_seconds: Annotated[int, Field(ge=0, le=2592000)] = 3600
     """Seconds for which temporary failures (network, S3) are tried again without counting."""
     stage_deadline_seconds: Annotated[int, Field(ge=1, le=2592000)] = 86400
