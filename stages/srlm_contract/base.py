@@ -16,7 +16,6 @@ from .docs import field_docs
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
 
 #: A Kubernetes object name (RFC 1123 subdomain).
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
@@ -45,7 +44,7 @@ class Contract(BaseModel):
     )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """With the docstrings of fields as their descriptions."""
         found = handler(schema)
         properties = handler.resolve_ref_schema(found)["properties"]

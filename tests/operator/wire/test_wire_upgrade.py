@@ -13,7 +13,7 @@ from support.cluster.harness import SHORT, Harness
 
 #: Defaulted fields that no rule mentions: an older definition did not have them.
 NEW_FIELDS = (
-    "prompts.style", "judging.unconstrainedSample", "training.gradientCheckpointing", "evaluation.winRate.opponent",
+    "prompts.style", "judging.unconstrainedSample", "training.paddingFree", "evaluation.winRate.opponent",
 )  # fmt: skip
 
 

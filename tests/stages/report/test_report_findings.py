@@ -40,7 +40,7 @@ def model(name: str = "M2", metrics: dict[str, Any] | None = None, **fields: Any
 
 def about(found: Collected, *models: ModelFigures) -> dict[str, Finding]:
     """Findings by title, without the notes on the recipe."""
-    return {f.title: f for f in find(found, Figures(list(models), "M1")) if f.title not in RECIPE}
+    return {f.title: f for f in find(found, Figures(list(models), judge_name="M1")) if f.title not in RECIPE}
 
 
 def judged(
@@ -210,7 +210,7 @@ class TestComparisons:
 
     def test_few(self, found: Collected) -> None:
         met = [Meeting(opponent=f"M{i}", wins=n, ties=0, losses=0, unreadable=0) for i, n in ((1, 49), (2, 50))]
-        figures = Figures([model("M3", against={m.opponent: m for m in met})], "M1")
+        figures = Figures([model("M3", against={m.opponent: m for m in met})], judge_name="M1")
         finding = next(f for f in find(found, figures) if f.title == "Few comparisons stand behind the win rates")
         assert finding.figures.startswith("M3 against M1 49;")
 
