@@ -219,6 +219,6 @@ def test_comparisons_are_read_after_a_thought_that_the_template_opens(world: Wor
     inputs = {"data": data, "answers-M1": world.manifest(one).ref}
     two = world.run(world.task(later, inputs=inputs, model=model, sources={"judge": SourceRef(uri=model.as_uri())}))
     assert two.statistics["unreadable"] == 2  # A is as probable as B
-    assert len(speaker.read) == 4
+    assert len(speaker.read) == 8  # two pairs in both orders, by the judge and by the model itself
     ends = "<think>\n\n</think>\n\nThe better answer is Answer"
     assert all(build().decode(prompt).rstrip().endswith(ends) for prompt in speaker.read)
