@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from srlm_cli.comparison import Comparison, rows
+from srlm_cli.output import add_output_argument
 from srlm_cli.results import PHASE_STYLES
 from srlm_cli.runs import add_cluster_arguments, cluster_of, read
 from srlm_contract.figures import NOTHING
@@ -29,13 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="name of a run, or NAMESPACE/NAME")
     add_cluster_arguments(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "csv", "json"),
-        default="table",
-        help="how to print it (default: %(default)s)",
-    )
+    add_output_argument(parser, "table", "csv", "json")
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 
 

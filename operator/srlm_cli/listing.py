@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from srlm_cli.output import add_output_argument
 from srlm_cli.results import PHASE_STYLES, duration
 from srlm_cli.runs import add_cluster_arguments, cluster_of, refused
 from srlm_operator.cluster.client import RUNS
@@ -27,9 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `srlm list`."""
     add_cluster_arguments(parser)
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="how to print it (default: %(default)s)"
-    )
+    add_output_argument(parser, "table", "json")
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 
 from srlm_cli.estimate import UNKNOWN, PlannedStage, planned_stages
+from srlm_cli.output import add_output_argument
 from srlm_contract.graph import model_name
 from srlm_contract.sizing import ANSWERING_FLOPS, TRAINING_FLOPS, in_gib, parameters_in_name, training_disk_bytes
 from srlm_contract.spec.run import RunSpec
@@ -34,13 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " themselves; keys and digests that only a preflight can know are shown as `unknown`."
     )
     parser.add_argument("-f", "--filename", required=True, metavar="FILE", help="manifest, or - for standard input")
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "json", "yaml"),
-        default="table",
-        help="how to print it (default: %(default)s)",
-    )
+    add_output_argument(parser, "table", "json", "yaml")
     parser.add_argument(
         "--default-storage",
         metavar="URI",

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from srlm_cli.answers import Answer, Prompt, Samples, read_samples, sources
 from srlm_cli.download import ends_at_once, use
+from srlm_cli.output import add_output_argument
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, cluster_of, read, storage_of
 from srlm_contract.text import visible
 from srlm_operator.errors import ConfigurationError
@@ -34,9 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=_count, default=3, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--iteration", type=_model, metavar="T", help="answers of M_T: 2 or M2 (default: the newest)")
     parser.add_argument("--verdicts", action="store_true", help="with what the judge wrote")
-    parser.add_argument(
-        "-o", "--output", choices=("text", "json"), default="text", help="how to print it (default: %(default)s)"
-    )
+    add_output_argument(parser, "text", "json")
     add_endpoint_argument(parser)
     parser.set_defaults(func=lambda args: asyncio.run(_run(args)))
 

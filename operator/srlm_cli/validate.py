@@ -17,6 +17,7 @@ from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.settings import PodSecurity, Settings
 
 from .estimate import planned_stages
+from .output import add_output_argument
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="Restricted",
         help="level that the operator lets podTemplate patches go down to (default: %(default)s)",
     )
-    parser.add_argument(
-        "-o", "--output", choices=("text", "json"), default="text", help="how to print it (default: %(default)s)"
-    )
+    add_output_argument(parser, "text", "json")
 
 
 def run(args: argparse.Namespace) -> int:

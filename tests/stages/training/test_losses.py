@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +14,8 @@ from srlm_contract.spec.training import DpoSpec, LoraSpec, LossType
 from srlm_contract.tasks import ProcessSettings
 from srlm_stages.training.config import WorkerConfig
 from support.stage_world import QUESTIONS
-from support.tiny_model import build_tiny_model
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300), pytest.mark.usefixtures("alone")]
 PAIRS = [
     PreferencePair(
         id=f"{i:016x}", prompt=QUESTIONS[i % 6], chosen=f"Yes, here is a good answer {i}.", rejected="No." * (i + 1),
@@ -25,22 +23,6 @@ PAIRS = [
     )
     for i in range(4)
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process group of this process alone, as torchrun would give one."""
-    import torch
-
-    meeting = tmp_path_factory.mktemp("meeting") / "place"
-    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def trainer_of(model: Path, folder: Path, lora: LoraSpec | None = None, **dpo: Any) -> Any:

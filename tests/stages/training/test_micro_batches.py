@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from srlm_contract.tasks import ProcessSettings
 from srlm_stages.training.config import SupervisedRow, WorkerConfig
 from srlm_stages.training.micro_batches import Plan, Size, Steps
 from support.stage_world import QUESTIONS
-from support.tiny_model import build_tiny_model
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 SIZES = st.lists(st.integers(1, 500).map(lambda n: Size(2 * n, 2 * n - n // 3)), min_size=1, max_size=60)
 
@@ -76,22 +76,6 @@ def test_every_epoch_has_another_order() -> None:
 
 
 # What is computed
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process group of this process alone, as torchrun would give one."""
-    import torch
-
-    meeting = tmp_path_factory.mktemp("meeting") / "place"
-    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(autouse=True)
