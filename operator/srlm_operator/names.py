@@ -66,6 +66,11 @@ def job_name(run_name: str, uid: str, iteration: int, node: str, key: str, attem
     return f"srr-{run}-{place}-{digest}-a{attempt}"
 
 
+def pod_group_name(job: str, nodes: int) -> str:
+    """The PodGroup of a Job. How many pods it waits for is in the name: it cannot be changed in one that is there."""
+    return f"{job}-n{nodes}"
+
+
 def service_name(run_name: str, uid: str) -> str:
     """The headless Service of a run; at most 39 characters."""
     return f"srr-{_dashed(run_name[:24])}-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"

@@ -159,15 +159,19 @@ class Observed:
     """By name of the Job that could not be created."""
     branch: BranchModel | None = None
     branch_error: str = ""
+    pod_groups: str = ""
+    """Group and version in which the cluster serves PodGroups; empty where it has none, and for runs that need none."""
 
 
 @dataclass(frozen=True)
 class CreateJob:
-    """Create a Job, with a headless Service when its pods must find each other."""
+    """Create a Job, and before it what its pods need: a headless Service when they must find each other, a PodGroup
+    when they must start together."""
 
     name: str
     manifest: Manifest
     service: Manifest | None = None
+    pod_group: Manifest | None = None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from charts.test_chart_rbac import CLUSTER, LEADING, SERVING, Right
 from srlm_operator.cluster.client import JOBS, PODS
 from support.cluster.fixtures import MakeHarness
 from support.cluster.harness import SHORT, Harness
+from support.cluster.pod_groups import pod_groups
 
 pytestmark = pytest.mark.e2e
 EVENTS: Right = ("", "events", "list")
 LOGS: Right = ("", "pods/log", "get")
+POD_GROUP: Right = ("scheduling.k8s.io", "podgroups", "create")
 
 
 def waiting(h: Harness) -> list[dict[str, Any]]:
@@ -57,6 +59,8 @@ async def live_through_everything(h: Harness) -> None:
 @pytest.mark.parametrize("clusterwide", [True, False], ids=["cluster", "namespaced"])
 async def test_rights_are_enough_and_none_is_idle(make_harness: MakeHarness, clusterwide: bool) -> None:
     async with make_harness(apart=True, clusterwide=clusterwide, leader_elect=True, progress_seconds=0.2) as h:
+        # A cluster that serves no PodGroups leaves the right to make them idle.
+        idle = set() if await pod_groups(h) else {POD_GROUP}
         await live_through_everything(h)
         assert [r for r in h.proxy.requests if r.status in (401, 403)] == []
-        assert h.proxy.used() == SERVING | LEADING | (CLUSTER if clusterwide else set())
+        assert h.proxy.used() | idle == SERVING | LEADING | (CLUSTER if clusterwide else set())

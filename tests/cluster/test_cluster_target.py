@@ -52,4 +52,4 @@ async def test_what_a_killed_session_left_is_removed(admin: Admin) -> None:
     assert await admin.find(RIGHTS["ClusterRole"], "", "theirs")
     assert await admin.find(DEFINITIONS, "", CRD_NAME) is None
     await install(admin)
-    await established(admin)
+    await established(admin, CRD_NAME)

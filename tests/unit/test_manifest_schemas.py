@@ -52,10 +52,19 @@ def test_the_chart_has_all_its_kinds_checked() -> None:
 
 @pytest.mark.parametrize("version", kube_schemas.VERSIONS)
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
-def test_jobs_and_services_of_stages(path: Path, version: str) -> None:
-    for obj in kube_schemas.load(path):
-        assert obj["kind"] in ("Job", "Service")
+def test_jobs_and_what_is_made_with_them(path: Path, version: str) -> None:
+    objects = kube_schemas.load(path)
+    assert {obj["kind"] for obj in objects} <= {"Job", "Service", "PodGroup"}
+    known = version >= "1.37" or not any(obj["kind"] == "PodGroup" for obj in objects)
+    for obj in objects if known else []:
         assert kube_schemas.problems(obj, version) == []
+
+
+def test_a_pod_group_in_every_version_that_has_them() -> None:
+    (job, _, group) = kube_schemas.load(next(path for path in JOBS if path.stem == "train-two-nodes-together"))
+    assert [kube_schemas.problems(obj, "1.37") for obj in (job, group)] == [[], []]
+    alpha = {**group, "apiVersion": "scheduling.k8s.io/v1alpha2"}
+    assert [kube_schemas.problems(obj, "1.36") for obj in (job, alpha)] == [[], []]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: str(path.relative_to(ROOT)))

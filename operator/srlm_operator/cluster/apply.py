@@ -32,7 +32,7 @@ from srlm_operator.errors import (
 from srlm_operator.times import stamp
 from srlm_operator.values import CreateJob, DeleteJob, Event, PatchJobTTL, Plan, Refusal, Run, SetFinalizer
 
-from .client import EVENTS, JOBS, RUNS, SERVICES, Client
+from .client import EVENTS, JOBS, POD_GROUPS, RUNS, SERVICES, Client, Resource
 from .index import World
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,13 @@ class Applier:
             raise NotReady(f"Job {run.namespace}/{action.name} has changed")
 
     async def _create(self, run: Run, action: CreateJob) -> bool:
-        """Create the Service its pods meet through, then the Job. False when the API refuses one of them."""
+        """Create the Service its pods meet through, their PodGroup, then the Job. False when the API refuses one."""
         try:
             if action.service is not None:
-                await self._create_service(run, action.service)
+                await self._create_beside(run, SERVICES, action.service)
+            if action.pod_group is not None:
+                (resource,) = (r for r in POD_GROUPS if r.api_version == action.pod_group["apiVersion"])
+                await self._create_beside(run, resource, action.pod_group)
             job = await self._create_job(run, action)
         except ApiError as problem:
             refusal = _refusal(problem, self._clock())
@@ -121,10 +124,10 @@ class Applier:
         self.on_created(action)
         return True
 
-    async def _create_service(self, run: Run, manifest: Mapping[str, Any]) -> None:
-        """Its name has a digest of the run's UID in it: one that exists is ours, from an earlier training."""
+    async def _create_beside(self, run: Run, resource: Resource, manifest: Mapping[str, Any]) -> None:
+        """Its name has a digest of the run's UID in it: one that exists is ours, from an earlier training or life."""
         with contextlib.suppress(AlreadyExists):
-            await self._client.create(SERVICES, run.namespace, manifest)
+            await self._client.create(resource, run.namespace, manifest)
 
     async def _create_job(self, run: Run, action: CreateJob) -> Mapping[str, Any]:
         """The Job, new or there already. Raises AlreadyExists when it belongs to somebody else."""

@@ -10,7 +10,7 @@ import codecs
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -44,6 +44,11 @@ class Resource:
     version: str
     plural: str
 
+    @property
+    def api_version(self) -> str:
+        """As manifests name it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
     def path(self, namespace: str | None = None, name: str = "", sub: str = "") -> str:
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         parts = [root]
@@ -60,6 +65,8 @@ PODS = Resource("", "v1", "pods")
 SERVICES = Resource("", "v1", "services")
 EVENTS = Resource("", "v1", "events")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
+#: PodGroups in the versions that have what the operator writes, the best first: of Kubernetes 1.37, and of 1.36.
+POD_GROUPS = tuple(Resource("scheduling.k8s.io", version, "podgroups") for version in ("v1beta1", "v1alpha2"))
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,17 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def first_served(self, versions: Iterable[Resource]) -> Resource | None:
+        """The first of some versions of a kind that the API server has. Who may not ask has none."""
+        for resource in versions:
+            try:
+                found = await self._json("GET", f"/apis/{resource.group}/{resource.version}")
+            except (NotFound, Refused):
+                continue
+            if any(item["name"] == resource.plural for item in found["resources"]):
+                return resource
+        return None
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
         return await self._json("GET", resource.path(namespace, name))

@@ -12,7 +12,7 @@ from srlm_operator.errors import ApiError, NotFound
 from srlm_operator.settings import Settings
 from srlm_operator.values import BranchModel, JobView, Observed, PodView, Run
 
-from .client import EVENTS, JOBS, PODS, Client
+from .client import EVENTS, JOBS, POD_GROUPS, PODS, Client
 from .index import World, key_of
 from .views import ParsedRuns, job_view, pod_view
 
@@ -31,6 +31,9 @@ class Observer:
         self._client, self._world, self._clock, self._runs = client, world, clock, runs
         self._patience = timedelta(seconds=settings.look_again_seconds)
         self._explained: dict[str, tuple[datetime, str]] = {}
+        self._upgrade_patience = timedelta(seconds=settings.resync_seconds)
+        self._pod_groups: tuple[datetime, str] | None = None
+        """When discovery was asked last, and its answer."""
 
     async def observe(self, run: Run) -> Observed:
         """Raises ApiError when a needed read fails."""
@@ -51,7 +54,18 @@ class Observer:
             refusals=dict(self._world.refusals.get(run.uid, {})),
             branch=branch,
             branch_error=error,
+            pod_groups=await self._served_pod_groups(run),
         )
+
+    async def _served_pod_groups(self, run: Run) -> str:
+        """Group and version of PodGroups, for runs that may need one. An upgrade of the cluster may bring them."""
+        if run.spec is None or run.spec.training.nodes == 1 or run.spec.scheduling.gang == "Off":
+            return ""
+        now = self._clock()
+        if self._pod_groups is None or now - self._pod_groups[0] >= self._upgrade_patience:
+            found = await self._client.first_served(POD_GROUPS)
+            self._pod_groups = (now, found.api_version if found is not None else "")
+        return self._pod_groups[1]
 
     async def _look_for_missing(self, run: Run) -> None:
         """A Job that status calls running and no index knows: gone, or only not seen yet?"""

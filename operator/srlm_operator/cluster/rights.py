@@ -20,6 +20,7 @@ SERVING: tuple[Rule, ...] = (
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
+    {"apiGroups": ["scheduling.k8s.io"], "resources": ["podgroups"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
 )
 #: Besides, when the whole cluster is served: to begin as soon as the definition of runs is there.

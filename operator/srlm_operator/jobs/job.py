@@ -60,11 +60,18 @@ class Work:
 
 
 def render(
-    run: Run, spec: RunSpec, work: Work, attempt: int, missing: tuple[int, ...], settings: Settings
+    run: Run,
+    spec: RunSpec,
+    work: Work,
+    attempt: int,
+    missing: tuple[int, ...],
+    settings: Settings,
+    pod_groups: str = "",
 ) -> CreateJob:
-    """The Job of one attempt, and its Service when training spans nodes.
+    """The Job of one attempt, and its Service and PodGroup when training spans nodes.
 
-    missing: shards this attempt covers; empty for all.
+    missing: shards this attempt covers; empty for all. pod_groups: group and version in which the cluster serves
+    PodGroups; empty where it has none.
     Raises InvalidPodTemplate when a podTemplate of the spec breaks a guarantee.
     """
     name = names.job_name(run.name, run.uid, work.iteration, work.name, work.key, attempt)
@@ -79,7 +86,9 @@ def render(
     check_gpus(work.stage, template["spec"], spec, settings)
     queue = _queue(spec, settings, gpus=gpus)
     annotations = {
-        names.ANNOTATION_SETTINGS: settings_digest(template, queue),
+        names.ANNOTATION_SETTINGS: settings_digest(
+            template, queue, ungrouped=nodes > 1 and spec.scheduling.gang == "Off"
+        ),
         names.ANNOTATION_SHARD_COUNT: str(work.shards),
     }
     if missing:
@@ -101,7 +110,14 @@ def render(
         metadata["labels"][names.QUEUE_LABEL] = queue
         job["suspend"] = True  # the queue starts it
     manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
-    return CreateJob(name, manifest, _service(run) if nodes > 1 else None)
+    if nodes == 1:
+        return CreateJob(name, manifest)
+    group = None
+    if pod_groups and not queue and spec.scheduling.gang == "Auto" and "schedulingGroup" not in template["spec"]:
+        group = _pod_group(run, name, nodes, template["spec"], pod_groups)
+        # After the digest: a cluster that begins to serve PodGroups is no reason to replace a Job that waits.
+        template["spec"]["schedulingGroup"] = {"podGroupName": group["metadata"]["name"]}
+    return CreateJob(name, manifest, _service(run), group)
 
 
 def owner(run: Run) -> dict[str, Any]:
@@ -135,8 +151,11 @@ def _queue(spec: RunSpec, settings: Settings, *, gpus: bool) -> str:
     return spec.scheduling.cpu_queue_name or settings.cpu_queue_name
 
 
-def settings_digest(template: Mapping[str, Any], queue: str) -> str:
-    """Digest of everything about the pods that is outside the key: image, resources, environment, placement."""
+def settings_digest(template: Mapping[str, Any], queue: str, *, ungrouped: bool = False) -> str:
+    """Digest of everything about the pods that is outside the key: image, resources, environment, placement.
+
+    ungrouped: they shall start one by one, whatever the cluster could do.
+    """
     pod = dict(template["spec"])
     pod["containers"] = [
         {**c, "env": [e for e in c.get("env") or () if e["name"] not in ("SRLM_TASK", "SRLM_JOB_NAME")]}
@@ -144,7 +163,7 @@ def settings_digest(template: Mapping[str, Any], queue: str) -> str:
     ]
     pod.pop("subdomain", None)
     labels = {k: v for k, v in template["metadata"]["labels"].items() if not k.startswith(names.GROUP)}
-    body = {"pod": pod, "labels": labels, "queue": queue}
+    body = {"pod": pod, "labels": labels, "queue": queue} | ({"gang": "Off"} if ungrouped else {})
     return sha256(canonical_json(body))[7:23]
 
 
@@ -256,26 +275,37 @@ def _failure_rules(nodes: int) -> list[dict[str, Any]]:
     return [disrupted, hopeless]
 
 
-def _service(run: Run) -> dict[str, Any]:
-    """Headless Service through which the nodes of a training find each other before they are ready.
-
-    One for all trainings of a run: it can be there before the first Job, and goes with the run.
-    """
-    name = names.service_name(run.name, run.uid)
+def _beside(run: Run, name: str) -> dict[str, Any]:
+    """Metadata of what a Job needs beside it: it can be there before the Job, and goes with the run."""
     labels = {
         names.LABEL_MANAGED_BY: names.MANAGER,
         names.LABEL_RUN: run.name[:63],
         names.LABEL_RUN_UID: run.uid,
     }
+    return {"name": name, "namespace": run.namespace, "labels": labels, "ownerReferences": [owner(run)]}
+
+
+def _pod_group(run: Run, job: str, nodes: int, pod: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """What has the scheduler place all nodes of a training or none: half of them would hold GPUs and wait for the rest.
+
+    Only fields that every version of the API has.
+    """
+    spec: dict[str, Any] = {"schedulingPolicy": {"gang": {"minCount": nodes}}}
+    if pod.get("priorityClassName"):
+        spec["priorityClassName"] = pod["priorityClassName"]  # without it the group counts as the lowest
+    metadata = _beside(run, names.pod_group_name(job, nodes))
+    return {"apiVersion": version, "kind": "PodGroup", "metadata": metadata, "spec": spec}
+
+
+def _service(run: Run) -> dict[str, Any]:
+    """Headless Service through which the nodes of a training find each other before they are ready.
+
+    One for all trainings of a run.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": run.namespace,
-            "labels": labels,
-            "ownerReferences": [owner(run)],
-        },
+        "metadata": _beside(run, names.service_name(run.name, run.uid)),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,

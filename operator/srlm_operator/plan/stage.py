@@ -346,7 +346,8 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
         return Step(record, sum((delete(job) for job in earlier), going))
     attempt = max(record.attempt, world.last_attempt(work.id)) + 1
     try:
-        create = render(world.run, world.spec, work, attempt, missing_shards(record), world.settings)
+        missing, groups = missing_shards(record), world.observed.pod_groups
+        create = render(world.run, world.spec, work, attempt, missing, world.settings, groups)
     except InvalidPodTemplate as problem:
         return Step(record, stall("InvalidPodTemplate", f"{title(work.id)}: {problem}"))
     refused = _refused(world, create, work)

@@ -65,6 +65,10 @@ class SchedulingSpec(Contract):
     """The same for Jobs without GPUs, which otherwise do not queue."""
     priority_class_name: Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
     """PriorityClass of the pods; empty for the operator's default."""
+    gang: Literal["Auto", "Off"] = "Auto"
+    """Whether the pods of a training over several nodes start all at once or not at all: `Auto` makes them a PodGroup
+    where the cluster serves those (`scheduling.k8s.io`, Kubernetes 1.37 with the feature GenericWorkload) and no queue
+    starts them; `Off` never does."""
     gpu_memory: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$")] | None = None
     """Memory of one GPU, such as `80Gi`: preflight then refuses models that cannot fit the GPUs asked for. Left out,
     only the names of MIG resources tell (`nvidia.com/mig-3g.40gb`), and nothing is refused where they do not."""

@@ -135,12 +135,19 @@ def test_inference_pods_ask_for_memory_for_each_process() -> None:
     assert requests(judge(elsewhere), elsewhere)["memory"] == "1Gi"
 
 
+def together(pod_groups: str = "scheduling.k8s.io/v1beta1", stage: str = "train", **changes: Any) -> CreateJob:
+    """A trainer's Job on a cluster that has PodGroups."""
+    wanted = spec_of(**changes)
+    return render(run(spec_=wanted), wanted, trainer(stage), 1, (), settings(), pod_groups)
+
+
 CASES = {
     "preflight": lambda: make(preflight(spec_of())),
     "generate-sharded": lambda: make(generate()),
     "generate-missing-shards": lambda: make(generate(), missing=(1, 3), attempt=2),
     "train-default": lambda: make(train()),
     "train-two-nodes-everything": lambda: make(train(), spec_of(**FULL)),
+    "train-two-nodes-together": lambda: together(training={"nodes": 2}, scheduling={"priorityClassName": "research"}),
     "generate-ephemeral-volume": lambda: render(
         run(), spec_of(), generate(), 1, (), settings(work_claim_size="500Gi", work_claim_class="fast")
     ),
@@ -155,7 +162,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_manifest_is_the_committed_one(name: str) -> None:
     made = CASES[name]()
-    documents = [made.manifest] + ([made.service] if made.service else [])
+    documents = [d for d in (made.manifest, made.service, made.pod_group) if d]
     yaml = YAML()
     out = io.StringIO()
     yaml.dump_all([json.loads(json.dumps(d)) for d in documents], out)
@@ -163,6 +170,39 @@ def test_manifest_is_the_committed_one(name: str) -> None:
     if os.environ.get("SRLM_GOLDEN") == "write":
         path.write_text(out.getvalue())
     assert out.getvalue() == path.read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"nodes": 1}},
+        {"pod_groups": ""},
+        {"scheduling": {"gang": "Off"}},
+        {"scheduling": {"queueName": "gpus"}},
+        {"podTemplate": {"spec": {"schedulingGroup": {"podGroupName": "theirs"}}}},
+    ],
+    ids=["one node", "not served", "off", "a queue starts it", "a group of their own"],
+)
+def test_no_pod_group_where_none_is_wanted(changes: dict[str, Any]) -> None:
+    made = together(**{"training": {"nodes": 2}} | changes)
+    theirs = changes.get("podTemplate", {"spec": {}})["spec"].get("schedulingGroup")
+    pod = made.manifest["spec"]["template"]["spec"]
+    assert (made.pod_group, pod.get("schedulingGroup")) == (None, theirs)
+
+
+def test_what_replaces_a_training_that_waits_for_its_nodes() -> None:
+    def digest(**changes: Any) -> str:
+        made = together(**{"training": {"nodes": 2}} | changes)
+        return str(made.manifest["metadata"]["annotations"]["selfrewarding.dev/pod-settings"])
+
+    assert digest() == digest(pod_groups=""), "not that the cluster begins to have PodGroups"
+    assert digest() != digest(scheduling={"gang": "Off"}), "but that a person wants none"
+
+
+def test_another_number_of_nodes_is_another_group() -> None:
+    groups = [together(training={"nodes": nodes}).pod_group for nodes in (2, 3)]
+    assert [group and group["spec"]["schedulingPolicy"]["gang"]["minCount"] for group in groups] == [2, 3]
+    assert len({group and group["metadata"]["name"] for group in groups}) == 2
 
 
 GPU_POOL = {"spec": {"nodeSelector": {"pool": "gpu"}}}

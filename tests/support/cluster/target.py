@@ -45,7 +45,7 @@ async def install(admin: Admin) -> None:
             " tests change and remove the definition, and all runs with it"
         )
     await admin.create(DEFINITIONS, "", definition())
-    await established(admin)
+    await established(admin, CRD_NAME)
 
 
 def definition() -> dict[str, Any]:
@@ -58,13 +58,13 @@ def definition() -> dict[str, Any]:
 async def define(admin: Admin, body: dict[str, Any]) -> None:
     """Change the definition of runs."""
     await admin.merge(DEFINITIONS, "", CRD_NAME, {"spec": body["spec"]})
-    await established(admin)
+    await established(admin, CRD_NAME)
 
 
-async def established(admin: Admin) -> None:
-    """Wait until the definition is served."""
+async def established(admin: Admin, name: str) -> None:
+    """Wait until a definition is served."""
     async with viewing(admin, "", {"definitions": DEFINITIONS}) as view:
-        await view.until(lambda: _served(view.objects["definitions"].get(CRD_NAME, {})))
+        await view.until(lambda: _served(view.objects["definitions"].get(name, {})))
 
 
 def _served(obj: dict[str, Any]) -> bool:
@@ -103,7 +103,7 @@ async def remove_unscoped(admin: Admin, labels: str) -> None:
             await admin.remove(resource, "", obj["metadata"]["name"])
 
 
-async def gone(admin: Admin, resource: Resource, name: str) -> None:
-    """Wait until there is no object of a kind without a namespace by that name."""
-    async with viewing(admin, "", {"all": resource}) as view:
+async def gone(admin: Admin, resource: Resource, name: str, namespace: str = "") -> None:
+    """Wait until there is no object of a kind by that name."""
+    async with viewing(admin, namespace, {"all": resource}) as view:
         await view.until(lambda: name not in view.objects["all"])
