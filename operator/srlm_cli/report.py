@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from srlm_cli.download import ends_at_once, fetch
+from srlm_cli.download import ends_at_once, fetch, use
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, annotate, cluster_of, fresh, read, storage_of
-from srlm_contract.artifacts.layout import report_key
+from srlm_contract.artifacts.layout import events_prefix, report_key
+from srlm_contract.artifacts.store import Store
 from srlm_operator.cluster.client import Client
 from srlm_operator.errors import ConfigurationError, Unavailable
 from srlm_operator.names import REPORT_ANNOTATION
@@ -32,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_run_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME-report.html; - for standard output")
+    parser.add_argument(
+        "--events",
+        metavar="FOLDER",
+        help="fetch TensorBoard's event files too (tracking.tensorboard), into this folder",
+    )
     parser.add_argument("--no-wait", action="store_true", help="ask only, and say where the report will lie")
     parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="longest wait (%(default)s)")
     add_endpoint_argument(parser)
@@ -60,8 +68,35 @@ async def _report(args: argparse.Namespace) -> int:
         _say(f"fetching {found.status.report.uri}")
         with ends_at_once("stopped"):
             page = await fetch(client, namespace, storage, report_key(namespace, args.name))
+            events = await use(client, namespace, storage, partial(_events, found)) if args.events else {}
     _save(page, args.output or f"{args.name}-report.html", found)
+    if args.events:
+        _save_events(events, Path(args.events), found)
     return 0
+
+
+def _events(found: Run, store: Store) -> dict[str, bytes]:
+    """TensorBoard's event files by path below their folder."""
+    prefix = events_prefix(found.namespace, found.name)
+    keys = [info.key for info in store.list_objects(prefix)]
+    return {key.removeprefix(prefix): store.get(key).data for key in keys}
+
+
+def _save_events(events: Mapping[str, bytes], folder: Path, found: Run) -> None:
+    if not events:
+        raise ConfigurationError(
+            f"run {found.namespace}/{found.name} has no event files: they are written with spec.tracking.tensorboard"
+        )
+    for name, data in events.items():
+        path = folder / name
+        if ".." in path.parts:
+            raise ConfigurationError(f"{name} is no name of an event file")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as problem:
+            raise ConfigurationError(f"{path}: {problem.strerror}") from None
+    _say(f"{folder}  ({len(events)} event files: tensorboard --logdir {folder})")
 
 
 async def _ask(client: Client, found: Run) -> str:

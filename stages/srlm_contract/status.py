@@ -305,6 +305,8 @@ class ReportStatus(Contract):
     """Value of the annotation selfrewarding.dev/report that was answered last."""
     end: Token = ""
     """Digest of the end of the run that it was made for last."""
+    measured: Token = ""
+    """Digest of the iterations that it was made for last, for the trackers of spec.tracking."""
     message: Message = ""
     """What the next one waits for, or why there is none."""
 

@@ -28,6 +28,7 @@ from srlm_contract.spec.loop import (
 from srlm_contract.spec.pods import EngineSettings
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import IfMatch, Place, Retention, Storage
+from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.spec.training import (
     AttnImplementation,
     DeepSpeedSpec,
@@ -349,6 +350,8 @@ class StageTask(Contract):
     """Shards of this attempt: JOB_COMPLETION_INDEX i stands for shard shard_indexes[i]. Empty for all."""
     storage: StorageLocation
     process: ProcessSettings = ProcessSettings()
+    tracking: TrackingSpec = TrackingSpec()
+    """Of trainings: who is told their curves."""
     repair: bool = False
     """The committed artifact of this key was found damaged: verify it and replace what is damaged."""
 

@@ -17,14 +17,18 @@ from .checks.committed import find_committed, fit
 from .checks.conversation import check_conversations
 from .checks.model import CheckedModel, check_model, missing_model, model_files
 from .checks.size import check_sizes
+from .checks.trackers import unreachable
 from .context import StageContext
 from .conversation.templates import BUILT_IN_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, RUBRIC_FILE, pinned
 from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
+from .runtime.redaction import redacted
 from .seed.files import SeedDataError, whole_rows
 from .seed.formats import read_seed_data
 from .seed.source import pick_seed_file
 from .seed.split import split_prompts
 from .sources.origins import Missing, Origin, open_origin
+from .tracking.tracker import Sender
+from .tracking.trackers import trackers
 
 #: Seed files up to this size are read whole; of larger ones only the beginning, if their kind allows it.
 WHOLE_FILE_BYTES = 64 * 1024 * 1024
@@ -40,6 +44,10 @@ def run(ctx: StageContext) -> StageResult:
     probe = ctx.store.probe()
     for warning in probe.warnings:
         ctx.warn(warning)
+    if spec.tracking.wanted:
+        ctx.progress.say("preflight: trackers")
+        for problem in unreachable(trackers(spec.tracking, Sender(ctx.task.run, ctx.store, ctx.work, ctx.environ))):
+            ctx.warn(redacted(problem, ctx.environ))
     ctx.progress.say("preflight: templates")
     template_name, template = pinned(
         ctx.environ, "baseModel.chatTemplateRef", spec.base_model.chat_template_ref, CHAT_TEMPLATE_FILE,

@@ -21,6 +21,7 @@ from support.s3_world import WRITER, Server
 from support.stage_script import Ending, error
 
 KEYS = WRITER.environ
+EVENTS = "events.out.tfevents.0.srlm"
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,8 @@ async def prepare(
         body = f"report {len(h.pods.stages.reports)} at {task.params.status.get('stage', '')}".encode()
         key = f"{prefix}/runs/{task.run.namespace}/{task.run.name}/report.html"
         s3.client().put_object(Bucket="made", Key=key, Body=body)
+        events = key.replace("report.html", f"tensorboard/M2/train/{EVENTS}")
+        s3.client().put_object(Bucket="made", Key=events, Body=b"events")
 
     h.pods.stages.on_report = write
     await become(h, role, monkeypatch)
@@ -74,7 +77,8 @@ async def test_report_of_a_finished_run(
         await h.until(h.reported)
         assert await srlm_report() == 0
         assert saved("run-report.html") == "report 2 at "
-        assert await srlm_report("-n", "team", "-o", "-") == 0
+        assert await srlm_report("-n", "team", "-o", "-", "--events", "curves") == 0
+        assert saved(f"curves/M2/train/{EVENTS}") == "events"
         out, err = capfd.readouterr()
         assert out == "report 3 at "
         assert "s3://made/" in err

@@ -113,7 +113,12 @@ def test_pins_what_it_checked(machine: Machine) -> None:
     assert pins.conditional_puts
     assert pins.base_model.revision.startswith("sha256:")
     assert (pins.seed_data.uri, pins.seed_data.file) == (machine.seed.as_uri(), None)
-    assert machine.run()[1].pins == pins
+    machine.spec = {"tracking": {"mlflow": {"uri": "http://127.0.0.1:9"}, "tensorboard": {}}}
+    code, result = machine.run()
+    (warning,) = result.warnings
+    assert (code, result.pins) == (0, pins), "a tracker that is down stops no run"
+    assert warning.startswith("tracking.mlflow: http://127.0.0.1:9 does not answer")
+    machine.spec = {}
     machine.seed.write_text(trees(41))
     changed = machine.run()[1].pins
     assert changed is not None

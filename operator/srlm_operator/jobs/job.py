@@ -10,6 +10,7 @@ from srlm_contract.graph import NodeId
 from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage
+from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.stages import TRAINERS, StageName
 from srlm_contract.tasks import (
     EXIT_BAD_INPUT,
@@ -194,6 +195,7 @@ def _task(
         shard_indexes=missing,
         storage=StorageLocation.of(storage, work.pins),
         process=_process(run, spec, work, job, settings),
+        tracking=spec.tracking if work.stage in TRAINERS else TrackingSpec(),
         repair=work.repair,
     )
 

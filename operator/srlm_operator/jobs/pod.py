@@ -140,6 +140,23 @@ def _secrets(task: StageTask, spec: RunSpec) -> list[dict[str, Any]]:
     key = spec.judging.external.api_key_secret_ref
     if key is not None and isinstance(task.params, JudgeParams | EvaluateParams) and task.params.external.url:
         found.append(_secret("SRLM_JUDGE_API_KEY", key.name, key.key))
+    if task.stage in (*TRAINERS, "preflight", "report"):
+        found += _tracking_secrets(spec)
+    return found
+
+
+def _tracking_secrets(spec: RunSpec) -> list[dict[str, Any]]:
+    """Optional all of them: a Secret that is missing costs the run its tracker, which preflight says, not its pods."""
+    tracking, found = spec.tracking, []
+    if tracking.mlflow is not None and (credentials := tracking.mlflow.credentials_secret_ref) is not None:
+        for variable in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            found.append(_secret(variable, credentials.name, variable, optional=True))
+    if tracking.wandb is not None:
+        key = tracking.wandb.api_key_secret_ref
+        found.append(_secret("WANDB_API_KEY", key.name, key.key, optional=True))
+    if tracking.trackio is not None:
+        key = tracking.trackio.write_token_secret_ref
+        found.append(_secret("TRACKIO_WRITE_TOKEN", key.name, key.key, optional=True))
     return found
 
 

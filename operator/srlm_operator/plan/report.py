@@ -1,7 +1,8 @@
 """The report: made whenever a run has come to an end, and when a person asks for one. Pure.
 
 An end is `Succeeded`, or a stop that only a person can undo (a gate, the budget, attempts exhausted). Each end is
-reported once, however often it is looked at again. A person asks by a new value of the annotation
+reported once, however often it is looked at again; a run with `spec.tracking` also after every iteration, as the report
+is what trackers have its figures from. A person asks by a new value of the annotation
 `selfrewarding.dev/report`, which the operator only reads. Conditions and phase are made up before the report is
 thought of: nothing waits for it, and a report that fails fails nothing else.
 """
@@ -37,7 +38,7 @@ def plan_report(
         report = report.model_copy(update={"uri": uri, "made_at": stamp(world.now), "message": ""})
         decided = normal("ReportReady", f"the report is at {uri}")
     if not world.spec.suspend:
-        ordered = _ordered(world, report, end_of(world, draft, resolved, status))
+        ordered = _ordered(world, report, end_of(world, draft, resolved, status), measured_of(world, status))
         if ordered is not None:
             report = ordered
             record, stopped = _renewed(world, record, report)
@@ -74,17 +75,27 @@ def end_of(world: World, draft: Draft, resolved: Resolved, status: RunStatus) ->
     return sha256(canonical_json([status.phase, reasons, models, outcomes]))[7:31]
 
 
-def _ordered(world: World, report: ReportStatus, end: str) -> ReportStatus | None:
-    """A report is due for a new end, or for a new token; else None."""
+def measured_of(world: World, status: RunStatus) -> str:
+    """The iterations that are over and that trackers shall hear of, as a digest; empty where there are none."""
+    models = status.models[: status.iteration]
+    if not world.spec.tracking.wanted or not models:
+        return ""
+    tracking = world.spec.tracking.wire(defaults=False)
+    return sha256(canonical_json([tracking, [[m.name, m.key, m.content_digest] for m in models]]))[7:31]
+
+
+def _ordered(world: World, report: ReportStatus, end: str, measured: str) -> ReportStatus | None:
+    """A report is due for a new end, for further iterations, or for a new token; else None."""
     token = world.run.annotations.get(REPORT_ANNOTATION, "")[:_MAX_TOKEN]
-    if token in ("", report.token) and end in ("", report.end):
-        return None
-    return report.model_copy(update={"token": token or report.token, "end": end or report.end, "message": ""})
+    wanted = {"token": token, "end": end, "measured": measured}
+    due = {name: value for name, value in wanted.items() if value not in ("", getattr(report, name))}
+    return report.model_copy(update={**due, "message": ""}) if due else None
 
 
 def _renewed(world: World, record: StageStatus | None, report: ReportStatus) -> tuple[StageStatus, Decisions]:
     """A record for the report that is due; a running one is out of date then."""
-    key = sha256(canonical_json([report.token, report.end]))[7:31]
+    about = [report.token, report.end, *([report.measured] if report.measured else [])]
+    key = sha256(canonical_json(about))[7:31]
     if record is not None and record.key == key:
         return record, NOTHING
     attempt, decided = 0, NOTHING

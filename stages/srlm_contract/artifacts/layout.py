@@ -6,6 +6,7 @@ artifacts/<stage>/<key>/checkpoints/<step>/manifest.json
 artifacts/<stage>/<key>/parts/<pod UID>/...
 artifacts/<stage>/<key>/uploads/<run UID>/<i>-of-<n>.json
 runs/<namespace>/<name>/{refs.json, lineage.json, report.html}
+runs/<namespace>/<name>/tensorboard/<training>/events.out.tfevents.0.srlm
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ def lineage_key(namespace: str, name: str) -> str:
 
 def report_key(namespace: str, name: str) -> str:
     return _run_prefix(namespace, name) + "report.html"
+
+
+def events_prefix(namespace: str, name: str) -> str:
+    """Folder of TensorBoard's event files, with a slash at the end."""
+    return _run_prefix(namespace, name) + "tensorboard/"
 
 
 def _run_prefix(namespace: str, name: str) -> str:

@@ -23,6 +23,7 @@ from srlm_contract.spec.policy import (
 )
 from srlm_contract.spec.references import FREE_FORM, rules
 from srlm_contract.spec.storage import StorageSpec
+from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.spec.training import BootstrapSpec, TrainingSpec
 
 
@@ -118,6 +119,8 @@ class RunSpec(Contract):
     """How models are trained on them."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured after every iteration."""
+    tracking: TrackingSpec = TrackingSpec()
+    """Experiment trackers that are told the curves of every training and the figures of every iteration."""
     gates: Annotated[GatesSpec, PreflightIgnores()] = GatesSpec()
     """What must hold after an iteration for the run to go on."""
     budget: Annotated[BudgetSpec, PreflightIgnores()] = BudgetSpec()

@@ -16,6 +16,7 @@ def run(ctx: StageContext) -> StageResult:
     from .findings import find
     from .lineage import lineage
     from .page import page
+    from .tracked import track
 
     run = ctx.task.run
     ctx.progress.say("report: looking up artifacts")
@@ -28,6 +29,7 @@ def run(ctx: StageContext) -> StageResult:
     html = page(found, figures, examples, findings).encode()
     ctx.store.put(lineage_key(run.namespace, run.name), trace)
     ctx.store.put(report_key(run.namespace, run.name), html)
+    track(ctx, found, figures)
     uri = ctx.store.uri(report_key(run.namespace, run.name))
     ctx.progress.say(f"report: {uri}, {len(html) / 1024:,.0f} KiB, {len(findings)} findings")
     return StageResult(

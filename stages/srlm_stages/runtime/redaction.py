@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 #: Variables that hold secrets in a stage's container.
-SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "SRLM_JUDGE_API_KEY")
+SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "SRLM_JUDGE_API_KEY", "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY", "TRACKIO_WRITE_TOKEN",
+)  # fmt: skip
 #: Shorter values are no secrets, and would be found in every text.
 _SHORTEST = 6
 

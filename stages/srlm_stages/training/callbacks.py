@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..runtime.progress import ProgressReporter
 from .checkpoints import KEPT, MARK
+from .step_lines import line_of
 
 #: Figures of a step worth keeping, by the trainers' name.
 FIGURES = {
@@ -35,8 +36,9 @@ FIGURES = {
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
     """Prints a progress line a step and keeps the figures; on rank 0 only."""
 
-    def __init__(self, stage: str) -> None:
-        self.progress = ProgressReporter(stage)
+    def __init__(self, stage: str, *, tracked: bool = False) -> None:
+        """tracked: whether the figures of every step are told to the entry, too."""
+        self.progress, self._tracked = ProgressReporter(stage), tracked
         self.series: list[dict[str, float]] = []
         self._time, self._tokens, self._earlier = time.monotonic(), 0.0, 0.0
 
@@ -47,6 +49,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
             self.series = earlier_steps(state.log_history)
             self._earlier = self._tokens = max((row.get("tokens", 0.0) for row in self.series), default=0.0)
             self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(self._earlier))
+            self._tell(self.series)
         self._time = time.monotonic()
 
     def on_log(
@@ -66,6 +69,12 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._time, self._tokens = now, tokens
         self.series.append(figures)
         self.progress.update(state.global_step, state.max_steps, unit="steps", tokens=int(tokens), loss=figures["loss"])
+        self._tell([figures])
+
+    def _tell(self, rows: Sequence[Mapping[str, float]]) -> None:
+        if self._tracked:
+            for row in rows:
+                print(line_of(row), flush=True)  # noqa: T201 - read by the entry
 
 
 def earlier_steps(log_history: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

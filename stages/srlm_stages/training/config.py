@@ -35,6 +35,8 @@ class WorkerConfig(Contract):
     """Folder of the resume point to go on from."""
     stage: str
     """For progress lines."""
+    tracked: bool = False
+    """Whether rank 0 tells the figures of every step (step_lines.py)."""
 
     system_prompt: str = ""
     """System prompt of preference pairs."""

@@ -15,9 +15,13 @@ from srlm_contract.tasks import StageResult, TrainerParams
 from ..context import StageContext
 from ..conversation.templates import chat_template, say_merged_system_prompt
 from ..runtime.statistics import Statistics
+from ..tracking.sending import HURRY_SECONDS, Sending
+from ..tracking.tracker import Sender, Series
+from ..tracking.trackers import trackers
 from .checkpoints import KEPT, Uploader, step_of
 from .config import TrainingResult, WorkerConfig
 from .model_card import write_card
+from .step_lines import row_of
 from .torchrun import Place, run_workers
 
 
@@ -52,6 +56,7 @@ def run_training(
         checkpoints=str(folder / "checkpoints"),
         resume_from=_resume_point(ctx, folder / "resume"),
         stage=task.stage,
+        tracked=first and task.tracking.wanted,
         system_prompt=params.system_prompt,
         chat_template=chat_template(ctx, params),
         chat_template_kwargs=dict(params.chat_template_kwargs),
@@ -78,14 +83,26 @@ def run_training(
 
     uploader = Uploader(Path(config.checkpoints), store, ctx.progress.say)
 
+    curve = Series.of_training(task.iteration, task.node or task.stage, task.key)
+    sender = Sender(task.run, ctx.store, ctx.work, ctx.environ)
+    sending = Sending(trackers(task.tracking, sender) if config.tracked else [], ctx.progress.say, ctx.environ)
+
     def on_line(line: str) -> None:
-        if step_of(line) is None:
+        if (row := row_of(line)) is not None:
+            sending.add(curve, row)
+        elif step_of(line) is None:
             ctx.progress.say(line)
         else:
             uploader.on_line(line)
 
-    run_workers(config, folder, ctx.environ, on_line)
+    try:
+        run_workers(config, folder, ctx.environ, on_line)
+    except BaseException:
+        sending.close(HURRY_SECONDS)
+        raise
     uploader.close()
+    for warning in sending.close():
+        ctx.warn(warning)
     if not first:
         shutil.rmtree(ctx.output)
         return StageResult(stage=task.stage, key=task.key)

@@ -47,7 +47,7 @@ def train(config: WorkerConfig) -> None:
             print("training.paddingFree: preference training pads its rows all the same", flush=True)  # noqa: T201
     tokenizer = load_tokenizer(Path(config.model), config.chat_template, config.chat_template_kwargs)
     rows, rows_in = encoded_rows(config, tokenizer, longest(config, load_config(config.model)))
-    reporter = Reporter(config.stage)
+    reporter = Reporter(config.stage, tracked=config.tracked)
     trainer = build_trainer(config, tokenizer, rows, processes, reporter)
     if RANK == 0:
         print(at_once(config, trainer.plan), flush=True)  # noqa: T201
@@ -237,6 +237,8 @@ def versions(config: WorkerConfig) -> dict[str, str]:
 
 def main() -> int:
     die_with_parent(int(os.environ[PARENT_VARIABLE]))
+    # TRL imports it where it is there: 1.5 s a process, for a tracker that only the entry speaks to.
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # what Python takes for "there is none"
     config = WorkerConfig.model_validate_json(Path(sys.argv[1]).read_bytes())
     try:
         train(config)

@@ -362,6 +362,37 @@ def test_secrets_are_references_and_only_where_needed() -> None:
     assert names(make(first, spec)) == {*s3, "HF_TOKEN"}
 
 
+def test_only_stages_that_tell_trackers_get_their_secrets_and_none_waits_for_one() -> None:
+    spec = spec_of(**FULL, tracking={
+        "mlflow": {"uri": "https://mlflow.example", "credentialsSecretRef": {"name": "mlflow"}},
+        "wandb": {"apiKeySecretRef": {"name": "wandb", "key": "key"}},
+        "trackio": {"serverUrl": "https://trackio.example", "writeTokenSecretRef": {"name": "trackio"}},
+    })  # fmt: skip
+
+    def secrets(job: CreateJob) -> dict[str, Any]:
+        env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        return {e["name"]: e["valueFrom"]["secretKeyRef"] for e in env if "secretKeyRef" in e.get("valueFrom", {})}
+
+    def told(job: CreateJob) -> bool:
+        env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        return StageTask.model_validate_json(next(e["value"] for e in env if e["name"] == "SRLM_TASK")).tracking.wanted
+
+    ours = {
+        **{
+            f"MLFLOW_TRACKING_{name}": {"name": "mlflow", "key": f"MLFLOW_TRACKING_{name}", "optional": True}
+            for name in ("TOKEN", "USERNAME", "PASSWORD")
+        },
+        "WANDB_API_KEY": {"name": "wandb", "key": "key", "optional": True},
+        "TRACKIO_WRITE_TOKEN": {"name": "trackio", "key": "token", "optional": True},
+    }
+    report = Work(0, "report", "report", "9" * 24, report_params(spec, PreflightStatus(), RunStatus()))
+    for work in (train(), preflight(spec), report):
+        assert ours.items() <= secrets(make(work, spec)).items()
+    for work in (generate(), judge(spec)):
+        assert not ours.keys() & secrets(make(work, spec)).keys()
+    assert [told(make(work, spec)) for work in (train(), preflight(spec), generate())] == [True, False, False]
+
+
 def processes_of(stage: str, **changes: Any) -> tuple[int, Any]:
     """Processes a pod of a trainer is told to run, and its limits."""
     job = render(run(spec_=spec_of(**changes)), spec_of(**changes), trainer(stage), 1, (), settings(**SETTINGS))

@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
 #: What makes a field count that does not by itself.
 ALONGSIDE: dict[str, dict[str, Any]] = {
     "judging.external.apiKeySecretRef.key": {"judging": {"external": {"apiKeySecretRef": {"name": "n"}}}},
+    "tracking.mlflow.credentialsSecretRef.name": {"tracking": {"mlflow": {"uri": "https://mlflow.example"}}},
     "preferences.positives.includeSeed": {"preferences": {"strategy": "PositiveOnly"}},
 }
 _PLACE, _PINNED = "where it runs, not what comes out", "its content is pinned by preflight, and the pin is in the keys"
@@ -60,6 +61,7 @@ NO_KEY = {
     "training.attnImplementation": _SPEED, "training.paddingFree": _SPEED, "training.microBatchSize": _SPEED,
     "training.gradientCheckpointing": _SPEED,
     "preferences.minYield.*": "further rounds have keys of their own, once pairs fall short (test_graph)",
+    "tracking.*": "who is told, not what comes out",
     "suspend": _COURSE, "gates.*": _COURSE, "budget.*": _COURSE, "failurePolicy.*": _COURSE,
     "ttlSecondsAfterFinished": _COURSE,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.status import Failure, PreflightStatus, RunStatus
 from srlm_contract.tasks import MAX_TASK_BYTES, ArtifactRef, ReportParams
 from srlm_operator.jobs.job import Work, render
@@ -69,6 +70,16 @@ def test_each_end_has_its_report() -> None:
         world.settle()
         assert (reports(world), quiet(world)) == (count, True)
     assert world.status.report.end == first
+
+
+def test_trackers_hear_of_every_iteration_when_it_is_over() -> None:
+    world = FakeCluster(spec=spec(iterations=2, tracking={"tensorboard": {}}))
+    world.settle()
+    told = [r.params.status.get("iteration", 0) for r in world.stages.reports if isinstance(r.params, ReportParams)]
+    assert (told, world.status.phase, quiet(world)) == ([1, 2, 2], "Succeeded", True)
+    world.edit(tracking=TrackingSpec.parse({"tensorboard": {}, "mlflow": {"uri": "https://mlflow.example"}}))
+    world.settle()
+    assert (reports(world), quiet(world)) == (4, True), "a tracker that is added later hears of it, too"
 
 
 def test_a_person_asks_whenever_they_like() -> None:

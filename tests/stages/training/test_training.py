@@ -23,8 +23,10 @@ from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import BadInput, InvalidTask
 from srlm_contract.rows import EftExample, Positive, PreferencePair, SeedExample
 from srlm_contract.spec.storage import Place
+from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
+from srlm_stages.tracking.tensorboard import EVENTS_FILE
 from support.s3_world import WRITER, Server, server
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model
@@ -115,7 +117,9 @@ def test_preference_training_moves_the_model_towards_chosen_answers(world: World
     assert answer(folder)
 
 
-def test_supervised_training_on_seed_and_judge_tasks(world: World, model: Path) -> None:
+def test_supervised_training_on_seed_and_judge_tasks(
+    world: World, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = world.put(
         "data",
         {"ift.jsonl": [SeedExample(id=f"{i:016x}", prompt=QUESTIONS[i % 6], answer=f"Answer {i}.") for i in range(7)]},
@@ -123,8 +127,15 @@ def test_supervised_training_on_seed_and_judge_tasks(world: World, model: Path) 
     eft = world.put("select", {"eft.jsonl": [
         EftExample(id="0" * 16, prompt="Judge this.", answer="Fine.\nScore: 4", score=4)]})  # fmt: skip
     params = SftParams(sft=SFT, system_prompt="Be short.", save_dtype="BFloat16")
-    result, manifest, folder = run(world, train_task(world, model, params, {"data": data, "eft": eft}))
+    tracking = TrackingSpec.parse({"tensorboard": {}, "mlflow": {"uri": "http://127.0.0.1:9"}})
+    task = train_task(world, model, params, {"data": data, "eft": eft})
+    result, manifest, folder = run(world, task.model_copy(update={"tracking": tracking}))
     assert (result.statistics["rows"], result.statistics["steps"]) == (8, 2)
+    (warning,) = result.warnings
+    assert warning.startswith("tracking.mlflow has not got everything: http://127.0.0.1:9 does not answer")
+    events = world.store.get(f"runs/default/world/tensorboard/M2/sft/{EVENTS_FILE}").data
+    assert events.count(b"learningRate") == 2
+    assert "STEP" not in capfd.readouterr().out, "lines between worker and entry are no log"
     assert result.statistics["loss"] > 0
     assert "rewardMargin" not in result.statistics
     assert {str(t.dtype) for t in weights(folder).values()} == {"torch.bfloat16"}

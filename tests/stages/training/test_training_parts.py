@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from srlm_stages.conversation.templates import BUILT_IN_CHAT_TEMPLATES
 from srlm_stages.training.checkpoints import Uploader, step_of
 from srlm_stages.training.config import SupervisedRow
 from srlm_stages.training.encoding import IGNORED, encode_answer, encode_pairs, encode_rows
+from srlm_stages.training.step_lines import row_of
 from srlm_stages.training.torchrun import Place, command, environment, failure_of
 from support.tiny_model import build_tokenizer
 
@@ -156,6 +158,8 @@ def test_several_nodes_meet_at_node_0() -> None:
 
 def test_workers_get_no_credentials() -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_ACCESS_KEY_ID": "s", "HF_TOKEN": "s", "SRLM_JUDGE_API_KEY": "s"}
+    secrets |= {"MLFLOW_TRACKING_TOKEN": "s", "MLFLOW_TRACKING_PASSWORD": "s"}
+    secrets |= {"WANDB_API_KEY": "s", "TRACKIO_WRITE_TOKEN": "s"}
     env = environment(ProcessSettings(processes_per_node=2), Place(0, 8), secrets | {"SRLM_TASK": "t", "PATH": "p"})
     assert not {*secrets, "SRLM_TASK"} & set(env)
     assert (env["PATH"], env["OMP_NUM_THREADS"]) == ("p", "4")
@@ -239,6 +243,22 @@ def test_tokens_of_several_attempts_add_up() -> None:
     logged = [(1, 10), (2, 20), (3, 10), (4, 25), (5, 15)]  # each attempt counts from 0: 20, then 25, then 15
     history = [{"loss": 1.0, "step": step, "num_tokens": tokens} for step, tokens in logged]
     assert [row["tokens"] for row in earlier_steps([*history, {"train_runtime": 3.0}])] == [10, 20, 30, 45, 60]
+
+
+def test_a_resumed_training_tells_the_steps_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    from srlm_stages.training.callbacks import Reporter
+
+    history = [{"loss": 1.0 / step, "step": step} for step in (1, 2)]
+    state: Any = SimpleNamespace(is_world_process_zero=True, log_history=history, global_step=2, max_steps=9)
+    Reporter("train", tracked=True).on_train_begin(None, state, None)
+    assert [row_of(line) for line in capsys.readouterr().out.splitlines() if row_of(line)] == [
+        {"loss": 1.0, "step": 1.0},
+        {"loss": 0.5, "step": 2.0},
+    ]
+    state.is_world_process_zero = False
+    Reporter("train", tracked=True).on_train_begin(None, state, None)
+    assert capsys.readouterr().out == ""
+    assert [row_of(line) for line in ("STEP {", "STEP 1", 'STEP {"loss": 1}', "CHECKPOINT step=1")] == [None] * 4
 
 
 def test_gpus_train_in_the_ways_of_cpus(tmp_path: Path) -> None:
