@@ -10,7 +10,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pairs import HEAD, TABLE, load
+from pairs import HEAD, PAIRS, TABLE, load
+from record import keep
+
+#: Of a benchmark that failed nothing is kept, nor of one with fewer pairs than a figure needs.
+ENOUGH = 5
+_failed: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        _failed.add(Path(report.fspath).stem.removeprefix("test_"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -19,3 +29,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(HEAD)
         for line in TABLE.lines:
             terminalreporter.write_line(line)
+    if PAIRS >= ENOUGH:
+        keep({name: part for name, part in TABLE.found.items() if name not in _failed})

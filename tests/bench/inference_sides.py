@@ -37,7 +37,7 @@ class Kept:
     """One engine for all stages: remembers what it was last asked, and stays open."""
 
     def __init__(self, model: Path) -> None:
-        self.engine = VllmEngine(model, EngineSpec(name="vllm", dtype="BFloat16"), 1024)
+        self.engine = VllmEngine(model, EngineSpec(name="vllm", dtype="Auto"), 1024)
         self.versions = self.engine.versions
         self.asked: list[Request] = []
 

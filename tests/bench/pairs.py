@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 PAIRS = int(os.environ.get("PAIRS", "5"))
 """Pairs of a measure. Fewer, by the variable of that name, are good for a look and not for a figure."""
@@ -53,27 +54,44 @@ class Line:
         median = self.ratios.median
         return {">=": median >= self.goal, "<=": median <= self.goal, "": True}[self.sense]
 
-    def text(self) -> str:
+    @property
+    def span(self) -> str:
         values = self.ratios.values
-        span = f"{min(values):.2f}-{max(values):.2f} (n={len(values)})"
-        goal = f"{self.sense} {self.goal:g}: {'met' if self.met else 'NOT MET'}" if self.sense else "no goal"
+        return f"{min(values):.2f}-{max(values):.2f} (n={len(values)})"
+
+    @property
+    def verdict(self) -> str:
+        return f"{self.sense} {self.goal:g}: {'met' if self.met else 'NOT MET'}" if self.sense else "no goal"
+
+    def text(self) -> str:
         note = f"  [{self.note}]" if self.note else ""
-        return f"{self.measure:34} {self.against:40} {self.ratios.median:7.3f}  {span:20} {goal:16}{note}"
+        return f"{self.measure:34} {self.against:40} {self.ratios.median:7.3f}  {self.span:20} {self.verdict:16}{note}"
 
 
 @dataclass
 class Table:
-    """What the benchmarks of a session printed, to be repeated at its end."""
+    """What the benchmarks of a session found: printed at once and at its end, and kept in `bench.json`."""
 
     lines: list[str] = field(default_factory=list)
+    found: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    """By benchmark, as `record.keep` takes it."""
 
     def add(self, line: Line) -> None:
-        self.say(line.text())
+        self._print(line.text())
+        self._part()["ratios"].append(asdict(line) | {"ratios": line.ratios.values})
 
     def say(self, text: str) -> None:
         """A line that is no ratio: percentiles, memory, counts, what the figures do not show."""
+        self._print(text)
+        self._part()["said"].append(text)
+
+    def _print(self, text: str) -> None:
         print(text, flush=True)
         self.lines.append(text)
+
+    def _part(self) -> dict[str, list[Any]]:
+        name = Path(os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]).stem
+        return self.found.setdefault(name.removeprefix("test_"), {"ratios": [], "said": []})
 
 
 TABLE = Table()
