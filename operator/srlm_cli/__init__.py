@@ -36,10 +36,8 @@ COMMANDS = {
     "operator": ("run the operator against the current cluster", "operator:configure"),
 }
 
-#: What to install for a subcommand; `operator` for all others.
-EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "operator,light", "ui": "ui"} | dict.fromkeys(
-    ("model", "push", "samples"), "operator,stages"
-)
+#: What to install for a subcommand; `cli` for all others.
+EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "cli,light", "ui": "ui", "operator": "operator"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("srlm_"):
             raise
-        extra = EXTRAS.get(chosen, "operator")
+        extra = EXTRAS.get(chosen, "cli")
         print(
             f"error: srlm {chosen} needs {missing.name}, which is not installed:"
             f" pip install 'self-rewarding-operator[{extra}]'",

@@ -12,7 +12,8 @@ import pytest
     ("missing", "arguments", "extra"),
     [
         ("kopf", ["operator"], "operator"),
-        ("rich", ["status", "run"], "operator"),
+        ("rich", ["status", "run"], "cli"),
+        ("cel_expr_python", ["validate", "-f", "crds/samples/minimal.yaml"], "cli"),
         ("psutil", ["local", "up"], "local"),
         ("jinja2", ["ui"], "ui"),
     ],

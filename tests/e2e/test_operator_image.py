@@ -98,12 +98,6 @@ def cluster(tmp_path: Path) -> Iterator[Path]:
     machine.stop()
 
 
-def test_rules_are_checked_without_what_was_left_out(root: Path, tmp_path: Path) -> None:
-    sample = ROOT / "crds" / "samples" / "minimal.yaml"
-    bundle(tmp_path / "c", root, ["validate", "-f", f"/tmp/{sample.name}"], {}, sample)
-    assert output("runc", "--root", str(tmp_path / "state"), "run", "-b", str(tmp_path / "c"), "v") == "1 run valid"
-
-
 def test_the_operator_runs_and_ends_when_it_is_told_to(root: Path, cluster: Path, tmp_path: Path) -> None:
     environment = {"KUBECONFIG": f"/tmp/{cluster.name}", "SRLM_HEALTH_PORT": "0"}
     bundle(tmp_path / "c", root, ["operator"], environment, cluster)

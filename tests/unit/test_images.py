@@ -213,7 +213,6 @@ for package in (srlm_operator, srlm_cli):
         if module.name.rpartition(".")[2] != "__main__":
             importlib.import_module(module.name)
 print(load_configuration().host)
-srlm_cli.main(["validate", "-f", "crds/samples/minimal.yaml"])
 """
 
 
@@ -221,10 +220,10 @@ def test_operator_image_leaves_out_only_what_nobody_imports(tmp_path: Path) -> N
     """The same removal by import: the operator is all there, and finds its cluster."""
     text = "\n".join(rest for word, rest in instructions("operator") if word == "RUN")
     places = Path(kubernetes.__file__).parents[1]
-    removed = re.findall(r"\b(kubernetes/(?:aio|client/\w+)|cel_expr_python/ext/\w+)(?=\.\*| |$)", text)
-    assert len(removed) == 6, removed
+    removed = re.findall(r"\b(kubernetes/(?:aio|client/\w+))(?= |$)", text)
+    assert len(removed) == 3, removed
     removed.remove("kubernetes/client/models")
-    assert all((places / name).is_dir() or list(places.glob(f"{name}.*")) for name in removed)
+    assert all((places / name).is_dir() for name in removed)
     kept = set(re.findall(r"! -name '(v1_\w+)\.\*'", text))
     models = {path.stem for path in (places / "kubernetes/client/models").glob("v[0-9]*.py")}
     assert kept < models
@@ -239,12 +238,12 @@ def test_operator_image_leaves_out_only_what_nobody_imports(tmp_path: Path) -> N
     environ = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WITHOUT_THEM, *(folder.replace("/", ".") for folder in removed)]
     done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.stdout.splitlines(), done.stderr) == (["https://cluster.example", "1 run valid"], "")
+    assert (done.stdout.splitlines(), done.stderr) == (["https://cluster.example"], "")
 
 
 def test_operator_image_has_no_machine_learning() -> None:
     names = pinned("operator")
-    assert names.isdisjoint({"torch", "transformers", "vllm", "trl", "boto3", "numpy"})
+    assert names.isdisjoint({"torch", "transformers", "vllm", "trl", "boto3", "numpy", "cel-expr-python"})
     assert {"kopf", "kubernetes", "pydantic"} <= names
 
 

@@ -93,7 +93,7 @@ def test_the_lists_agree_on_versions() -> None:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("operator/srlm_operator", ["operator"]),
+        ("operator/srlm_operator", ["cli"]),
         ("operator/srlm_local", ["local"]),
         ("stages/srlm_contract", ["operator", "stages"]),
         ("stages/srlm_stages", ["train", "inference", "cpu"]),

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return _talk([f"--endpoint={args.serving}", *served, *more])
     if importlib.util.find_spec("torch") is None:
         raise ConfigurationError(
-            "running a model here needs torch: pip install 'self-rewarding-operator[light]', or talk to "
+            "running a model here needs torch: pip install 'self-rewarding-operator[cli,light]', or talk to "
             "a served model with --serving URL"
         )
     found, models = asyncio.run(chosen(args, [args.model, *([args.against] if args.against else [])]))
