@@ -12,7 +12,7 @@ from rich.text import Text
 
 from srlm_cli.results import PHASE_STYLES, doing, duration, stages_line
 from srlm_contract.figures import FIGURES
-from srlm_contract.status import ENDED, IterationStatus, RunStatus
+from srlm_contract.status import ENDED, BaselineStatus, IterationStatus, RunStatus
 from srlm_operator.names import RETRY_ANNOTATION
 from srlm_operator.plan.gates import is_released
 from srlm_operator.times import parse
@@ -51,7 +51,7 @@ def small_screen(run: Run, now: datetime, width: int, height: int) -> Renderable
         if (current := _current(status)) is not None:
             parts.append(stages_line(current, now))
     if status.iterations:
-        parts += ["", _table(status.iterations, max(1, height - OTHER_LINES))]
+        parts += ["", _table(status, max(1, height - OTHER_LINES))]
     return Group(*parts)
 
 
@@ -124,19 +124,21 @@ def _current(status: RunStatus) -> IterationStatus | None:
     return begun[-1] if begun else None
 
 
-def _table(iterations: tuple[IterationStatus, ...], lines: int) -> Table:
-    """The last iterations, with the figures that at least one of them has."""
-    shown = iterations[-lines:]
+def _table(status: RunStatus, lines: int) -> Table:
+    """What M1 is measured against and the last iterations, with the figures that at least one of them has."""
+    iterations = status.iterations[-max(1, lines - len(status.baselines)) :]
+    shown: tuple[BaselineStatus | IterationStatus, ...] = (*status.baselines, *iterations)
     by_name = {figure.name: figure for figure in FIGURES}
     figures = [by_name[name] for name in COLUMNS if any(by_name[name].value(i.metrics) is not None for i in shown)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("MODEL")
     for head in ("STAGES", *(COLUMNS[figure.name] for figure in figures), "TIME"):
         table.add_column(head, justify="right")
-    for iteration in shown:
-        done = sum(stage.state == "Succeeded" for stage in iteration.stages)
-        cells = [figure.show(iteration.metrics).partition(" ")[0] for figure in figures]
-        table.add_row(iteration.name, f"{done}/{len(iteration.stages)}", *cells, duration(iteration.metrics.seconds))
+    for row in shown:
+        cells = [figure.show(row.metrics).partition(" ")[0] for figure in figures]
+        stages = row.stages if isinstance(row, IterationStatus) else ()
+        done = f"{sum(stage.state == 'Succeeded' for stage in stages)}/{len(stages)}" if stages else ""
+        table.add_row(row.name, done, *cells, duration(row.metrics.seconds) if stages else "")
     return table
 
 

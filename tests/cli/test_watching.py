@@ -30,7 +30,7 @@ def ago(minutes: int) -> str:
     return f"{NOW - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def run(iterations: int, message: str = "", phase: str = "Running") -> Any:
+def run(iterations: int, message: str = "", phase: str = "Running", baselines: tuple[str, ...] = ()) -> Any:
     """A run in its last iteration, where `judge` is at work."""
     made = []
     for number in range(1, iterations + 1):
@@ -49,6 +49,7 @@ def run(iterations: int, message: str = "", phase: str = "Running") -> Any:
         "startedAt": ago(200),
         "currentModel": f"M{iterations - 1}",
         "iterations": made,
+        "baselines": [{"name": name, "metrics": {"winRate": 0.25}} for name in baselines],
         "progress": {"percent": 41, "message": "judge 40/100 verdicts", "etaSeconds": 125},
         "conditions": [
             {"type": "Stalled", "status": "True", "reason": "SecretNotFound", "message": message,
@@ -75,6 +76,18 @@ def test_it_fits_a_small_terminal(iterations: int, message: str) -> None:
     if iterations > 1:
         assert rows[-2] == [f"M{iterations - 1}", "7/7", "1,200", "99.1%", "55.0%", "1h", "00m"]
         assert "MODEL  STAGES  PAIRS  PARSED   WINS    TIME" in lines
+
+
+def test_what_m1_is_measured_against_stays_on_the_screen() -> None:
+    out = io.StringIO()
+    found = run(50, baselines=("M0", "SFT"))
+    Console(file=out, width=80, height=24).print(small_screen(found, NOW, 80, 24))
+    lines = out.getvalue().splitlines()
+    assert len(lines) <= 23
+    [head] = [n for n, line in enumerate(lines) if line.startswith("MODEL")]
+    rows = [line.split() for line in lines[head + 1 : head + 3]]
+    assert rows == [["M0", "–", "–", "25.0%"], ["SFT", "–", "–", "25.0%"]]
+    assert lines[-1].split()[0] == "M50"
 
 
 def test_a_log_gets_each_change_once() -> None:
