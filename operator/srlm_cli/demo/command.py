@@ -42,7 +42,7 @@ SEED = "srlm_stages/demo/seed.trees.jsonl"
 #: Tokens of an answer that is generated, beside those that the seed data's answers have at most.
 ROOM_TOKENS = 32
 #: Minutes of the whole run on two AVX2 cores.
-USUAL_MINUTES = "15"
+USUAL_MINUTES = "15 to 20"
 #: The report reads a few small files; longer than this it hangs.
 REPORT_SECONDS = 300.0
 
