@@ -9,21 +9,17 @@ from srlm_contract.graph import Node, NodeId, graph
 from srlm_contract.scorers import SCORERS
 from srlm_contract.sizing import answering_gpu_seconds, training_gpu_seconds
 from srlm_contract.spec.run import RunSpec
+from srlm_contract.stages import INFERENCE
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import (
     ArtifactRef,
-    ChooseParams,
-    CleanupParams,
-    DataParams,
     EvaluateParams,
     GenerateParams,
     JudgeParams,
-    PairsParams,
     Pins,
     PreflightParams,
     PromptsParams,
     ReportParams,
-    SelectParams,
     SftParams,
     SourceRef,
     TrainParams,
@@ -143,8 +139,8 @@ def trained_tokens(work: Work, spec: RunSpec) -> int:
 def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
     """Tokens a stage generates when every answer is as long as its limit and no verdict is asked again.
 
-    None for the verdicts on human-ranked answers (all that the seed data leave for it are judged) and for answers of
-    training checkpoints.
+    None for the verdicts on human-ranked answers (all that the seed data leave for it are judged), for answers of
+    training checkpoints, and for any other stage that asks a model and has no case here.
     """
     match work.params:
         case PromptsParams(source="Pool"):
@@ -153,18 +149,15 @@ def estimated_tokens(work: Work, spec: RunSpec) -> int | None:
             return p.count * p.sampling.max_tokens
         case GenerateParams() as p:
             return spec.prompts.count * p.candidates * p.sampling.max_tokens
-        case JudgeParams(rows="ranked-train") | ChooseParams():
+        case JudgeParams(rows="ranked-train"):
             return None
         case JudgeParams() as p:
             return _verdict_tokens(p, spec)
         case EvaluateParams() as p:
             judged = 0 if p.judging is None else _verdict_tokens(p.judging, spec)
-            return judged + p.prompts * p.sampling.max_tokens * (1 + 2 * len(p.opponents))
-        case (
-            PreflightParams() | DataParams() | SftParams() | SelectParams() | PairsParams() | TrainParams()
-            | ReportParams() | CleanupParams()
-        ):  # fmt: skip
-            return 0
+            return judged + p.prompts * p.sampling.max_tokens * (1 + 2 * (len(p.opponents) + p.people))
+        case _:
+            return None if work.stage in INFERENCE else 0
 
 
 def _verdict_tokens(params: JudgeParams, spec: RunSpec) -> int:

@@ -133,6 +133,10 @@ GROUPS = (
             _interval("length_controlled", "at equal lengths"),
             Figure("self_preference", "preference for itself", "+.1%"),
             _interval("self_preference", "preference"),
+            Figure("win_rate_people", "win rate against people", ".1%"),
+            _interval("win_rate_people", "against people"),
+            Figure("self_preference_people", "preference for itself over people", "+.1%"),
+            _interval("self_preference_people", "over people"),
         ),
     ),
     Group(
@@ -262,6 +266,12 @@ def _measured(evaluated: Sequence[Statistics], heldout: Sequence[Statistics]) ->
         "self_preference": _last(evaluated, "selfPreference"),
         "self_preference_low": _last(evaluated, "selfPreferenceLow"),
         "self_preference_high": _last(evaluated, "selfPreferenceHigh"),
+        "win_rate_people": _last(evaluated, "winRatePeople"),
+        "win_rate_people_low": _last(evaluated, "winRatePeopleLow"),
+        "win_rate_people_high": _last(evaluated, "winRatePeopleHigh"),
+        "self_preference_people": _last(evaluated, "selfPreferencePeople"),
+        "self_preference_people_low": _last(evaluated, "selfPreferencePeopleLow"),
+        "self_preference_people_high": _last(evaluated, "selfPreferencePeopleHigh"),
     }
 
 

@@ -114,6 +114,14 @@ def model_name(iteration: int) -> str:
     return f"M{iteration + 1}"
 
 
+def model_node(spec: RunSpec, iteration: int) -> NodeId | None:
+    """Node that makes the model of an iteration; None when M1 comes from outside."""
+    if iteration == 0:
+        outside = spec.bootstrap.strategy == "None" or bool(spec.branch_from.run)
+        return None if outside else NodeId(0, "sft")
+    return NodeId(iteration, "choose" if spec.training.choose.enabled else "train")
+
+
 def node_key(node: Node, outcomes: Mapping[str, Outcome], seed: int, revision: int | None = None) -> str | None:
     """Key of a node, or None while an input is not committed. `revision` defaults to the current one."""
     digests: dict[str, str] = {}
@@ -306,8 +314,8 @@ class _Builder:
             )  # fmt: skip
         opponents = tuple(model_name(i) for i in range(t)) if spec.evaluation.win_rate.prompts else ()
         inputs |= {f"answers-{model_name(i)}": NodeId(i, "evaluate") for i in range(t) if opponents}
-        models, sources = self.win_rate_judge(model) if opponents else ({}, {})
         params = evaluate_params(spec, self.pins, name, opponents)
+        models, sources = self.win_rate_judge(model) if opponents or params.people else ({}, {})
         self.add(t, "evaluate", "evaluate", params, inputs, {"model": model, **models}, sources)
 
     def win_rate_judge(self, newest: Handle) -> tuple[dict[str, Handle], dict[str, SourceRef]]:

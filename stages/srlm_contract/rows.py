@@ -11,6 +11,11 @@ from .base import Contract
 #: Row schemas are part of every key through this number; raise it when a row changes its meaning.
 ROW_SCHEMA = 1
 
+#: People's answers to validation prompts, in the artifact of `data`; older ones have none.
+REFERENCES = "references.jsonl"
+#: Their name as an opponent.
+PEOPLE = "People"
+
 
 class SeedExample(Contract):
     """`data: ift.jsonl`: a human prompt with its best human answer."""
@@ -131,7 +136,8 @@ class Positive(Contract):
 
 
 class ValidationAnswer(Contract):
-    """`evaluate: answers.jsonl`: the answer of M_t to a validation prompt, kept for later comparisons."""
+    """`evaluate: answers.jsonl`: the answer of M_t to a validation prompt, kept for later comparisons;
+    `data: references.jsonl`: the one that people ranked best."""
 
     id: str
     prompt: str

@@ -32,6 +32,8 @@ class Stage:
     """Whether its artifact is a model."""
     result: bool = False
     """Whether its artifacts outlive the run with retention `DeleteIntermediate`."""
+    read_later: bool = False
+    """Whether stages of later iterations read its rows: its records stay in status when their iteration is closed."""
     templates: tuple[Template, ...] = ("chat",)
     """Templates of the run that it reads."""
 
@@ -42,12 +44,12 @@ STAGES: Mapping[StageName, Stage] = {
     "sft": Stage("train", revision=1, makes_model=True, result=True),
     "judge": Stage("inference", revision=1, templates=("chat", "rubric")),
     "select": Stage(revision=1, templates=("chat", "rubric")),
-    "prompts": Stage("inference", revision=1),
+    "prompts": Stage("inference", revision=1, read_later=True),
     "generate": Stage("inference", revision=1),
     "pairs": Stage(revision=1),
     "train": Stage("train", revision=1, makes_model=True, result=True),
     "choose": Stage("inference", revision=1, makes_model=True, result=True),
-    "evaluate": Stage("inference", revision=1, result=True, templates=("chat", "rubric")),
+    "evaluate": Stage("inference", revision=1, result=True, read_later=True, templates=("chat", "rubric")),
     "report": Stage(result=True, templates=()),
     "cleanup": Stage(templates=()),
 }
@@ -60,3 +62,5 @@ TRAINERS = tuple(name for name, stage in STAGES.items() if stage.image == "train
 INFERENCE = tuple(name for name, stage in STAGES.items() if stage.image == "inference")
 #: Stages that make a model; in an iteration the last one of these makes its model.
 MODEL_MAKERS = tuple(name for name, stage in STAGES.items() if stage.makes_model)
+#: Stages that later iterations read.
+READ_LATER = tuple(name for name, stage in STAGES.items() if stage.read_later)

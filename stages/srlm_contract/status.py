@@ -186,6 +186,18 @@ class IterationMetrics(Contract):
     """Lower end of its 95% interval; absent below ten prompts."""
     self_preference_high: float | None = None
     """Upper end."""
+    win_rate_people: float | None = None
+    """Win rate against the answers that people ranked best, with evaluation.winRate.people."""
+    win_rate_people_low: float | None = None
+    """Lower end of its 95% interval; absent below ten prompts."""
+    win_rate_people_high: float | None = None
+    """Upper end."""
+    self_preference_people: float | None = None
+    """selfPreference against those answers."""
+    self_preference_people_low: float | None = None
+    """Lower end of its 95% interval; absent below ten prompts."""
+    self_preference_people_high: float | None = None
+    """Upper end."""
     loss: float | None = None
     """Training loss of the last steps."""
     reward_accuracy: float | None = None

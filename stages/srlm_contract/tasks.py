@@ -229,6 +229,8 @@ class EvaluateParams(Contract):
     """Names of earlier models, oldest first; their answers are inputs `answers-<name>`."""
     headline: str = ""
     """The opponent whose win rate is reported first."""
+    people: bool = False
+    """Whether the answers of people in input `data` are met, too."""
     baseline: bool = False
     """Whether the model is none of the loop's, measured beside M1."""
     judging: JudgeParams | None = None

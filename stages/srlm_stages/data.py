@@ -1,4 +1,4 @@
-"""Seed data → IFT examples, ranked answers for the judge (train and held out), validation prompts.
+"""Seed data → IFT examples, ranked answers for the judge (train and held out), validation prompts and people's answers.
 
 Parts are disjoint by prompt. IFT takes the top-ranked answer of a prompt (Self-Rewarding Language Models,
 section 3.1); the ranked parts keep every human-ranked answer.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from srlm_contract.errors import BadInput
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import row_id
-from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
+from srlm_contract.rows import REFERENCES, PromptRow, RankedAnswer, SeedExample, ValidationAnswer
 from srlm_contract.tasks import DataParams
 
 from .context import StageContext
@@ -26,7 +26,7 @@ MARKED = ("deleted", "otherLanguage", "spam", "synthetic", "unranked")
 
 
 def run(ctx: StageContext) -> Statistics:
-    """Writes ift.jsonl, ranked-train.jsonl, ranked-heldout.jsonl and validation.jsonl."""
+    """Writes ift.jsonl, ranked-train.jsonl, ranked-heldout.jsonl, validation.jsonl and references.jsonl."""
     params = ctx.params(DataParams)
     path = seed_file(ctx.source_path("seedData"), params.format)
     too_long = 0
@@ -52,6 +52,7 @@ def run(ctx: StageContext) -> Statistics:
     except SeedDataError as error:
         raise BadInput("InvalidSeedData", str(error)) from error
 
+    write_rows(ctx.output / REFERENCES, _references(split.validation))
     ctx.details["dropped"] = dict(sorted(seed.dropped.items()))
     _warn_about_dropped(ctx, path.name, seed)
     statistics: Statistics = {
@@ -77,6 +78,12 @@ def _examples(prompts: Iterable[SeedPrompt]) -> Iterator[SeedExample]:
     for prompt in prompts:
         assert prompt.best is not None  # split_prompts chose only such
         yield SeedExample(id=prompt.id, prompt=prompt.text, answer=prompt.best)
+
+
+def _references(prompts: Iterable[SeedPrompt]) -> Iterator[ValidationAnswer]:
+    for prompt in prompts:
+        if prompt.best is not None:
+            yield ValidationAnswer(id=prompt.id, prompt=prompt.text, answer=prompt.best)
 
 
 def _ranked(prompts: Iterable[SeedPrompt]) -> Iterator[RankedAnswer]:

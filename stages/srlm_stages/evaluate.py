@@ -2,7 +2,7 @@
 
 Head-to-head: one fixed judge reads question and both answers, in both orders, and says A or B. Disagreement between
 the orders is a tie; what cannot be read is counted apart. The model itself is asked the same about its answers and
-those of the model before: what it prefers beyond the judge's choice is its preference for itself.
+those of the model before, or of people: what it prefers beyond the judge's choice is its preference for itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm_contract.jsonl import write_rows
-from srlm_contract.rows import Comparison, Judgement, PromptRow, ValidationAnswer
+from srlm_contract.rows import PEOPLE, REFERENCES, Comparison, Judgement, PromptRow, ValidationAnswer
 from srlm_contract.tasks import EvaluateParams
 
 from .context import StageContext
@@ -47,6 +47,8 @@ def run(ctx: StageContext) -> Statistics:
 
     prompts = list(read_rows(ctx.input("data") / "validation.jsonl", PromptRow))[: params.prompts]
     theirs = {o: _answers(ctx, o) for o in params.opponents}
+    if params.people and (references := _references(ctx)):
+        theirs[PEOPLE] = references
     own = _own_choices(ctx, params, theirs)
     answers, tokens = answer_prompts(ctx, params, prompts, own=own)
     write_rows(ctx.output / "answers.jsonl", answers)
@@ -61,11 +63,14 @@ def run(ctx: StageContext) -> Statistics:
 
     comparisons, judge_tokens = _compare(ctx, params, answers, theirs, own)
     write_rows(ctx.output / "comparisons.jsonl", comparisons)
-    met = {o: [c for c in comparisons if c.opponent == o] for o in params.opponents}
+    met = {o: [c for c in comparisons if c.opponent == o] for o in theirs}
     if params.headline in met:
         statistics |= _headline(met[params.headline])
-    preference = self_preference(met[own.opponent]) if own is not None else Estimate()
-    statistics |= _figures("selfPreference", preference)
+    for opponent in own.opponents if own is not None else ():
+        name = f"selfPreference{'' if opponent in params.opponents else opponent}"
+        statistics |= _figures(name, self_preference(met[opponent]))
+    if PEOPLE in met:
+        statistics |= _figures(f"winRate{PEOPLE}", head_to_head(met[PEOPLE]).rate)
     statistics["tokens"] = tokens + judge_tokens + spent
     # Last, since there may be many: status holds the first figures of a stage.
     statistics |= {f"winRate{o}": rate for o, rows in met.items() if (rate := head_to_head(rows).win_rate) is not None}
@@ -78,13 +83,24 @@ def _answers(ctx: StageContext, opponent: str) -> dict[str, ValidationAnswer]:
     return {a.id: a for a in read_all(ctx.input(f"answers-{opponent}"), "answers", ValidationAnswer)}
 
 
+def _references(ctx: StageContext) -> dict[str, ValidationAnswer]:
+    """What people answered best. None, with a warning, where the artifact of `data` is of an older version."""
+    path = ctx.input("data") / REFERENCES
+    if not path.exists():
+        ctx.warn(f"the models do not meet people: the data of this run were prepared before {REFERENCES} was")
+        return {}
+    return {row.id: row for row in read_rows(path, ValidationAnswer)}
+
+
 def _own_choices(
     ctx: StageContext, params: EvaluateParams, theirs: Mapping[str, Mapping[str, ValidationAnswer]]
 ) -> OwnChoices | None:
-    """What the model prefers itself, its answers or the last opponent's; None where it is the judge anyway."""
-    if not params.opponents or params.judge == "Current" or params.baseline:
+    """What the model prefers itself, its answers or the last opponent's, or people's; None where it is the judge
+    anyway."""
+    asked = {name: theirs[name] for name in (*params.opponents[-1:], PEOPLE) if name in theirs}
+    if not asked or params.judge == "Current" or params.baseline:
         return None
-    return OwnChoices(ctx, params.opponents[-1], theirs[params.opponents[-1]])
+    return OwnChoices(ctx, asked)
 
 
 def _headline(comparisons: Sequence[Comparison]) -> Statistics:
@@ -156,7 +172,7 @@ def _compare(
         Comparison(
             id=p.id, prompt=p.prompt, model=params.model, opponent=p.opponent,
             first=first, second=second, outcome=outcome(first, second),
-            own=outcome(*own.choices[p.id]) if own is not None and own.asked(p) else None,
+            own=own.about(p) if own is not None else None,
             characters=len(p.answer), opponent_characters=len(p.other),
         )
         for p, (first, second) in zip(pairings, choices, strict=True)

@@ -46,4 +46,4 @@ def test_files_and_fields_of_rows() -> None:
             (row,) = re.findall(rf"^\| .*`{re.escape(file)}`.*: .* \| (.*) \|$", text, re.M)
             fields = [field.alias or name for name, field in model.model_fields.items()]
             assert re.findall(r"`(\w+)`", row) == fields, file
-    assert told == 12
+    assert told == 13

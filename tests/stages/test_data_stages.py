@@ -21,6 +21,7 @@ from srlm_contract.rows import (
     PromptRow,
     RankedAnswer,
     SeedExample,
+    ValidationAnswer,
     Verdict,
 )
 from srlm_contract.spec.data import EftSpec, IftSpec
@@ -59,6 +60,10 @@ def test_data_writes_four_disjoint_parts(world: World, packed: bool) -> None:
     train = world.rows(result, "ranked-train.jsonl", RankedAnswer)
     heldout = world.rows(result, "ranked-heldout.jsonl", RankedAnswer)
     validation = world.rows(result, "validation.jsonl", PromptRow)
+    references = world.rows(result, "references.jsonl", ValidationAnswer)
+    assert [(r.id, r.answer) for r in references] == [
+        (p.id, f"answer {p.prompt.split()[1][:-1]} of rank 0") for p in validation
+    ]
     assert all(e.answer == f"answer {e.prompt.split()[1][:-1]} of rank 0" for e in ift)
     parts = [
         {e.id for e in ift},

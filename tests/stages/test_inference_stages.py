@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from srlm_contract.artifacts.commits import Produced
 from srlm_contract.errors import BadInput
 from srlm_contract.keys import row_id
 from srlm_contract.rows import Candidate, Comparison, Judgement, PromptRow, ValidationAnswer
-from srlm_contract.spec.loop import FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
+from srlm_contract.spec.loop import ExternalJudgeSpec, FewShotSpec, PromptFiltersSpec, SamplingSpec, ShadowScorerSpec
 from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import (
     ArtifactRef,
@@ -22,6 +23,7 @@ from srlm_contract.tasks import (
     SourceRef,
 )
 from srlm_stages.judging.rubric import BUILT_IN_RUBRICS
+from support.judge_server import judge_server, said
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model
 
@@ -251,6 +253,42 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
     current = second.model_copy(update={"judge": "Current"})
     three = world.run(world.task(current, inputs=inputs, model=model))
     assert {c.own for c in world.rows(three, "comparisons.jsonl", Comparison)} == {None}, "it is the judge itself"
+
+
+def test_every_model_meets_people(world: World, model: Path) -> None:
+    people = "It is good."
+
+    def prefers_people(body: dict[str, Any], _: Any) -> Any:
+        task = body["messages"][0]["content"]
+        return said(f"The better answer is Answer {'A' if people in task.partition('Answer B:')[0] else 'B'}")
+
+    with judge_server(prefers_people) as server:
+        judge = ExternalJudgeSpec(url=server.url, model="judge")
+        params = EvaluateParams(
+            model="M1", prompts=2, people=True, judge="External", external=judge, sampling=SHORT, engine=ENGINE
+        )
+        one = world.run(world.task(params, inputs={"data": world.seed_data()}, model=model, iteration=0))
+        second = params.model_copy(update={"model": "M2", "opponents": ("M1",), "headline": "M1"})
+        inputs = {"data": world.seed_data(), "answers-M1": world.manifest(one).ref}
+        two = world.run(world.task(second, inputs=inputs, model=model))
+    met = world.rows(one, "comparisons.jsonl", Comparison)
+    assert [(c.prompt, c.opponent, c.outcome, c.opponent_characters) for c in met] == [
+        (prompt, "People", "loss", len(people)) for prompt in QUESTIONS[4:]
+    ]
+    assert one.statistics["winRatePeople"] == 0
+    assert "winRate" not in one.statistics, "people are no model before"
+    comparisons = world.rows(two, "comparisons.jsonl", Comparison)
+    assert [c.opponent for c in comparisons] == ["M1", "M1", "People", "People"]
+    assert all(c.own is not None for c in comparisons), "the model was asked about both"
+    assert two.statistics["winRatePeople"] == 0
+
+
+def test_data_of_an_older_version_has_no_people(world: World, model: Path) -> None:
+    params = EvaluateParams(model="M1", prompts=2, people=True, sampling=SHORT, engine=ENGINE)
+    task = world.task(params, inputs={"data": world.seed_data(references=False)}, model=model, iteration=0)
+    result = world.run(task)
+    assert any("the models do not meet people" in warning for warning in result.warnings)
+    assert "winRatePeople" not in result.statistics
 
 
 def test_choose_takes_one_of_the_checkpoints(world: World, model: Path, tmp_path: Path) -> None:

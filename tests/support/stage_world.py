@@ -14,7 +14,7 @@ from srlm_contract.artifacts.store import Store
 from srlm_contract.base import Contract
 from srlm_contract.jsonl import write_rows
 from srlm_contract.keys import artifact_key, row_id
-from srlm_contract.rows import PromptRow, RankedAnswer, SeedExample
+from srlm_contract.rows import REFERENCES, PromptRow, RankedAnswer, SeedExample, ValidationAnswer
 from srlm_contract.tasks import ArtifactRef, RunIdentity, SourceRef, StageResult, StageTask, StorageLocation
 from srlm_stages.run import execute
 from support.memory_store import MemoryStore
@@ -99,17 +99,19 @@ class World:
         """Rows of a committed artifact."""
         return list(self.artifacts().read_rows(self.manifest(result).ref, pattern, model))
 
-    def seed_data(self) -> ArtifactRef:
-        """A `data` artifact of a few prompts."""
+    def seed_data(self, references: bool = True) -> ArtifactRef:
+        """A `data` artifact of a few prompts; older ones have no answers of people to validation prompts."""
         prompts = [PromptRow(id=row_id(q), prompt=q, source="seed") for q in QUESTIONS]
         ranked = [
             RankedAnswer(id=row_id(q, a), prompt_id=row_id(q), prompt=q, answer=a, rank=rank)
             for q in QUESTIONS[4:]
             for rank, a in enumerate(("Here is a good and useful answer.", "No.", "It depends on you."))
         ]
+        people = [ValidationAnswer(id=p.id, prompt=p.prompt, answer="It is good.") for p in prompts[4:]]
         return self.put(
             "data",
             {
+                **({REFERENCES: people} if references else {}),
                 "ift.jsonl": [SeedExample(id=p.id, prompt=p.prompt, answer="An answer.") for p in prompts[:4]],
                 "validation.jsonl": prompts[4:],
                 "ranked-train.jsonl": ranked[:3],

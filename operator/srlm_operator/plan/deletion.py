@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from srlm_contract.graph import model_node
 from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.status import StageStatus
 from srlm_contract.tasks import CleanupParams
@@ -13,7 +14,6 @@ from srlm_operator.values import Event, Observed, Plan, SetFinalizer
 
 from .conditions import conditions
 from .decisions import Note, delete, wake
-from .resolve import model_node
 from .stage import adopt_jobs, drive, new_record, settle_all
 from .world import CLEANUP, Records, World, recorded
 

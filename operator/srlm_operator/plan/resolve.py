@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, model_node, node_key
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import STAGES
 from srlm_contract.status import ModelStatus, StageStatus
@@ -39,14 +39,6 @@ class Resolved:
 
     def done(self, node: Node) -> bool:
         return node.iteration in self.closed or self.outcome(node.id) is not None
-
-
-def model_node(spec: RunSpec, iteration: int) -> NodeId | None:
-    """Node that makes the model of an iteration; None when M1 comes from outside."""
-    if iteration == 0:
-        outside = spec.bootstrap.strategy == "None" or bool(spec.branch_from.run)
-        return None if outside else NodeId(0, "sft")
-    return NodeId(iteration, "choose" if spec.training.choose.enabled else "train")
 
 
 def resolve(

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from srlm_contract.figures import baseline_figures
-from srlm_contract.graph import NodeId, model_name
+from srlm_contract.graph import NodeId, model_name, model_node
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.stages import BASELINES
+from srlm_contract.stages import BASELINES, READ_LATER
 from srlm_contract.status import (
     DETAILED_ITERATIONS,
     MAX_MESSAGE,
@@ -25,14 +25,12 @@ from .conditions import conditions, phase
 from .decisions import Draft
 from .figures import iteration_metrics
 from .progress import run_progress
-from .resolve import Resolved, model_node
+from .resolve import Resolved
 from .walk import Missed
 from .world import CLEANUP, PLAIN, PREFLIGHT, REPORT, World
 
 Stages = tuple[StageStatus, ...]
 MAX_STATUS_BYTES = 64 * 1024
-#: Of closed iterations these records stay: later stages read them.
-_KEPT = ("prompts", "evaluate")
 _KEPT_STATISTICS = ("pairs", "meanLength")
 _MAIN_FIGURES = (
     "pairs", "parse_rate", "tie_rate", "mean_score", "mean_length", "answer_length", "judge_accuracy", "win_rate",
@@ -206,7 +204,7 @@ def _kept(spec: RunSpec) -> tuple[str, ...]:
     rounds = ("pairs",) if spec.preferences.min_yield.max_rounds > 1 else ()
     # Lengths are compared with the model before: without an evaluation it is the candidates' that count.
     lengths = () if spec.evaluation.enabled else ("generate",)
-    return (*_KEPT, *rounds, *lengths)
+    return (*READ_LATER, *rounds, *lengths)
 
 
 def _closed(stages: Iterable[StageStatus], kept: tuple[str, ...]) -> tuple[StageStatus, ...]:

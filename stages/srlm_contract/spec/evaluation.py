@@ -44,6 +44,9 @@ class WinRateSpec(Contract):
     """Who compares."""
     prompts: CountOrZero = 256
     """Prompts compared on; 0 turns it off."""
+    people: bool = False
+    """Whether every model also meets the answers that people ranked best in the seed data, for its win rate against
+    people and for how much it prefers its own answers to theirs."""
 
 
 class EvaluationSpec(Contract):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srlm_contract.errors import BadInput
-from srlm_contract.rows import Choice, ValidationAnswer
+from srlm_contract.rows import Choice, Compared, ValidationAnswer
 from srlm_contract.tasks import ChooseParams, EvaluateParams
 
 from ..context import StageContext
@@ -17,6 +17,7 @@ from ..engines import Engine
 from ..engines.choice_tokens import choice_tokens
 from ..engines.model import LanguageModel
 from .external import Ask, ExternalJudge
+from .head_to_head import outcome
 
 #: Below this probability of saying A or B at all, the model wanted to say something else.
 MIN_CHOICE_MASS = 0.1
@@ -108,17 +109,22 @@ def _chosen(
 class OwnChoices:
     """Which answers a model prefers, its own or another's, asked with the engine that wrote its own."""
 
-    def __init__(self, ctx: StageContext, opponent: str, theirs: Mapping[str, ValidationAnswer]) -> None:
-        self._ctx, self.opponent, self._theirs = ctx, opponent, theirs
+    def __init__(self, ctx: StageContext, theirs: Mapping[str, Mapping[str, ValidationAnswer]]) -> None:
+        """theirs: the others' answers, by opponent and prompt id."""
+        self._ctx, self._theirs = ctx, theirs
         self._room = 0
-        self.choices: dict[str, Choices] = {}
-        """By prompt id; its own answer is A, then B."""
+        self.choices: dict[tuple[str, str], Choices] = {}
+        """By opponent and prompt id; its own answer is A, then B."""
+
+    @property
+    def opponents(self) -> tuple[str, ...]:
+        return tuple(self._theirs)
 
     def room(self, model: LanguageModel, longest: int) -> int:
         """Tokens of the longest question if its own answers are of `longest` tokens."""
         try:
-            theirs = self._theirs.values()
-            encoded = _encoded(model, [Pairing(self.opponent, a.id, a.prompt, "", a.answer) for a in theirs])
+            theirs = [(opponent, a) for opponent, answers in self._theirs.items() for a in answers.values()]
+            encoded = _encoded(model, [Pairing(opponent, a.id, a.prompt, "", a.answer) for opponent, a in theirs])
         except BadInput as error:
             self._ctx.warn(f"the model's own preference is not measured: {error}")
             self._theirs = {}
@@ -128,16 +134,17 @@ class OwnChoices:
 
     def ask(self, model: LanguageModel, engine: Engine, answers: Sequence[ValidationAnswer]) -> int:
         """Returns the tokens read. Questions that got longer than there is room for are left out."""
-        pairings = meetings(self.opponent, answers, self._theirs)
+        pairings = [p for opponent, theirs in self._theirs.items() for p in meetings(opponent, answers, theirs)]
         encoded = _encoded(model, pairings)
         fitting = [i for i, (prompt, _) in enumerate(encoded) if len(prompt) < model.length(self._room)]
         choices, tokens = _chosen(engine, encoded, fitting, self._ctx)
-        self.choices = {p.id: pair for p, pair in zip(pairings, choices, strict=True)}
+        self.choices = {(p.opponent, p.id): pair for p, pair in zip(pairings, choices, strict=True)}
         return tokens
 
-    def asked(self, pairing: Pairing) -> bool:
-        """Whether it was asked about this one."""
-        return pairing.opponent == self.opponent and pairing.id in self.choices
+    def about(self, pairing: Pairing) -> Compared | None:
+        """By its own choices; None where it was not asked."""
+        chosen = self.choices.get((pairing.opponent, pairing.id))
+        return None if chosen is None else outcome(*chosen)
 
 
 def meetings(

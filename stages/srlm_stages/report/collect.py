@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.errors import ArtifactDamaged, InvalidArtifact
-from srlm_contract.graph import Node, NodeId, Outcome, graph, model_name, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, model_name, model_node, node_key
 from srlm_contract.jsonl import RowT
 from srlm_contract.spec.policy import MAX_ITERATIONS
 from srlm_contract.spec.run import RunSpec
-from srlm_contract.stages import BASELINES, MODEL_MAKERS, STAGES
+from srlm_contract.stages import BASELINES, STAGES
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, ReportParams, RunIdentity, StageTask
 
@@ -142,15 +142,11 @@ class Collected:
     def model(self, iteration: int) -> Model | None:
         """The model an iteration gave, once it is there."""
         name = model_name(iteration)
-        made = [s for kind in MODEL_MAKERS for s in self.of(iteration, kind) if s.manifest is not None]
-        if iteration and self.spec.training.choose.enabled:
-            made = [s for s in made if s.stage == "choose"]
-        if made:
-            manifest = made[-1].manifest
-            assert manifest is not None  # chosen so
-            return Model(
-                name, iteration, made[-1], manifest.ref, self.artifacts.manifest_uri(made[-1].stage, manifest.key)
-            )
+        node = model_node(self.spec, iteration)
+        maker = next((s for s in self.stages if s.id == node), None)
+        if maker is not None and maker.manifest is not None:
+            ref = maker.manifest.ref
+            return Model(name, iteration, maker, ref, self.artifacts.manifest_uri(maker.stage, ref.key))
         if iteration == 0 and self.branch is not None:
             return Model(name, 0, None, self.branch, self.artifacts.manifest_uri(self.branch.stage, self.branch.key))
         if iteration == 0 and self.spec.bootstrap.strategy == "None":

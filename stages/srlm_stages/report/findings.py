@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import sqrt
 
+from srlm_contract.rows import PEOPLE
+
 from ..judging.metrics import MIN_PROMPTS
 from .collect import Collected
 from .figures import Figures, ModelFigures
@@ -229,7 +231,7 @@ def _comparisons(figures: Figures, model: ModelFigures) -> Iterator[Finding]:
             # Beyond chance: a sign test on the decided comparisons, in its normal approximation.
             clear = result.losses - result.wins > 1.96 * sqrt(result.losses + result.wins)
             yield Finding(
-                "warning" if clear else "note",
+                "warning" if clear and result.opponent != PEOPLE else "note",  # not to beat people is no fault
                 "Loses head to head:" if clear else "Loses head to head, within chance:",
                 f"Win rate {result.win_rate:.1%} ({result.wins} wins, {result.ties} ties as half, "
                 f"{result.losses} losses), judged by {figures.judge_name}.",

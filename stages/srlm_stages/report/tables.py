@@ -141,7 +141,8 @@ class Cell:
 
 def win_matrix(figures: Figures) -> list[tuple[str, list[Cell]]]:
     """Row against column: measured for the newer model; the other half is its complement, since ties count half."""
-    names = [m.name for m in figures.everyone]
+    people = (opponent for m in figures.models for opponent in m.against)
+    names = list(dict.fromkeys([*(m.name for m in figures.everyone), *people]))
     rates = {(m.name, o): r.win_rate for m in figures.models for o, r in m.against.items() if r.win_rate is not None}
     if not rates:
         return []
