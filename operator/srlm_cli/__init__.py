@@ -37,7 +37,7 @@ COMMANDS = {
 }
 
 #: What to install for a subcommand; `cli` for all others.
-EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "cli,light", "ui": "ui", "operator": "operator"}
+EXTRAS = {"local": "local", "demo": "cpu,local", "chat": "cli,light", "operator": "operator"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

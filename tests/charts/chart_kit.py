@@ -20,7 +20,7 @@ RELEASE, NAMESPACE = "release", "srlm-system"
 
 
 def values_of(name: str) -> Object:
-    """One of the three values files of ci/."""
+    """One of the values files of ci/."""
     return yaml.safe_load((CHART / "ci" / f"{name}-values.yaml").read_text(encoding="utf-8")) or {}
 
 
@@ -58,11 +58,15 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
     return [obj for obj in objects if obj["kind"] == kind]
 
 
-def pod_of(objects: list[Object]) -> Object:
-    """Pod spec of the operator."""
-    (deployment,) = of_kind(objects, "Deployment")
+def pod_of(objects: list[Object], program: str = "operator") -> Object:
+    """Pod spec of the operator, or of the page of runs (`ui`)."""
+    (deployment,) = (d for d in of_kind(objects, "Deployment") if containers(d) == [program])
     found: Object = deployment["spec"]["template"]["spec"]
     return found
+
+
+def containers(deployment: Object) -> list[str]:
+    return [container["name"] for container in deployment["spec"]["template"]["spec"]["containers"]]
 
 
 def environment(objects: list[Object]) -> dict[str, str]:

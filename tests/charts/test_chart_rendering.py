@@ -36,8 +36,8 @@ def test_rendering_is_as_it_was(name: str) -> None:
     assert found == golden.read_text(encoding="utf-8"), "env UPDATE_GOLDEN=1 pytest tests/charts, and look at git diff"
 
 
-def test_three_values_files_have_goldens() -> None:
-    assert kit.VALUES_FILES == ("default", "namespaced", "production")
+def test_the_values_files_have_goldens() -> None:
+    assert kit.VALUES_FILES == ("default", "namespaced", "production", "ui")
     assert sorted(path.stem for path in GOLDEN.iterdir()) == list(kit.VALUES_FILES)
 
 

@@ -15,7 +15,7 @@ import pytest
         ("rich", ["status", "run"], "cli"),
         ("cel_expr_python", ["validate", "-f", "crds/samples/minimal.yaml"], "cli"),
         ("psutil", ["local", "up"], "local"),
-        ("jinja2", ["ui"], "ui"),
+        ("jinja2", ["ui"], "cli"),
     ],
 )
 def test_what_to_install(missing: str, arguments: list[str], extra: str) -> None:

@@ -22,6 +22,7 @@ from srlm_cli.ui.loop import lanes
 from srlm_cli.ui.source import Memory, Pace
 from srlm_contract.graph import NodeId
 from srlm_contract.status import RunStatus
+from srlm_local.ports import free_port
 from srlm_operator.cluster.client import RUNS
 from srlm_operator.errors import ConfigurationError
 from support.builders import START
@@ -438,3 +439,30 @@ async def test_the_commands_end_at_once_though_a_store_does_not_answer(
             assert "M2" in page
             assert "Being read …" in page
             assert await interrupted(process) == (0, "Ctrl-C ends it\n")
+
+
+@pytest.mark.one_machine("the page is on this machine")
+@pytest.mark.usefixtures("stranger")
+async def test_behind_a_service_it_reads_runs_alone_and_the_key_decides(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await become(h, "look", monkeypatch)
+    run = await h.create("first", **SHORT, storage={"uri": "s3://made/x", "credentialsSecretRef": {"name": "s3"}})
+    judged = [{"name": "judge", "stage": "judge", "state": "Succeeded", "key": "abcdef"}]
+    await h.admin.write_status(RUNS, run, {"iterations": [{"name": "M1"}, {"name": "M2", "stages": judged}]})
+    monkeypatch.setenv("SRLM_UI_NAMESPACES", h.namespace)
+    monkeypatch.setenv("SRLM_UI_KEY", "the-key-of-a-secret")
+    async with started("ui", "--in-cluster", "--port", str(free_port())) as process:
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().strip()
+        assert "key" not in address, "it is no secret any more once it is in a log"
+        foreign = {"Host": "srlm.example"}
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            for path, status in (("healthz", 200), ("", 403), ("?key=wrong", 403)):
+                async with session.get(f"{address}{path}", headers=foreign) as answer:
+                    assert answer.status == status, path
+            assert 'href="/runs/team/first"' in await text(session, f"{address}?key=the-key-of-a-secret")
+            page = await text(session, f"{address}runs/team/first")
+        assert page.count("this page reads no store: `srlm ui -n team` on your machine does") == 1
+        assert "Curves of finished trainings" not in page, "none has ended"
+        assert (await interrupted(process))[0] == 0

@@ -19,6 +19,7 @@ sys.exit(main(sys.argv[1:]))
 """
 _RUNS = ("selfrewarding.dev", "selfrewardingruns")
 RULES = {
+    "look": [(*_RUNS, ["get", "list"])],
     "read": [(*_RUNS, ["get", "list"]), ("", "pods", ["get", "list"]), ("", "pods/log", ["get"])],
     "ask": [(*_RUNS, ["get", "patch"])],
     "fetch": [(*_RUNS, ["get", "patch"]), ("", "secrets", ["get"]), ("", "configmaps", ["get"])],

@@ -158,8 +158,14 @@ def run_page(source: Source, namespace: str, name: str, model: str | None, now: 
 
     async def training() -> str:
         found = await source.run(namespace, name)
-        drawn = [*pace_charts(source, found), *training_charts(await source.training(found))]
-        return render("training.html.j2", charts=drawn)
+        curves: Mapping[str, Series] = {}
+        problem = ""
+        try:
+            curves = await source.training(found)
+        except OperatorError as error:  # what runs now is in the status all the same
+            problem = str(error)
+        drawn = [*pace_charts(source, found), *training_charts(curves)]
+        return render("training.html.j2", charts=drawn, problem=problem)
 
     async def samples() -> str:
         found = await source.run(namespace, name)

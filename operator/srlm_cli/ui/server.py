@@ -1,7 +1,8 @@
-"""The page's server: read only, for one person on this machine.
+"""The page's server: read only, for one person on this machine, or behind a Service of the chart.
 
 A random key in the address that the command prints becomes a cookie: no other user of this machine and no page of
-another site can read anything. The Host header must name this machine, so that no foreign name leads here.
+another site can read anything. The Host header must name this machine, so that no foreign name leads here; a Service
+has names that its server does not know, and there the key alone decides.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from srlm_cli.ui.source import Source
 LOOK_SECONDS = 1.0
 #: Runs side by side at most.
 MAX_COMPARED = 8
+_HEALTH = "/healthz"
 _HOSTS = ("127.0.0.1", "localhost", "::1")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _MODEL = re.compile(r"M[1-9][0-9]{0,2}")
@@ -41,10 +43,14 @@ _HEADERS = {
 }
 
 
-def application(source: Source, key: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> web.Application:
-    """All routes. key: what opens the pages."""
+def application(
+    source: Source, key: str, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, anywhere: bool = False
+) -> web.Application:
+    """All routes. key: what opens the pages. anywhere: under any name, and with an answer for probes."""
     pages = _Pages(source, now)
-    app = web.Application(middlewares=[_guard(key)])
+    app = web.Application(middlewares=[_guard(key, anywhere)])
+    if anywhere:
+        app.router.add_get(_HEALTH, _healthy)
     app.router.add_get("/", pages.show)
     app.router.add_get("/compare", pages.show)
     app.router.add_get("/runs/{namespace}/{name}", pages.show)
@@ -56,10 +62,12 @@ def application(source: Source, key: str, now: Callable[[], datetime] = lambda: 
     return app
 
 
-def _guard(key: str) -> Middleware:
+def _guard(key: str, anywhere: bool) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if urlsplit(f"//{request.host}").hostname not in _HOSTS:
+        if anywhere and request.path == _HEALTH:
+            return await handler(request)
+        if not anywhere and urlsplit(f"//{request.host}").hostname not in _HOSTS:
             return _refused(403, "This server is for this machine: open it as 127.0.0.1 or localhost.")
         # Cookies know no ports: those of two servers on this machine must not replace each other.
         cookie = f"srlm-{request.url.port}"
@@ -135,6 +143,10 @@ class _Pages:
                 raise web.HTTPBadRequest(reason="Choose runs to compare")
             return comparison_page(self._source, runs[:MAX_COMPARED])
         return runs_page(self._source, self._now)
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n", headers=_HEADERS)
 
 
 def _named(namespace: str, name: str) -> tuple[str, str]:

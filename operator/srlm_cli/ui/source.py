@@ -131,10 +131,12 @@ class ClusterSource:
     """A cluster and the stores of its runs, with the rights of a person."""
 
     client: Client
-    namespace: str | None
-    """None for all of them."""
+    namespaces: tuple[str, ...]
+    """Empty for all of them."""
     endpoint_url: str | None = None
     """Another way to the stores than that of the pods."""
+    stores: bool = True
+    """Whether stores are read: in the cluster the page has the right to read runs and no other."""
     _memory: Memory = field(default_factory=Memory)
     _paces: dict[str, tuple[float, deque[Pace]]] = field(default_factory=dict)
 
@@ -147,13 +149,15 @@ class ClusterSource:
         return await self._memory.get(("runs",), self._list, FRESH_SECONDS)
 
     async def _list(self) -> list[Run]:
-        try:
-            found = [parse_run(item) for item in (await self.client.list(RUNS, self.namespace)).items]
-        except NotFound:
-            raise ConfigurationError("the cluster has no SelfRewardingRuns: is the chart installed?") from None
-        except Refused as problem:
-            where = f"namespace {self.namespace}" if self.namespace else "all namespaces"
-            raise refused(problem, f"you may not list runs in {where}") from None
+        found = []
+        for namespace in self.namespaces or (None,):
+            try:
+                found += [parse_run(item) for item in (await self.client.list(RUNS, namespace)).items]
+            except NotFound:
+                raise ConfigurationError("the cluster has no SelfRewardingRuns: is the chart installed?") from None
+            except Refused as problem:
+                where = f"namespace {namespace}" if namespace else "all namespaces"
+                raise refused(problem, f"you may not list runs in {where}") from None
         return sorted(found, key=lambda run: (run.namespace, run.name))
 
     async def run(self, namespace: str, name: str) -> Run:
@@ -182,6 +186,10 @@ class ClusterSource:
         return await self._memory.get(key, lambda: self._use(run, lambda store: read_series(store, stage)))
 
     async def _use(self, run: Run, work: Callable[[Store], T]) -> T:
+        if not self.stores:
+            raise ConfigurationError(
+                f"this page reads no store: `srlm ui -n {run.namespace}` on your machine does, with your own rights"
+            )
         return await use(self.client, run.namespace, storage_of(run, self.endpoint_url), work)
 
     def pace(self, run: Run) -> Sequence[Pace]:
