@@ -28,7 +28,7 @@ RUN PYTHONPATH=/opt/build python -m pip wheel --no-cache-dir --no-deps --no-buil
 COPY images/check_env.py images/check_env.py
 RUN PYTHONPATH=/opt/build /opt/srlm/bin/python images/check_env.py images/requirements/operator.txt operator
 # What was left out is not missed.
-RUN /opt/srlm/bin/srlm operator --help > /dev/null
+RUN /opt/srlm/bin/srlm operator --help > /dev/null && /opt/srlm/bin/srlm ui --help > /dev/null
 
 FROM ${BASE}
 ARG VERSION=0.1.0
