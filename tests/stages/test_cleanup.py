@@ -64,6 +64,14 @@ def test_report_and_lineage_stay_unless_everything_goes(world: World, retention:
     assert world.store.head(others) is not None
 
 
+def test_what_somebody_else_put_below_artifacts_stays(world: World) -> None:
+    foreign = ["artifacts/Notes/x/manifest.json", "artifacts/notes/0123456789abcdef/manifest.json"]
+    for key in foreign:
+        world.store.put(key, b"mine")
+    clean(world, "DeleteAll")
+    assert [info.key for info in world.store.list_objects("artifacts/")] == foreign
+
+
 def test_it_may_run_twice(world: World) -> None:
     put(world, "pairs")
     clean(world, "DeleteAll")

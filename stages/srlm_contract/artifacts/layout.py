@@ -7,6 +7,7 @@ artifacts/<stage>/<key>/parts/<pod UID>/...
 artifacts/<stage>/<key>/uploads/<run UID>/<i>-of-<n>.json
 runs/<namespace>/<name>/{refs.json, lineage.json, report.html}
 runs/<namespace>/<name>/tensorboard/<training>/events.out.tfevents.0.srlm
+probes/<any>: what preflight tries on the store
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from srlm_contract.errors import InvalidArtifact
 
 ARTIFACTS = "artifacts/"
 RUNS = "runs/"
+PROBES = "probes/"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _KEY = re.compile(r"[a-z0-9]{6,64}")
-_ARTIFACT = re.compile(r"artifacts/([^/]+)/([^/]+)/")
+_ARTIFACT = re.compile(rf"artifacts/({_STAGE.pattern})/({_KEY.pattern})/")
 _SHARD = re.compile(r"shards/(\d+)-of-(\d+)\.json$")
 _CHECKPOINT = re.compile(r"checkpoints/(\d+)/manifest\.json$")
 _UPLOAD = re.compile(r"artifacts/[^/]+/[^/]+/uploads/([^/]+)/[^/]+\.json")

@@ -20,7 +20,7 @@ from srlm_contract.base import Contract
 from srlm_contract.errors import ArtifactDamaged, NotFound, PreconditionFailed, StoreUnavailable, Unsupported
 from srlm_contract.keys import canonical_json
 from srlm_contract.spec.storage import Retention
-from srlm_contract.stages import STAGES
+from srlm_contract.stages import STAGES, StageName
 from srlm_contract.tasks import ArtifactRef, RunIdentity
 
 from . import layout, reader, uploads
@@ -58,7 +58,8 @@ def drop_refs(store: Store, run: RunIdentity) -> None:
 def removable(
     store: Store, run: RunIdentity, retention: Retention, intermediate: Collection[str] = ()
 ) -> list[ArtifactRef]:
-    """Artifacts that clean-up of `run` removes, as committed now; damaged ones are left alone.
+    """Artifacts that clean-up of `run` removes, as committed now, also those that no run has recorded; damaged ones
+    are left alone.
 
     intermediate: keys of artifacts that are no results of this run, whatever stage made them.
     Raises StoreUnavailable when another run's references cannot be read: then nothing may go.
@@ -66,14 +67,17 @@ def removable(
     if retention == "Retain":
         return []
     named = _named_by_others(store, run)
+    recorded = read_refs(store, run.namespace, run.name).runs.get(run.uid, ())
+    ours = dict.fromkeys((ref.stage, ref.key) for ref in recorded)
+    # A pod that is killed when it has just committed has recorded nothing.
+    ours |= dict.fromkeys(sorted(_committed(store) - named))
     found = []
-    for ref in dict.fromkeys(read_refs(store, run.namespace, run.name).runs.get(run.uid, ())):
-        result = STAGES[ref.stage].result and ref.key not in intermediate
-        if (ref.stage, ref.key) in named or (retention == "DeleteIntermediate" and result):
+    for stage, key in ours:
+        result = STAGES[stage].result and key not in intermediate
+        if (stage, key) in named or (retention == "DeleteIntermediate" and result):
             continue
         try:
-            object_key = layout.manifest_key(ref.stage, ref.key)
-            manifest = reader.find_manifest(store, object_key, Manifest, ref.stage, ref.key)
+            manifest = reader.find_manifest(store, layout.manifest_key(stage, key), Manifest, stage, key)
         except ArtifactDamaged:
             continue
         if manifest is not None and manifest.producer.run.uid == run.uid and manifest.ref not in found:
@@ -122,13 +126,16 @@ def drop_uploads(store: Store, run: RunIdentity) -> int:
 
 
 def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], object] = lambda text: None) -> int:
-    """Removes data files that no manifest names, and unfinished uploads, from before `older_than`.
+    """Removes data files that no manifest names, unfinished uploads, and what a killed preflight left of its tries,
+    from before `older_than`.
 
     Choose the bound well above the longest attempt: files of a running stage are not named yet.
     Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
     warn: is told when the store cannot list unfinished uploads; they stay then.
     """
-    removed = 0
+    tried = [info.key for info in store.list_objects(layout.PROBES) if info.modified < older_than]
+    store.delete(tried)
+    removed = len(tried)
     try:
         removed += store.abort_uploads(layout.ARTIFACTS, older_than)
     except Unsupported as lacking:
@@ -149,6 +156,12 @@ def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], obj
         store.delete(sorted(orphans))
         removed += len(orphans)
     return removed
+
+
+def _committed(store: Store) -> set[tuple[StageName, str]]:
+    """(stage, key) of all artifacts that have a manifest."""
+    found = (artifact for artifact, keys in _by_artifact(store) if layout.manifest_key(*artifact) in keys)
+    return {(stage, key) for name, key in found for stage in STAGES if stage == name}
 
 
 def _by_artifact(store: Store) -> Iterator[tuple[tuple[str, str], dict[str, ObjectInfo]]]:

@@ -25,6 +25,7 @@ from botocore.exceptions import BotoCoreError
 from srlm_contract.errors import InvalidTask, NotFound, PreconditionFailed, StoreNotPermitted, Unsupported
 from srlm_contract.spec.storage import IfMatch, Place
 
+from . import layout
 from .s3_conditions import Condition, same_etag
 from .s3_count import RequestErrors
 from .s3_errors import Rejected, SendAgain, refuse_redirects, translated
@@ -219,7 +220,7 @@ class S3Store:
         found = run_probe(self, conditional_put)
         self.conditional, self.if_match = found.conditional, found.if_match
         try:
-            next(self._unfinished("probes/"), None)
+            next(self._unfinished(layout.PROBES), None)
         except Unsupported as error:
             return replace(found, lacks=(str(error),))
         return found

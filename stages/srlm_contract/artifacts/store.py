@@ -15,6 +15,8 @@ from typing import Protocol
 from srlm_contract.errors import NotFound, PreconditionFailed, StoreNotPermitted, Unsupported
 from srlm_contract.spec.storage import IfMatch
 
+from . import layout
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -121,7 +123,7 @@ def run_probe(store: Store, conditional_put: ConditionalPut) -> Probe:
 
     conditional_put: leaves the condition to the server; raises Unsupported where the server knows of none.
     """
-    key = f"probes/{uuid.uuid4().hex}"
+    key = f"{layout.PROBES}{uuid.uuid4().hex}"
     new = f"{key}-new"
     store.put(key, b"first")
     try:

@@ -65,7 +65,7 @@ class FaultyS3:
             instead = answer(environ)
             if instead is not None:
                 return instead(environ, start_response)
-        response = self._real(environ)
+        response = self.real(environ)
         for fault in faults:
             body = fault.change(response.get_data())
             length = response.headers["Content-Length"]
@@ -73,7 +73,7 @@ class FaultyS3:
             response.headers["Content-Length"] = length
         return response(environ, start_response)
 
-    def _real(self, environ: Environ) -> Response:
+    def real(self, environ: Environ) -> Response:
         if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
             return Response.from_app(self.moto, environ, buffered=True)
         with self._writing:

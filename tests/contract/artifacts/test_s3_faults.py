@@ -308,7 +308,7 @@ def test_put_whose_answer_got_lost_still_wins(open_s3: OpenS3, s3: FaultyS3, tmp
     (tmp_path / "rows").write_bytes(b"rows")
 
     def lose_answer(environ: dict[str, object]) -> Response:
-        s3._real(environ)
+        s3.real(environ)
         return error(500, "InternalError")(environ)
 
     s3.faults = [Fault("PUT", "manifest.json", lose_answer, times=1)]

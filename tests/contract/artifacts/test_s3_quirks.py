@@ -215,7 +215,7 @@ class Meeting:
     def __call__(self, environ: Environ) -> Response | None:
         if environ["REQUEST_METHOD"] != self.method:
             return None
-        answer = self.s3._real(environ)
+        answer = self.s3.real(environ)
         self.barrier.wait()
         return answer
 
