@@ -13,7 +13,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -36,21 +35,18 @@ from srlm_operator.cluster.client import Client
 from srlm_operator.cluster.index import Kind, World
 from srlm_operator.cluster.queue import KeyedQueue
 from srlm_operator.cluster.resync import Resync
-from srlm_operator.cluster.views import pod_view
 from srlm_operator.crd.definition import API_VERSION, KIND, custom_resource_definition
 from srlm_operator.metrics.operator import Metrics
-from srlm_operator.names import LABEL_ITERATION, LABEL_NODE, LABEL_RUN, LABEL_RUN_UID
+from srlm_operator.names import LABEL_RUN_UID
 from srlm_operator.reconcile import Reconciler
 from srlm_operator.settings import Settings
 from support.builders import manifest_spec
 from support.cluster.pods import INDEX, task_of
 from support.stage_script import Ending, FakeStages
 from sweeps.jumping import LoopClock
+from sweeps.record import JOBS, NAMESPACE, PODS, RUNS, Object, Record, node_id
 
-Object = dict[str, Any]
 T = TypeVar("T")
-RUNS, JOBS, PODS = "selfrewardingruns.selfrewarding.dev", "jobs.batch", "pods"
-NAMESPACE = "team"
 STAGE_SECONDS, RESTART_SECONDS, LAG_SECONDS, LATE_SECONDS = 2, 5, 1, 31
 _KINDS: Mapping[str, Kind] = {RUNS: "runs", JOBS: "jobs", PODS: "pods"}
 
@@ -143,23 +139,16 @@ class Simulation:
     cluster: Cluster
     clock: LoopClock
     faults: Faults
+    record: Record
     settings: Settings = field(default_factory=lambda: Settings(namespaces=(NAMESPACE,)))
     stages: FakeStages = field(default_factory=FakeStages)
     held: set[str] = field(default_factory=set)
     """`<iteration>/<node>` whose pods keep running."""
-    made: list[str] = field(default_factory=list)
-    """`<iteration>/<node> x<completions>` of all Jobs that there ever were."""
-    names: set[str] = field(default_factory=set)
-    """Of these Jobs."""
-    wrong: list[str] = field(default_factory=list)
-    """What must never be, and was."""
     written: list[str] = field(default_factory=list)
     """Method and path of every write of the operator."""
     told: list[bool] = field(default_factory=list)
     """Of every event of its watches, whether a person did it to a run."""
     lives: int = 0
-    used: dict[str, tuple[float, datetime, datetime | None]] = field(default_factory=dict)
-    """GPUs of each pod that ever ran, its begin and its end; by UID."""
     _died: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -228,9 +217,11 @@ class Simulation:
         match self.faults.events.get(self.events):
             case "delay":
                 self.faults.met += 1
+                self.record.note_loss(change)
                 asyncio.get_running_loop().call_later(LATE_SECONDS, take, change)
             case "drop":
                 self.faults.met += 1
+                self.record.note_loss(change)
             case None:
                 take(change)
 
@@ -248,22 +239,34 @@ class Simulation:
                 self._touch(path)
             case "refused" if method == "POST" and path.endswith("/jobs"):
                 return Answer(403, {"reason": "Forbidden", "message": "jobs are forbidden: exceeded quota: small"})
+        doomed = self._at(path) if method == "DELETE" else None
         answer = do()
+        if doomed is not None and answer.status == 200:
+            self.record.note_deletion(doomed)
         if blow == "crash-after":
             await self._die()
         if blow == "answer-lost":
             raise aiohttp.ServerDisconnectedError
         return answer
 
-    def _touch(self, path: str) -> None:
-        """Somebody else writes the object at an address."""
+    def _address(self, path: str) -> tuple[ResourceType, str, str]:
+        """Type, name and namespace of the object at an address."""
         route = parse("GET", path, watch=False)
         assert route is not None
         rt = self.cluster.registry.find(route.group, route.version, route.plural)
         assert rt is not None
+        return rt, route.name, route.namespace
+
+    def _at(self, path: str) -> Object | None:
+        rt, name, namespace = self._address(path)
+        return self.cluster.storage.get(rt.name, namespace, name)
+
+    def _touch(self, path: str) -> None:
+        """Somebody else writes the object at an address."""
+        rt, name, namespace = self._address(path)
         marks = {"metadata": {"annotations": {"example.com/written": str(self.writes)}}}
         with suppress(ApiError):
-            self.cluster.patch(rt, route.name, marks, route.namespace)
+            self.cluster.patch(rt, name, marks, namespace)
 
     async def _die(self) -> None:
         self.restart()
@@ -397,54 +400,11 @@ class Simulation:
         """Names of runs and of what belongs to runs."""
         return [obj["metadata"]["name"] for kind in (RUNS, JOBS, PODS, "services") for obj in self.objects(kind)]
 
-    def gpu_seconds(self) -> float:
-        """That pods really held GPUs."""
-        now = self.clock.now()
-        return sum(gpus * ((end or now) - begin).total_seconds() for gpus, begin, end in self.used.values())
-
-    def watch_over(self, change: Change) -> None:
-        """Notes how long every pod has its GPUs, and every Job: its name is new, and no other of its node is at
-        work."""
-        if change.resource == PODS:
-            pod = pod_view(change.object)
-            if pod.started_at is not None:
-                gone = self.clock.now() if change.type == "DELETED" else None
-                self.used[pod.uid] = (pod.gpus, pod.started_at, pod.finished_at or gone)
-        if (change.resource, change.type) != (JOBS, "ADDED"):
-            return
-        job = change.object
-        name, node = change.name, node_id(job)
-        self.made.append(f"{node} x{job['spec']['completions']}")
-        if name in self.names:
-            self.wrong.append(f"{name} was made again")
-        self.names.add(name)
-        for other in self.objects(JOBS):
-            same = run_of(other) == run_of(job) and node_id(other) == node and other["metadata"]["name"] != name
-            if same and "deletionTimestamp" not in other["metadata"] and not _finished(other):
-                self.wrong.append(f"{name} was made while {other['metadata']['name']} was at work")
-
 
 def _intent(run: Object | None) -> tuple[object, bool]:
     """What a person wants of a run: its spec, and that it is there."""
     meta = run["metadata"] if run is not None else {}
     return meta.get("generation"), "deletionTimestamp" in meta
-
-
-def _finished(job: Object) -> bool:
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] in ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget") for c in conditions)
-
-
-def node_id(obj: Object) -> str:
-    """`<iteration>/<node>` of a Job or a pod."""
-    labels = obj["metadata"]["labels"]
-    return f"{labels[LABEL_ITERATION]}/{labels[LABEL_NODE]}"
-
-
-def run_of(obj: Object) -> tuple[str, str]:
-    """Name and UID of the run that a Job or a pod belongs to."""
-    labels = obj["metadata"]["labels"]
-    return labels[LABEL_RUN], labels[LABEL_RUN_UID]
 
 
 def _without_rules(value: Any) -> Any:
@@ -469,8 +429,9 @@ async def simulation(faults: Faults | None = None, seed: int = 1) -> AsyncIterat
     cluster.create("namespaces", {"metadata": {"name": NAMESPACE}})
     cluster.create("serviceaccounts", {"metadata": {"name": "default"}}, NAMESPACE)
     cluster.create(CRDS, _definition())
-    sim = Simulation(cluster, clock, faults or Faults())
-    cluster.storage.hooks.append(sim.watch_over)
+    record = Record(cluster.storage, clock.now)
+    sim = Simulation(cluster, clock, faults or Faults(), record)
+    cluster.storage.hooks.append(record.note)
     cluster.storage.attach(sim._changed)
     tasks = [*bootstrap.start(cluster)]
     tasks += [asyncio.create_task(what) for what in (JobController(cluster).run(), sim.kubelet(), sim.operate())]
@@ -483,4 +444,4 @@ async def simulation(faults: Faults | None = None, seed: int = 1) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended:
             task.result()  # what broke is the cause of all else
-    assert sim.wrong == []
+    assert record.wrong == []

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from srlm_operator.settings import Settings
 from support.stage_script import Ending
 from sweeps.jumping import JumpingLoop
-from sweeps.simulation import JOBS, LATE_SECONDS, PODS, RUNS, Blow, Faults, Loss, Object, Simulation, simulation
+from sweeps.record import JOBS, PODS, RUNS, Object
+from sweeps.simulation import LATE_SECONDS, Blow, Faults, Loss, Simulation, simulation
 
 #: All of a sweep, and longer random ones: `make fuzz`.
 FUZZ = bool(os.environ.get("SRLM_TEST_FUZZ"))
@@ -62,7 +63,7 @@ async def story(sim: Simulation) -> Object:
 
 
 def check_gpu_seconds(sim: Simulation) -> None:
-    used, counted = sim.gpu_seconds(), sim.status()["gpuSeconds"]
+    used, counted = sim.record.gpu_seconds(), sim.status()["gpuSeconds"]
     assert used - UNCOUNTED <= counted <= used + ROUNDED, f"{counted} GPU-seconds counted of {used}"
 
 
@@ -95,7 +96,7 @@ def tell(faults: Faults) -> tuple[End, Simulation]:
                 status = await story(sim)
             text = json.dumps(masked(status), indent=1, sort_keys=True)
             end = End(
-                text, tuple(sorted(sim.made)), tuple(sorted(sim.stages.ran)), tuple(sorted(sim.names)),
+                text, tuple(sorted(sim.record.made)), tuple(sorted(sim.stages.ran)), tuple(sorted(sim.record.names)),
                 tuple(sorted(sim.stages.made_by.values())), tuple(sim.left()), asyncio.get_running_loop().time(),
             )  # fmt: skip
             return end, sim

@@ -8,7 +8,8 @@ import itertools
 import pytest
 
 from sweeps.jumping import JumpingLoop
-from sweeps.simulation import STAGE_SECONDS, Blow, Faults, Object, Simulation, simulation
+from sweeps.record import Object
+from sweeps.simulation import STAGE_SECONDS, Blow, Faults, Simulation, simulation
 from sweeps.story import HELD_SECONDS, LIMIT_SECONDS, check_gpu_seconds
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]

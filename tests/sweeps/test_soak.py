@@ -13,8 +13,9 @@ import pytest
 
 from support.stage_script import Ending, FakeStages, error
 from sweeps.jumping import JumpingLoop
-from sweeps.short_runs import EDITS, LIMIT_SECONDS, RETENTIONS, Ended, ended, settled, short
-from sweeps.simulation import JOBS, LATE_SECONDS, NAMESPACE, RUNS, Blow, Faults, Loss, Simulation, simulation
+from sweeps.record import JOBS, NAMESPACE, RUNS
+from sweeps.short_runs import EDITS, LIMIT_SECONDS, RETENTIONS, Ended, outcome, settled, short
+from sweeps.simulation import LATE_SECONDS, Blow, Faults, Loss, Simulation, simulation
 from sweeps.story import FUZZ
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(7200 if FUZZ else 900)]
@@ -75,7 +76,7 @@ async def batch(chance: random.Random, sim: Simulation, number: int) -> list[End
         await asyncio.sleep(pause)
     async with asyncio.timeout(LIMIT_SECONDS):
         await sim.until(lambda: all(settled(sim, name) for name in names))
-    ends = [ended(run) for run in sim.objects(RUNS)]
+    ends = [outcome(run) for run in sim.objects(RUNS)]
     for name in names:
         sim.delete(name)
     async with asyncio.timeout(LIMIT_SECONDS):
@@ -86,7 +87,7 @@ async def batch(chance: random.Random, sim: Simulation, number: int) -> list[End
 async def objects_in_memory(sim: Simulation) -> int:
     """Of the operator and the cluster at rest, without what the simulation itself remembers."""
     await asyncio.sleep(2 * LATE_SECONDS)
-    sim.made.clear()
+    sim.record.made.clear()
     sim.stages = FakeStages()
     sim.faults.writes.clear()
     sim.faults.events.clear()
