@@ -1,5 +1,5 @@
-# The stages that neither train nor ask a model: preflight, data, select, pairs, report, cleanup. Of PyTorch its CPU
-# build, with which preflight builds a model without its weights, and no engine.
+# The stages that neither train nor ask a model. Of PyTorch its CPU build, with which preflight builds a model without
+# its weights, and no engine.
 #
 #   docker build -f images/light.Dockerfile -t self-rewarding-light .
 ARG BASE=python:3.12.14-slim-bookworm@sha256:0f5b26b9518d002b6173fd61daad821fa340635ebfec5bba471013f9ca114579

@@ -1,14 +1,15 @@
 """Figures of an iteration from the statistics of its stages, and how status, terminal, report and gauges show them.
 
 A new figure is a statistic of the stage that measures it, a field of `status.IterationMetrics` with what it means,
-and in this file its row in `FIGURES` and its line in `iteration_figures`. Pure.
+and in this file its row in `GROUPS` and its line in `iteration_figures` or `_measured`. Pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .docs import field_docs
 from .progress import whole_seconds
@@ -17,6 +18,8 @@ from .status import IterationMetrics
 
 #: What stands where there is no figure.
 NOTHING = "–"
+_PARTS = re.compile(r"dropped.*|.*Sum|winRateM\d+")
+ValueT = TypeVar("ValueT")
 _DURATION, _INTERVAL = "duration", "interval"
 #: What stands where a figure has no interval.
 TOO_FEW = "too few"
@@ -344,3 +347,9 @@ def _round(value: float) -> float:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
+
+
+def by_need(statistics: Mapping[str, ValueT]) -> dict[str, ValueT]:
+    """The statistics of a stage, with those last that are parts of others or many (one a cause of dropped rows, one an
+    opponent): where there is room for some only, these go first, in whatever order they came."""
+    return dict(sorted(statistics.items(), key=lambda item: _PARTS.fullmatch(item[0]) is not None))

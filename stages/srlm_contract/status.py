@@ -19,6 +19,8 @@ from .tasks import ArtifactRef, Pins
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 MAX_MESSAGE = 1024
 """Characters of a message that status keeps, as of an event's that the API server takes."""
+MAX_STATISTICS = 48
+"""Figures of a stage that status keeps."""
 Message = Annotated[str, Field(max_length=MAX_MESSAGE)]
 Token = Annotated[str, Field(max_length=128)]
 
@@ -84,7 +86,7 @@ class StageStatus(Contract):
     """The artifact existed before: no Job ran for it."""
     content_digest: Token = ""
     """Content digest of the committed artifact."""
-    statistics: Annotated[dict[str, float], Field(max_length=48)] = {}
+    statistics: Annotated[dict[str, float], Field(max_length=MAX_STATISTICS)] = {}
     """Figures of the result."""
     started_at: Time | None = None
     """Start of the first attempt."""

@@ -72,7 +72,6 @@ def run(ctx: StageContext) -> Statistics:
     if PEOPLE in met:
         statistics |= _figures(f"winRate{PEOPLE}", head_to_head(met[PEOPLE]).rate)
     statistics["tokens"] = tokens + judge_tokens + spent
-    # Last, since there may be many: status holds the first figures of a stage.
     statistics |= {f"winRate{o}": rate for o, rows in met.items() if (rate := head_to_head(rows).win_rate) is not None}
     metrics["headToHead"] = {"judge": params.judge, "opponents": {o: _told(rows) for o, rows in met.items()}}
     (ctx.output / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")

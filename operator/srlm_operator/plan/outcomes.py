@@ -16,7 +16,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from srlm_contract.figures import by_need
 from srlm_contract.reasons import FAILURES, STALLED, WAITING
+from srlm_contract.status import MAX_STATISTICS
 from srlm_contract.tasks import (
     EXIT_BAD_INPUT,
     EXIT_INVALID_TASK,
@@ -198,13 +200,13 @@ def storage_errors(pods: Sequence[PodView]) -> int:
 
 
 def _usable(statistics: Mapping[str, object]) -> dict[str, float]:
-    """At most the 48 figures that status holds, finite ones only."""
+    """At most as many as status holds, finite ones only."""
     finite = {}
     for name, value in statistics.items():
         with suppress(OverflowError):  # a whole number of hundreds of digits
             if isinstance(value, int | float) and math.isfinite(value):
                 finite[name] = float(value)
-    return dict(list(finite.items())[:48])
+    return dict(list(by_need(finite).items())[:MAX_STATISTICS]) if len(finite) > MAX_STATISTICS else finite
 
 
 def parse_error(pod: PodView) -> StageError:

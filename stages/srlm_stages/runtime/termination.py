@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 
+from srlm_contract.figures import by_need
 from srlm_contract.tasks import MAX_RESULT_BYTES, StageError, StageResult
 
 #: Room for the note about what was left out.
@@ -80,18 +81,13 @@ def _cuts(whole: StageResult) -> Iterator[tuple[int, Cut]]:
             len(error.message),
             lambda r, n: r.model_copy(update={"error": error.model_copy(update={"message": error.message[:n]})}),
         )
-    figures = sorted(whole.statistics.items(), key=lambda item: _counts_causes(item[0]))
+    figures = list(by_need(whole.statistics).items())
     yield len(figures), lambda r, n: r.model_copy(update={"statistics": dict(figures[:n])})
     yield (
         len(whole.committed),
         lambda r, n: r.model_copy(update={"committed": whole.committed[:n], "more": True}),
     )
     yield 1, lambda r, n: r.model_copy(update={"manifest_uri": whole.manifest_uri if n else ""})
-
-
-def _counts_causes(figure: str) -> bool:
-    """Whether a figure is a part of others, and goes first."""
-    return figure.startswith("dropped") or figure.endswith("Sum")
 
 
 def _longest(result: StageResult, most: int, kept: Cut) -> StageResult:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from srlm_contract.status import MAX_STATISTICS
 from srlm_operator.plan.outcomes import committed, failure, parse_error, parse_result
 from srlm_operator.values import JobView, PodView
 from support.stage_script import error
@@ -120,6 +122,16 @@ def test_a_result_with_odd_figures_and_new_fields_is_still_a_result(loss: str) -
     assert found is not None
     assert found.content_digest == "sha256:1"
     assert found.statistics["steps"] == 3
+
+
+@pytest.mark.parametrize("written", [list, sorted], ids=["as measured", "as a manifest has them"])
+def test_the_rates_against_many_opponents_cost_no_other_figure(written: Callable[[list[str]], list[str]]) -> None:
+    wanted = ["meanLength", "wins", "winRate", "winRatePeople", *(f"figure{n}" for n in range(34))]
+    names = [*(f"winRateM{n}" for n in range(1, 40)), *wanted]
+    found = parse_result(json.dumps({"stage": "evaluate", "statistics": dict.fromkeys(written(names), 1)}))
+    assert found is not None
+    assert len(found.statistics) == MAX_STATISTICS
+    assert set(wanted) < found.statistics.keys()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"stage": "nonsense"}', '{"committed": [1]}'])

@@ -85,14 +85,19 @@ def test_the_least_needed_goes_first_and_is_spoken_of() -> None:
     found = StageResult(
         stage="judge",
         key="key",
-        statistics={"droppedLong": 1.0, **{f"figure{i:03}": i / 7 for i in range(200)}, "scoreSum": 2.0},
+        statistics={
+            "droppedLong": 1.0,
+            "winRateM1": 0.5,
+            **{f"figure{i:03}": i / 7 for i in range(200)},
+            "scoreSum": 2.0,
+        },
         warnings=("w" * 299,) * 20,
     )
     said = fitted(found)
     assert len(said.statistics) > 100
     assert "figure000" in said.statistics
-    assert not {"droppedLong", "scoreSum"} & said.statistics.keys()
-    left = 202 - len(said.statistics)
+    assert not {"droppedLong", "scoreSum", "winRateM1"} & said.statistics.keys()
+    left = 203 - len(said.statistics)
     assert said.warnings == (
         f"left out, as only 4,096 bytes can be said: 20 warnings, {left} figures; see the pod's log",
     )
