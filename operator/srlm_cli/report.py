@@ -12,7 +12,7 @@ from pathlib import Path
 
 from srlm_cli.download import ends_at_once, fetch, use
 from srlm_cli.runs import add_endpoint_argument, add_run_arguments, annotate, cluster_of, fresh, read, storage_of
-from srlm_contract.artifacts.layout import events_prefix, report_key
+from srlm_contract.artifacts.layout import events_prefix, is_events, report_key
 from srlm_contract.artifacts.store import Store
 from srlm_operator.cluster.client import Client
 from srlm_operator.errors import ConfigurationError, Unavailable
@@ -48,6 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, wait, fetch. Returns the exit status; raises OperatorError naming what is wrong and what to do."""
+    if args.events and args.no_wait:
+        raise ConfigurationError("--events fetches files, and --no-wait fetches nothing: leave one of them out")
     return asyncio.run(_report(args))
 
 
@@ -78,8 +80,8 @@ async def _report(args: argparse.Namespace) -> int:
 def _events(found: Run, store: Store) -> dict[str, bytes]:
     """TensorBoard's event files by path below their folder."""
     prefix = events_prefix(found.namespace, found.name)
-    keys = [info.key for info in store.list_objects(prefix)]
-    return {key.removeprefix(prefix): store.get(key).data for key in keys}
+    paths = [info.key.removeprefix(prefix) for info in store.list_objects(prefix)]
+    return {path: store.get(prefix + path).data for path in paths if is_events(path)}
 
 
 def _save_events(events: Mapping[str, bytes], folder: Path, found: Run) -> None:
@@ -89,8 +91,6 @@ def _save_events(events: Mapping[str, bytes], folder: Path, found: Run) -> None:
         )
     for name, data in events.items():
         path = folder / name
-        if ".." in path.parts:
-            raise ConfigurationError(f"{name} is no name of an event file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

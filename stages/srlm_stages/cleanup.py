@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from srlm_contract.artifacts.layout import lineage_key, report_key
+from srlm_contract.artifacts.layout import events_prefix, is_events, lineage_key, report_key
 from srlm_contract.artifacts.retention import (
     delete_artifact,
     delete_orphans,
@@ -28,7 +28,7 @@ def run(ctx: StageContext) -> StageResult:
     refs = removable(ctx.store, ctx.task.run, retention, params.intermediate)
     objects = 0
     for done, ref in enumerate(refs, 1):
-        objects += delete_artifact(ctx.store, ref.stage, ref.key)
+        objects += delete_artifact(ctx.store, ref.stage, ref.key, ctx.task.run)
         ctx.progress.update(done, len(refs), unit="artifacts")
     objects += drop_uploads(ctx.store, ctx.task.run)
     if retention != "Retain":
@@ -37,7 +37,8 @@ def run(ctx: StageContext) -> StageResult:
     # to them: they keep the clean-up of other runs away.
     if retention == "DeleteAll":
         run = ctx.task.run
-        ctx.store.delete([lineage_key(run.namespace, run.name), report_key(run.namespace, run.name)])
+        pages = [lineage_key(run.namespace, run.name), report_key(run.namespace, run.name)]
+        ctx.store.delete([*pages, *_curves(ctx)])
         drop_refs(ctx.store, run)
     orphans = delete_orphans(ctx.store, datetime.now(UTC) - ORPHANS_AFTER, warn=ctx.warn)
     ctx.progress.say(f"cleanup: {len(refs)} artifacts ({objects} objects) and {orphans} orphaned objects removed")
@@ -45,3 +46,9 @@ def run(ctx: StageContext) -> StageResult:
         stage="cleanup",
         statistics={"artifacts": len(refs), "objects": objects, "orphans": orphans},
     )
+
+
+def _curves(ctx: StageContext) -> list[str]:
+    """Keys of the run's event files."""
+    prefix = events_prefix(ctx.task.run.namespace, ctx.task.run.name)
+    return [info.key for info in ctx.store.list_objects(prefix) if is_events(info.key.removeprefix(prefix))]

@@ -22,6 +22,7 @@ from support.stage_script import Ending, error
 
 KEYS = WRITER.environ
 EVENTS = "events.out.tfevents.0.srlm"
+STRAYS = (".ssh/authorized_keys", "figures/notes.txt", f"a/b/c/{EVENTS}")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,10 @@ async def prepare(
         key = f"{prefix}/runs/{task.run.namespace}/{task.run.name}/report.html"
         s3.client().put_object(Bucket="made", Key=key, Body=body)
         events = key.replace("report.html", f"tensorboard/M2/train/{EVENTS}")
-        s3.client().put_object(Bucket="made", Key=events, Body=b"events")
+        # Who may write to the store must not write to a reader's disk.
+        strays = [key.replace("report.html", f"tensorboard/{stray}") for stray in STRAYS]
+        for name in (events, *strays):
+            s3.client().put_object(Bucket="made", Key=name, Body=b"events")
 
     h.pods.stages.on_report = write
     await become(h, role, monkeypatch)
@@ -58,6 +62,10 @@ async def prepare(
         "credentialsSecretRef": {"name": "s3"},
         **storage,
     }
+
+
+def files(folder: str) -> list[str]:
+    return [str(path) for path in Path(folder).rglob("*") if path.is_file()]
 
 
 def saved(name: str) -> str:
@@ -79,6 +87,7 @@ async def test_report_of_a_finished_run(
         assert saved("run-report.html") == "report 2 at "
         assert await srlm_report("-n", "team", "-o", "-", "--events", "curves") == 0
         assert saved(f"curves/M2/train/{EVENTS}") == "events"
+        assert files("curves") == [f"curves/M2/train/{EVENTS}"]
         out, err = capfd.readouterr()
         assert out == "report 3 at "
         assert "s3://made/" in err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from srlm_contract.artifacts.layout import lineage_key, report_key
+from srlm_contract.artifacts.layout import EVENTS_FILE, events_prefix, lineage_key, report_key
 from srlm_contract.artifacts.retention import add_refs, read_refs
 from srlm_contract.errors import Unsupported
 from srlm_contract.rows import PromptRow
@@ -70,6 +70,19 @@ def test_what_somebody_else_put_below_artifacts_stays(world: World) -> None:
         world.store.put(key, b"mine")
     clean(world, "DeleteAll")
     assert [info.key for info in world.store.list_objects("artifacts/")] == foreign
+
+
+def test_curves_go_with_everything_and_nothing_else_from_their_folder(world: World) -> None:
+    curves = events_prefix(RUN.namespace, RUN.name)
+    made = [f"{curves}{series}/{EVENTS_FILE}" for series in ("M2/train", "figures")]
+    foreign = [f"{curves}notes.txt", f"{events_prefix(OTHER.namespace, OTHER.name)}figures/{EVENTS_FILE}"]
+    for key in (*made, *foreign):
+        world.store.put(key, b"figures")
+    clean(world, "DeleteIntermediate")
+    assert all(world.store.head(key) for key in made)
+    clean(world, "DeleteAll")
+    assert not any(world.store.head(key) for key in made)
+    assert all(world.store.head(key) for key in foreign)
 
 
 def test_it_may_run_twice(world: World) -> None:

@@ -7,7 +7,7 @@ artifacts/<stage>/<key>/parts/<pod UID>/...
 artifacts/<stage>/<key>/uploads/<run UID>/<i>-of-<n>.json
 runs/<namespace>/<name>/{refs.json, lineage.json, report.html}
 runs/<namespace>/<name>/tensorboard/<training>/events.out.tfevents.0.srlm
-probes/<any>: what preflight tries on the store
+probes/<32 hex digits>[-new]: what preflight tries on the store
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from srlm_contract.errors import InvalidArtifact
 ARTIFACTS = "artifacts/"
 RUNS = "runs/"
 PROBES = "probes/"
+#: TensorBoard takes a file for its own by `tfevents` in its name.
+EVENTS_FILE = "events.out.tfevents.0.srlm"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -28,6 +30,7 @@ _SHARD = re.compile(r"shards/(\d+)-of-(\d+)\.json$")
 _CHECKPOINT = re.compile(r"checkpoints/(\d+)/manifest\.json$")
 _UPLOAD = re.compile(r"artifacts/[^/]+/[^/]+/uploads/([^/]+)/[^/]+\.json")
 _PART = re.compile(r"parts/([^/]+)/")
+_PROBE = re.compile(r"probes/[0-9a-f]{32}(-new)?")
 
 
 def artifact_prefix(stage: str, key: str) -> str:
@@ -83,6 +86,17 @@ def report_key(namespace: str, name: str) -> str:
 def events_prefix(namespace: str, name: str) -> str:
     """Folder of TensorBoard's event files, with a slash at the end."""
     return _run_prefix(namespace, name) + "tensorboard/"
+
+
+def is_events(path: str) -> bool:
+    """Whether a path below `events_prefix` is one that a stage writes: nothing else may lead anywhere."""
+    *series, name = path.split("/")
+    return name == EVENTS_FILE and 0 < len(series) <= 2 and all(_NAME.fullmatch(part) for part in series)
+
+
+def is_probe(object_key: str) -> bool:
+    """Whether preflight has made this object for its tries."""
+    return _PROBE.fullmatch(object_key) is not None
 
 
 def _run_prefix(namespace: str, name: str) -> str:

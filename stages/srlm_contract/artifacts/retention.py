@@ -85,14 +85,19 @@ def removable(
     return found
 
 
-def delete_artifact(store: Store, stage: str, key: str) -> int:
-    """Removes an artifact with shards, resume points and parts; the manifest goes first. Returns objects."""
-    prefix = layout.artifact_prefix(stage, key)
+def delete_artifact(store: Store, stage: str, key: str, run: RunIdentity) -> int:
+    """Removes an artifact of `run` with shards, resume points and parts; the manifest goes first. Returns objects.
+
+    What another run is sending stays: it makes the same artifact.
+    """
     store.delete([layout.manifest_key(stage, key)])
-    rest = [info.key for info in store.list_objects(prefix)]
-    manifests_first = sorted(rest, key=lambda name: (layout.part_of_key(name) is not None, name))
+    rest = [info.key for info in store.list_objects(layout.artifact_prefix(stage, key))]
+    notes = [name for name in rest if layout.run_of_upload(name) not in (None, run.uid)]
+    sent = {pod for note in notes if (pod := uploads.sender(store, note))}
+    ours = [name for name in rest if name not in notes and layout.part_of_key(name) not in sent]
+    manifests_first = sorted(ours, key=lambda name: (layout.part_of_key(name) is not None, name))
     store.delete(manifests_first)
-    return len(rest) + 1
+    return len(ours) + 1
 
 
 def delete_unfinished(store: Store, run: RunIdentity) -> int:
@@ -111,7 +116,7 @@ def delete_unfinished(store: Store, run: RunIdentity) -> int:
         except ArtifactDamaged:
             continue
         if manifests and all(manifest.producer.run.uid == run.uid for manifest in manifests):
-            removed += delete_artifact(store, *artifact)
+            removed += delete_artifact(store, *artifact, run)
     return removed
 
 
@@ -133,7 +138,8 @@ def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], obj
     Artifacts with an unreadable manifest are left alone. Returns the number of objects and uploads.
     warn: is told when the store cannot list unfinished uploads; they stay then.
     """
-    tried = [info.key for info in store.list_objects(layout.PROBES) if info.modified < older_than]
+    probes = (info for info in store.list_objects(layout.PROBES) if layout.is_probe(info.key))
+    tried = [info.key for info in probes if info.modified < older_than]
     store.delete(tried)
     removed = len(tried)
     try:
@@ -148,9 +154,7 @@ def delete_orphans(store: Store, older_than: datetime, warn: Callable[[str], obj
             continue
         try:
             for key in objects:
-                manifest = _load(store, *artifact, key)
-                if manifest is not None:
-                    orphans -= {reader.object_key(manifest, entry) for entry in manifest.files}
+                orphans -= _files(_load(store, *artifact, key))
         except ArtifactDamaged:
             continue
         store.delete(sorted(orphans))
@@ -186,6 +190,11 @@ def _load(store: Store, stage: str, key: str, object_key: str) -> Described | No
     else:
         return None
     return reader.find_manifest(store, object_key, model, stage, key)
+
+
+def _files(manifest: Described | None) -> set[str]:
+    """Keys of the data files that a manifest names."""
+    return {reader.object_key(manifest, entry) for entry in manifest.files} if manifest is not None else set()
 
 
 def _named_by_others(store: Store, run: RunIdentity) -> set[tuple[str, str]]:

@@ -38,10 +38,18 @@ def sending(store: Store, stage: str, key: str, shard: str, producer: Producer) 
 
 def drop_unfinished(store: Store, note: str, but: str = "") -> int:
     """Drops the uploads of the pod that wrote `note`, unless it is `but`; returns how many. Raises StoreError."""
-    try:
-        pod = str(json.loads(store.get(note).data)["podUid"])
-        prefix = layout.part_prefix(*(layout.artifact_of(note) or ("", "")), pod)
-    except (NotFound, InvalidArtifact, ValueError, RecursionError, LookupError, TypeError):
-        return 0  # none, or none of ours
+    artifact, pod = layout.artifact_of(note), sender(store, note)
+    if artifact is None or pod in ("", but):
+        return 0
     # The clocks of store and pod may differ; of that pod nothing new comes.
-    return 0 if pod == but else store.abort_uploads(prefix, datetime.now(UTC) + timedelta(days=2))
+    return store.abort_uploads(layout.part_prefix(*artifact, pod), datetime.now(UTC) + timedelta(days=2))
+
+
+def sender(store: Store, note: str) -> str:
+    """UID of the pod that wrote `note`; empty where there is none, or none of ours. Raises StoreError."""
+    try:
+        pod = json.loads(store.get(note).data)["podUid"]
+        layout.part_prefix("data", "000000", pod)
+    except (NotFound, InvalidArtifact, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return ""
+    return str(pod)

@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srlm_contract.artifacts.layout import events_prefix
+from srlm_contract.artifacts.layout import EVENTS_FILE, events_prefix
 from srlm_contract.errors import StageFailure
 from srlm_contract.spec.tracking import TensorboardSpec
 
 from .tracker import Refused, Row, Sender, Series, State, TrackerError
-
-#: TensorBoard takes a file for its own by `tfevents` in its name.
-EVENTS_FILE = "events.out.tfevents.0.srlm"
 
 
 class Tensorboard:

@@ -120,11 +120,43 @@ def test_delete_artifact(pod: Pod, write: Write, store: Store) -> None:
     artifacts.commit_checkpoint("train", key, 1, write({"state": b"1"}))
     artifacts.commit("train", key, Produced(write({"model.safetensors": b"1"})))
     other = artifacts.commit("train", key + "0", Produced(write({"model.safetensors": b"1"}))).manifest
-    delete_artifact(store, "train", key)
+    delete_artifact(store, "train", key, run_identity("run"))
     assert artifacts.lookup("train", key) is None
     left = {info.key for info in store.list_objects("")}
     prefix = f"artifacts/train/{other.key}/"
     assert left == {f"{prefix}manifest.json", f"{prefix}parts/pod-a/model.safetensors"}
+
+
+def test_files_that_another_run_sends_for_the_same_artifact_stay(pod: Pod, write: Write, store: Store) -> None:
+    key = "0123456789abcdef"
+    pod("a").commit("train", key, Produced(write({"model.safetensors": b"1"})))
+    prefix = f"artifacts/train/{key}/"
+    theirs = [f"{prefix}parts/pod-b/model.safetensors", f"{prefix}uploads/uid-other/0-of-1.json"]
+    store.put(theirs[0], b"on its way")
+    store.put(theirs[1], b'{"podUid":"pod-b"}')
+    store.put(f"{prefix}parts/pod-c/model.safetensors", b"of an attempt that was killed")
+    store.put(f"{prefix}uploads/uid-run/0-of-1.json", b'{"podUid":"pod-c"}')
+    store.put(f"{prefix}uploads/uid-third/0-of-1.json", b'{"podUid":"../pod-c"}')
+    delete_artifact(store, "train", key, run_identity("run"))
+    assert [info.key for info in store.list_objects(prefix)] == [*theirs, f"{prefix}uploads/uid-third/0-of-1.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "ours"),
+    [
+        ("M2/train/events.out.tfevents.0.srlm", True),
+        ("figures/events.out.tfevents.0.srlm", True),
+        ("events.out.tfevents.0.srlm", False),
+        ("figures/events.out.tfevents.1.srlm", False),
+        ("../figures/events.out.tfevents.0.srlm", False),
+        ("/etc/events.out.tfevents.0.srlm", False),
+        ("~/.ssh/events.out.tfevents.0.srlm", False),
+        ("a\\..\\..\\b/events.out.tfevents.0.srlm", False),
+        ("a/b/c/events.out.tfevents.0.srlm", False),
+    ],
+)
+def test_paths_of_event_files(path: str, ours: bool) -> None:
+    assert layout.is_events(path) == ours
 
 
 def test_orphans(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
@@ -137,10 +169,15 @@ def test_orphans(pod: Pod, write: Write, store: Store, tmp_path: Path) -> None:
     orphans = ["artifacts/train/" + key + "/parts/zombie/file", "artifacts/sft/" + key + "/parts/dead/file"]
     for orphan in orphans:
         store.put(orphan, b"left behind")
-    store.put("elsewhere/parts/x/file", b"not ours")
+    probes = [f"probes/{'0123456789abcdef' * 2}{end}" for end in ("", "-new")]
+    for probe in probes:
+        store.put(probe, b"first")
+    foreign = {"elsewhere/parts/x/file", "probes/temperature.csv", f"probes/{'0' * 32}/file", f"probes/{'0' * 33}"}
+    for key_of_others in foreign:
+        store.put(key_of_others, b"not ours")
     assert delete_orphans(store, EARLIER) == 0
-    assert delete_orphans(store, LATER) == 2
-    assert {info.key for info in store.list_objects("")} == named | {"elsewhere/parts/x/file"}
+    assert delete_orphans(store, LATER) == 4
+    assert {info.key for info in store.list_objects("")} == named | foreign
     artifacts.fetch(done.ref, tmp_path / "got")
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from srlm_contract.artifacts.layout import events_prefix
+from srlm_contract.artifacts.layout import EVENTS_FILE, events_prefix
 from srlm_contract.errors import StoreUnavailable
 from srlm_contract.spec.tracking import TensorboardSpec
-from srlm_stages.tracking.tensorboard import EVENTS_FILE, Tensorboard
+from srlm_stages.tracking.tensorboard import Tensorboard
 from srlm_stages.tracking.tracker import Sender, Series, TrackerError
 
 from .conftest import Senders

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from srlm_contract.artifacts.layout import EVENTS_FILE
 from srlm_contract.artifacts.manifest import Manifest
 from srlm_contract.artifacts.s3 import S3Store
 from srlm_contract.errors import BadInput, InvalidTask
@@ -26,7 +27,6 @@ from srlm_contract.spec.storage import Place
 from srlm_contract.spec.tracking import TrackingSpec
 from srlm_contract.spec.training import DpoSpec, LoraSpec, SftSpec
 from srlm_contract.tasks import ArtifactRef, ProcessSettings, SftParams, StageResult, StageTask, TrainParams
-from srlm_stages.tracking.tensorboard import EVENTS_FILE
 from support.s3_world import WRITER, Server, server
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model
