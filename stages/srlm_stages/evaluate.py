@@ -97,9 +97,17 @@ def _own_choices(
     """What the model prefers itself, its answers or the last opponent's, or people's; None where it is the judge
     anyway."""
     asked = {name: theirs[name] for name in (*params.opponents[-1:], PEOPLE) if name in theirs}
-    if not asked or params.judge == "Current" or params.baseline:
+    if not asked or params.baseline or _is_the_judge(ctx, params):
         return None
     return OwnChoices(ctx, asked)
+
+
+def _is_the_judge(ctx: StageContext, params: EvaluateParams) -> bool:
+    """Whether the model itself compares the answers, as M1 does where the judge is the bootstrap's model."""
+    if params.judge == "External":
+        return False
+    given = {**ctx.task.sources, **ctx.task.inputs}
+    return given.get("judge", given["model"]) == given["model"]
 
 
 def _headline(comparisons: Sequence[Comparison]) -> Statistics:

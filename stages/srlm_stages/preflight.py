@@ -21,7 +21,6 @@ from .checks.trackers import unreachable
 from .context import StageContext
 from .conversation.templates import BUILT_IN_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, RUBRIC_FILE, pinned
 from .judging.rubric import BUILT_IN_RUBRICS, DEFAULT_RUBRIC, Rubric
-from .runtime.redaction import redacted
 from .seed.files import SeedDataError, whole_rows
 from .seed.formats import read_seed_data
 from .seed.source import pick_seed_file
@@ -44,10 +43,6 @@ def run(ctx: StageContext) -> StageResult:
     probe = ctx.store.probe()
     for warning in probe.warnings:
         ctx.warn(warning)
-    if spec.tracking.wanted:
-        ctx.progress.say("preflight: trackers")
-        for problem in unreachable(trackers(spec.tracking, Sender(ctx.task.run, ctx.store, ctx.work, ctx.environ))):
-            ctx.warn(redacted(problem, ctx.environ))
     ctx.progress.say("preflight: templates")
     template_name, template = pinned(
         ctx.environ, "baseModel.chatTemplateRef", spec.base_model.chat_template_ref, CHAT_TEMPLATE_FILE,
@@ -93,6 +88,11 @@ def run(ctx: StageContext) -> StageResult:
     if params.branch is not None:
         refs.append(params.branch)
     add_refs(ctx.store, ctx.task.run, refs)
+    if spec.tracking.wanted:
+        ctx.progress.say("preflight: trackers")
+        told = trackers(spec.tracking, Sender(ctx.task.run, ctx.store, ctx.work, ctx.environ))
+        for problem in unreachable(told, ctx.environ):
+            ctx.warn(problem)
     # The entry adds the warnings; their size counts here.
     result = fit(StageResult(stage="preflight", pins=pins, warnings=tuple(ctx.warnings)), found, params.known)
     return result.model_copy(update={"warnings": ()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,10 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
     assert one.statistics["lengthOnlyAccuracy"] == pytest.approx(4 / 6)
     assert "winRate" not in one.statistics
 
+    other = SourceRef(uri=Path(shutil.copytree(model, model.with_name("judge"))).as_uri())
     second = first.model_copy(update={"model": "M2", "opponents": ("M1",), "headline": "M1", "judge": "Bootstrap"})
     inputs = {"data": data, "judgements": judgements, "answers-M1": world.manifest(one).ref}
-    two = world.run(world.task(second, inputs=inputs, model=model, sources={"judge": SourceRef(uri=model.as_uri())}))
+    two = world.run(world.task(second, inputs=inputs, model=model, sources={"judge": other}))
     answers = world.rows(two, "answers.jsonl", ValidationAnswer)
     comparisons = world.rows(two, "comparisons.jsonl", Comparison)
     assert [a.prompt for a in answers] == QUESTIONS[4:]
@@ -245,14 +247,16 @@ def test_evaluate_measures_judge_answers_and_opponents(world: World, model: Path
                 "judging": judge.model_copy(update={"constrain": "None"})}
     )  # fmt: skip
     inputs = {"data": data, "answers-M1": world.manifest(one).ref}
-    zero = world.run(world.task(base, inputs=inputs, model=model, sources={"judge": SourceRef(uri=model.as_uri())}))
+    zero = world.run(world.task(base, inputs=inputs, model=model, sources={"judge": other}))
     assert (zero.statistics["verdicts"], zero.statistics["parsed"], zero.statistics["judged"]) == (12, 0, 0)
     assert zero.statistics["unscored"] == 6, "a model that cannot judge is measured all the same"
     assert zero.statistics["answers"] == 2
     inputs = {"data": data, "judgements": judgements, "answers-M1": world.manifest(one).ref}
     current = second.model_copy(update={"judge": "Current"})
-    three = world.run(world.task(current, inputs=inputs, model=model))
-    assert {c.own for c in world.rows(three, "comparisons.jsonl", Comparison)} == {None}, "it is the judge itself"
+    itself = second.model_copy(update={"samples": 2})
+    for params, sources in ((current, {}), (itself, {"judge": SourceRef(uri=model.as_uri())})):
+        three = world.run(world.task(params, inputs=inputs, model=model, sources=sources))
+        assert {c.own for c in world.rows(three, "comparisons.jsonl", Comparison)} == {None}, "it is the judge itself"
 
 
 def test_every_model_meets_people(world: World, model: Path) -> None:

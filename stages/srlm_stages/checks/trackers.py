@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from ..runtime.redaction import redacted
 from ..tracking.tracker import Tracker, TrackerError
 
 #: Longest wait for all of them.
 PATIENCE_SECONDS = 20.0
+#: Characters of an answer that are told.
+_SHOWN = 300
 
 
-def unreachable(told: Sequence[Tracker]) -> Iterator[str]:
+def unreachable(told: Sequence[Tracker], environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each tracker that does not answer, or refuses."""
     if not told:
         return
@@ -21,7 +24,7 @@ def unreachable(told: Sequence[Tracker]) -> Iterator[str]:
     pool.shutdown(wait=False)
     for tracker, answer in asked:
         if problem := _answer(answer):
-            yield f"{tracker.name}: {problem}. The run goes on without it"
+            yield f"{tracker.name}: {redacted(problem, environ)[:_SHOWN]}. The run goes on without it"
 
 
 def _problem(check: Callable[[], None]) -> str:
@@ -29,6 +32,8 @@ def _problem(check: Callable[[], None]) -> str:
         check()
     except TrackerError as error:
         return str(error).rstrip(".")
+    except Exception as error:  # a client's own, too: none of them is worth a run
+        return f"{type(error).__name__}: {error}".rstrip(".")
     return ""
 
 

@@ -14,6 +14,7 @@ from srlm_contract.spec.loop import ExternalJudgeSpec, SamplingSpec
 
 from ..engines import Completion, OnProgress
 from ..engines.answers import foreign_text
+from ..runtime.redaction import redacted
 
 CONCURRENCY = 16
 #: What servers say when a prompt does not fit the context (OpenAI, vLLM, llama.cpp, TGI).
@@ -44,7 +45,13 @@ class ExternalJudge:
         import httpx
 
         self._http, self._spec, self._sampling, self._sleep = httpx, spec, sampling, sleep
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._key = api_key or ""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise NotPermitted(
+                "NotPermitted",
+                "the Secret of judging.external.apiKeySecretRef has characters that no header may have",
+            )
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS)
         self.url = f"{(spec.url or '').rstrip('/')}/chat/completions"
 
@@ -94,7 +101,7 @@ class ExternalJudge:
                 continue
             if response.status_code == 200:
                 return self._completion(response)
-            trouble = f"HTTP {response.status_code}: {response.text[:300]}"
+            trouble = f"HTTP {response.status_code}: {self._shown(response)}"
             if response.status_code in (400, 413, 422) and _TOO_LONG.search(response.text):
                 return None
             if response.status_code in (401, 403):
@@ -106,6 +113,10 @@ class ExternalJudge:
                 raise BadInput("JudgeNotUsable", f"{self.url} refuses the request: {trouble}; check url and model")
         raise Temporary("Temporary", f"{self.url} does not answer after {TRIES} tries: {trouble}")
 
+    def _shown(self, response: Any) -> str:
+        """The beginning of an answer, without the key: cut first, a part of it would not be found."""
+        return redacted(response.text, {"SRLM_JUDGE_API_KEY": self._key})[:300]
+
     def _completion(self, response: Any) -> Completion:
         try:
             answer = response.json()
@@ -115,7 +126,7 @@ class ExternalJudge:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BadInput(
                 "JudgeNotUsable",
-                f"{self.url} does not answer like an OpenAI-compatible API: {response.text[:300]}",
+                f"{self.url} does not answer like an OpenAI-compatible API: {self._shown(response)}",
             ) from error
         said, whole = foreign_text(str(text))
         return Completion(said, tokens, choice.get("finish_reason") == "length" or not whole)

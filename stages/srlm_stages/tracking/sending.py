@@ -32,11 +32,15 @@ class Sending:
         for line in self._lines:
             line.describe(settings, state)
 
+    def finish(self) -> None:
+        """Nothing more comes: send what is left without a pause."""
+        for line in self._lines:
+            line.finish()
+
     def close(self, seconds: float = PATIENCE_SECONDS) -> list[str]:
         """Send what is left for at most `seconds`; a warning for each tracker that has not got everything."""
         end = time.monotonic() + seconds
-        for line in self._lines:
-            line.finish()
+        self.finish()
         return [warning for line in self._lines if (warning := line.outcome(end - time.monotonic()))]
 
 

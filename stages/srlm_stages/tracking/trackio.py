@@ -6,6 +6,7 @@ Not by its client: that keeps what it cannot send in a folder that ends with the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from srlm_contract.keys import canonical_json, sha256
@@ -50,7 +51,8 @@ class Trackio:
             "run": self._sender.title,
             "run_id": run.uid,
             "step": int(row["step"]),
-            "metrics": {f"{series.name}/{name}": value for name, value in row.items() if name != "step"},
+            # JSON has no form for others, and the server refuses the whole request.
+            "metrics": {f"{series.name}/{name}": v for name, v in row.items() if name != "step" and isfinite(v)},
             "log_id": sha256(f"{run.uid} {series.name} {same} {row['step']:.0f}".encode())[7:39],
         }
 
@@ -61,4 +63,4 @@ class Trackio:
         body = {"args": [], "kwargs": {"logs": entries, "hf_token": None}}
         answer = self._http.post("api/bulk_log", body)
         if isinstance(answer, dict) and answer.get("error"):
-            raise Refused(str(answer["error"])[:200])
+            raise Refused(str(answer["error"]))

@@ -24,6 +24,9 @@ from .model_card import write_card
 from .step_lines import row_of
 from .torchrun import Place, run_workers
 
+#: How long a finished model waits for trackers, beside idle GPUs: the report sends what they have not got.
+_PATIENCE_SECONDS = 5.0
+
 
 def run_training(
     ctx: StageContext,
@@ -100,8 +103,9 @@ def run_training(
     except BaseException:
         sending.close(HURRY_SECONDS)
         raise
+    sending.finish()
     uploader.close()
-    for warning in sending.close():
+    for warning in sending.close(_PATIENCE_SECONDS):
         ctx.warn(warning)
     if not first:
         shutil.rmtree(ctx.output)

@@ -177,6 +177,21 @@ def test_refusals_say_what_to_do(reply: Any, error: type[Exception], reason: str
     assert failure.value.reason == reason  # type: ignore[attr-defined]
 
 
+def test_what_a_refusal_repeats_of_the_key_is_not_cut_into_sight() -> None:
+    with judge_server(lambda body, n: (404, "x" * 290 + "sk-canary-0123456789")) as server:
+        judge = ExternalJudge(ExternalJudgeSpec(url=server.url, model="judge"), SAMPLING, "sk-canary-0123456789")
+        with pytest.raises(BadInput) as failure:
+            judge.ask([Ask("task", 1)])
+        judge.close()
+    assert "sk-" not in str(failure.value)
+
+
+def test_a_key_that_no_header_takes_is_not_repeated() -> None:
+    with pytest.raises(NotPermitted, match=r"judging\.external\.apiKeySecretRef has characters") as failure:
+        ExternalJudge(ExternalJudgeSpec(url="http://127.0.0.1:9", model="judge"), SAMPLING, "p\u00e4ss\nword")
+    assert "ss" not in str(failure.value).replace("has", "")
+
+
 def test_nobody_listening_is_temporary() -> None:
     with judge_server(lambda body, n: said("")) as server:
         url = server.url

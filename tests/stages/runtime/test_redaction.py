@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from srlm_stages.runtime.redaction import redacted
@@ -30,6 +32,12 @@ def test_every_secret_and_only_secrets() -> None:
     }  # fmt: skip
     found = redacted(" ".join(environ.values()), environ)
     assert found == "identity [AWS_SECRET_ACCESS_KEY] [AWS_SESSION_TOKEN] [HF_TOKEN] /home/stage"
+
+
+def test_basic_authorisation_is_as_secret_as_what_it_is_made_of() -> None:
+    environ = {"WANDB_API_KEY": "local-0123", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "pass-9"}
+    sent = " ".join(b64encode(text).decode() for text in (b"api:local-0123", b"ann:pass-9"))
+    assert redacted(f"Basic {sent}", environ) == "Basic [WANDB_API_KEY] [MLFLOW_TRACKING_PASSWORD]"
 
 
 def test_values_too_short_for_a_secret_leave_the_text_alone() -> None:

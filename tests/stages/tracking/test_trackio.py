@@ -55,6 +55,17 @@ def test_repeated_steps_are_the_same_entry_and_changed_figures_a_new_one(sender:
     assert {(e["project"], e["run"], e["run_id"]) for e in found} == {("self-rewarding", "default/world", "world-uid")}
 
 
+def test_a_loss_that_is_no_number_costs_nothing_else(sender: Senders) -> None:
+    Server.entries = {}
+    with serving(Server) as url:
+        tracker = Trackio(
+            TrackioSpec(server_url=url, write_token_secret_ref=REF), sender(TRACKIO_WRITE_TOKEN="secret-token")
+        )
+        tracker.send(CURVE, [{"step": 1.0, "loss": float("nan"), "margin": 2.0}, {"step": 2.0, "loss": float("inf")}])
+        tracker.close()
+    assert [(e["step"], e["metrics"]) for e in Server.entries.values()] == [(1, {"M2/train/margin": 2.0}), (2, {})]
+
+
 @pytest.mark.parametrize(
     ("token", "says"),
     [("wrong-token", "A write_token is required"), ("", "tracking.trackio.writeTokenSecretRef is missing")],
