@@ -304,7 +304,7 @@ def test_the_picture_has_the_model_where_it_is_made() -> None:
     [
         ("M2 judge: 40/100 verdicts, 3,900 tok/s", (3900, 0, None)),
         ("train of M3: 1,002/~3,000 steps, 21 tok/s, loss 0.6931", (21, 1002, 0.6931)),
-        ("M2 train: its program starts and reads its inputs", None),
+        ("M2 train: its pods start and read their inputs", None),
         ("", None),
     ],
 )

@@ -48,7 +48,7 @@ def run_progress(world: World, records: Records, total: int, done: int, running:
         text=f"{percent}%",
         shards_done=work.finished,
         shards_total=record.shards,
-        message=f"{title(node_id)}: {describe(work) or _before_the_first_line(world, record)}",
+        message=f"{title(node_id)}: {describe(work) or _without_a_line(world, record)}",
         eta_seconds=eta,
         eta="" if eta is None else short_time(eta),
     )
@@ -136,13 +136,10 @@ def describe(work: Work) -> str:
     return ", ".join(parts) or f"0 {unit}"
 
 
-def _before_the_first_line(world: World, record: StageStatus) -> str:
-    running = [pod.name for pod in world.pods(record.job) if pod.phase == "Running"]
-    if any(name in world.observed.unread for name in running):
-        return "runs (no log)"
-    if running:
-        return "its program starts and reads its inputs"
-    return "waits for its pod to start"
+def _without_a_line(world: World, record: StageStatus) -> str:
+    """One sentence until the first line, as each costs a write; conditions say what a pod is held up by."""
+    running = any(pod.name in world.observed.unread for pod in world.pods(record.job) if pod.phase == "Running")
+    return "runs (no log)" if running else "its pods start and read their inputs"
 
 
 def _eta(work: Work) -> int | None:

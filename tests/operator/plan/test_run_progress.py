@@ -91,9 +91,12 @@ def test_shards_of_a_later_attempt_are_told_by_their_own_numbers() -> None:
 def test_a_stage_that_prepares_says_what_it_does() -> None:
     world = FakeCluster()
     name = until_node(world, "1/judge")
-    assert shown(world)[0] == "judge of M2: waits for its pod to start"
+    assert shown(world)[0] == "judge of M2: its pods start and read their inputs"
     world.start_pods(name)
-    assert shown(world)[0] == "judge of M2: its program starts and reads its inputs"
+    assert shown(world)[0] == "judge of M2: its pods start and read their inputs"
+    world.pods[name] = [replace(pod, phase="Succeeded") for pod in world.pods[name]]
+    assert shown(world)[0] == "judge of M2: its pods start and read their inputs", "no write until the Job has ended"
+    world.start_pods(name)
     assert shown(world, starting(96))[0] == "judge of M2: 0/96 verdicts, starting vLLM"
     assert shown(world, starting(0))[0] == "judge of M2: starting vLLM"
 
