@@ -326,6 +326,27 @@ class RunIdentity(Contract):
     uid: str
 
 
+class Link(Contract):
+    """A stage that a pod runs after that of its task, with the engine that is open already.
+
+    Its key is known when those before it are committed: the pod makes it as the operator would.
+    """
+
+    iteration: int
+    node: str
+    stage: StageName
+    round: int = 1
+    revision: int = 1
+    params: Params
+    inputs: dict[str, ArtifactRef] = {}
+    """Inputs that are committed, by name."""
+    awaited: dict[str, str] = {}
+    """The others: input name → id of a node before it in the chain."""
+    sources: dict[str, SourceRef] = {}
+    image: str = ""
+    """`stages.<stage>.image` of the run, part of the key."""
+
+
 class StageTask(Contract):
     """`SRLM_TASK`."""
 
@@ -356,6 +377,8 @@ class StageTask(Contract):
     """Of trainings: who is told their curves."""
     repair: bool = False
     """The committed artifact of this key was found damaged: verify it and replace what is damaged."""
+    chain: tuple[Link, ...] = ()
+    """What the same pod does next, in order; of as many shards as the task."""
 
 
 class StageError(Contract):
@@ -379,6 +402,20 @@ class Committed(Contract):
     statistics: dict[str, float] = {}
 
 
+class ChainedResult(Contract):
+    """A stage that a pod has committed after that of its task."""
+
+    node: Annotated[str, Field(max_length=66, pattern=r"^[0-9]{1,2}/[a-z][-a-z0-9]*$")]
+    """Node id `<iteration>/<name>`."""
+    key: str
+    content_digest: str
+    revision: int = 1
+    statistics: dict[str, float] = {}
+    reused: bool = False
+    seconds: float = 0
+    """How long it took."""
+
+
 class StageResult(Contract):
     """The termination message: at most 4 KiB of JSON."""
 
@@ -399,4 +436,7 @@ class StageResult(Contract):
     warnings: tuple[str, ...] = ()
     storage_errors: int = 0
     """Requests of this pod that the object store failed or refused, those that a retry mended included."""
+    chained: tuple[ChainedResult, ...] = ()
+    """Stages of the chain that are committed too, in order. Where one fails the chain ends: the operator starts it
+    in a Job of its own, which says why."""
     error: StageError | None = None

@@ -69,6 +69,10 @@ class SchedulingSpec(Contract):
     """Whether the pods of a training over several nodes start all at once or not at all: `Auto` makes them a PodGroup
     where the cluster serves those (`scheduling.k8s.io`, Kubernetes 1.37 with the feature GenericWorkload) and no queue
     starts them; `Off` never does."""
+    chain: Literal["Auto", "Off"] = "Auto"
+    """Whether stages that ask the same model with the same engine settings, resources and number of shards run one
+    after the other in one pod, which loads the model once; each leaves the artifact that it leaves alone. A chain ends
+    where a gate could stop the run. `Off` gives every stage a Job of its own."""
     gpu_memory: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$")] | None = None
     """Memory of one GPU, such as `80Gi`: preflight then refuses models that cannot fit the GPUs asked for. Left out,
     only the names of MIG resources tell (`nvidia.com/mig-3g.40gb`), and nothing is refused where they do not."""
