@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from srlm_contract.errors import InvalidTask
 from srlm_contract.keys import row_seed, sha256, shard_of
 from srlm_contract.tasks import ArtifactRef, SourceRef, StageTask
 
+from .pod import Pod
 from .runtime.progress import ProgressReporter
 from .sources.fetch import MODEL_FILES, TOKENIZER_FILES, fetch_source, matching
 from .sources.origins import Kind, OpenStore
@@ -41,8 +42,9 @@ class StageContext:
         open_store: OpenStore,
         shard: int = 0,
         environ: Mapping[str, str] = os.environ,
-        cache: ModelCache | None = None,
+        pod: Pod | None = None,
     ) -> None:
+        """pod: what it shares with the stages before and after it, if there are any."""
         self.task, self.artifacts, self.store, self.work = task, artifacts, store, work
         self.progress, self.shard, self.environ = progress, shard, environ
         self.output = work / "output"
@@ -50,13 +52,7 @@ class StageContext:
         self.details: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
         self.warnings: list[str] = []
-        self.open_store, self._cache = open_store, cache
-        self._fetched: dict[str, Path] = {}
-        self._open = ExitStack()
-
-    def close(self) -> None:
-        """Give cached models free again."""
-        self._open.close()
+        self.open_store, self.pod = open_store, pod or Pod(work)
 
     # What is asked for
 
@@ -94,11 +90,13 @@ class StageContext:
 
     def input(self, name: str) -> Path:
         """Folder with the verified files of an input artifact; fetched once."""
-        if name not in self._fetched:
-            folder = self.work / "inputs" / name
-            self.artifacts.fetch(self._ref(name), folder)
-            self._fetched[name] = folder
-        return self._fetched[name]
+        ref = self._ref(name)
+
+        def fetch(folder: Path) -> Path:
+            self.artifacts.fetch(ref, folder)
+            return folder
+
+        return self.pod.folder("inputs", ref.content_digest, name, fetch)
 
     def _ref(self, name: str) -> ArtifactRef:
         if name not in self.task.inputs:
@@ -110,15 +108,12 @@ class StageContext:
 
     def model_path(self, name: str = "model") -> Path:
         """Folder of a model (safetensors, configuration, tokenizer): an input artifact, else an outside source."""
-        key = f"model {name}"
-        if key not in self._fetched:
-            if name in self.task.inputs:
-                folder = self.work / "models" / name
-                model = self.artifacts.model(self._ref(name), self._cache, folder)
-                self._fetched[key] = self._open.enter_context(model)
-            else:
-                self._fetched[key] = self._source(name, "model", MODEL_FILES)
-        return self._fetched[key]
+        if name not in self.task.inputs:
+            return self._source(name, "model", MODEL_FILES)
+        ref, pod = self._ref(name), self.pod
+        return pod.folder(
+            "models", ref.content_digest, name, lambda into: pod.held(self.artifacts.model(ref, pod.cache, into))
+        )
 
     def tokenizer_path(self, name: str = "tokenizer") -> Path:
         """Folder with the tokenizer and configuration of an outside model, without its weights."""
@@ -139,17 +134,20 @@ class StageContext:
         return self.fetch_source(source, kind, files, name)
 
     def fetch_source(self, source: SourceRef, kind: Kind, files: Sequence[str], name: str) -> Path:
-        """Fetch any outside source (see sources.fetch_source) below the work folder."""
-        key = f"source {name} {','.join(files)}"
-        if key not in self._fetched:
-            into = self.work / "sources" / name / str(len(self._fetched))
-            if self._cache is not None and files is MODEL_FILES and not source.uri.startswith("file://"):
-                self._fetched[key] = self._cached_source(self._cache, source, kind, files)
-            else:
-                self._fetched[key] = fetch_source(source, kind, into, self.open_store, files)
-        return self._fetched[key]
+        """Fetch any outside source (see sources.fetch_source) below the pod's work folder."""
+        cache = self.pod.cache
 
-    def _cached_source(self, cache: ModelCache, source: SourceRef, kind: Kind, files: Sequence[str]) -> Path:
+        def fetch(into: Path) -> Path:
+            if cache is not None and files is MODEL_FILES and not source.uri.startswith("file://"):
+                return self.pod.held(self._cached_source(cache, source, kind, files))
+            return fetch_source(source, kind, into, self.open_store, files)
+
+        content = " ".join((source.uri, source.revision, source.file or "", kind, *files))
+        return self.pod.folder("sources", content, name, fetch)
+
+    def _cached_source(
+        self, cache: ModelCache, source: SourceRef, kind: Kind, files: Sequence[str]
+    ) -> AbstractContextManager[Path]:
         """An outside model in the node's cache, under the digest of its place and revision."""
 
         def fill(folder: Path) -> None:
@@ -157,8 +155,7 @@ class StageContext:
             for path in matching((p.name for p in found.iterdir() if p.is_file()), files):
                 shutil.move(found / path, folder / path)
 
-        place = sha256(f"{source.uri}@{source.revision}".encode())
-        return self._open.enter_context(cache.get(place, fill))
+        return cache.get(sha256(f"{source.uri}@{source.revision}".encode()), fill)
 
     # Output
 

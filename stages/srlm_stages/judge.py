@@ -98,8 +98,8 @@ def _opened(ctx: StageContext, params: JudgeParams, lead: str, prompts: Sequence
         # What fits no context is left out later: no reason to ask for a long one.
         longest = max((length for length in lengths if length < model.context), default=0)
         limit = model.length(longest + params.sampling.max_tokens + 1)
-        with model.engine(limit, asks, "verdicts") as engine:
-            yield replace(judge, engine=engine, tokenizer=model.tokenizer, limit=limit)
+        engine = model.engine(limit, asks, "verdicts")
+        yield replace(judge, engine=engine, tokenizer=model.tokenizer, limit=limit)
     else:
         yield judge
 

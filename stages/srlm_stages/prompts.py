@@ -87,28 +87,26 @@ def _written(
     length = model.length(_longest_prompt(tokenizer, params, examples) + sampling.max_tokens)
     rows: list[PromptRow] = []
     counts: Counter[str] = Counter()
-    with model.engine(length, params.count, "prompts") as engine:
-        while len(rows) < params.count and counts["asked"] < params.count * MAX_ASKS_A_PROMPT:
-            requests = [
-                _request(ctx, tokenizer, params, examples, number, length - sampling.max_tokens - 1)
-                for number in range(counts["asked"], counts["asked"] + _batch(params, len(rows), counts))
-            ]
-            counts["asked"] += len(requests)
-            answers = engine.generate(
-                requests, _progress(ctx, params.count, len(rows), len(requests), counts["tokens"])
-            )
-            for answer in answers:
-                counts["tokens"] += answer.tokens
-                said = answer_of(tokenizer, answer, opened)
-                text = cleaned(said.text)
-                refusal = "droppedTruncated" if said.truncated else accept.refusal(text)
-                if len(rows) >= params.count:
-                    counts["surplus"] += 1
-                elif refusal is not None:
-                    counts[refusal] += 1
-                else:
-                    accept.remember(text)
-                    rows.append(PromptRow(id=row_id(text), prompt=text, source="generated"))
+    engine = model.engine(length, params.count, "prompts")
+    while len(rows) < params.count and counts["asked"] < params.count * MAX_ASKS_A_PROMPT:
+        requests = [
+            _request(ctx, tokenizer, params, examples, number, length - sampling.max_tokens - 1)
+            for number in range(counts["asked"], counts["asked"] + _batch(params, len(rows), counts))
+        ]
+        counts["asked"] += len(requests)
+        answers = engine.generate(requests, _progress(ctx, params.count, len(rows), len(requests), counts["tokens"]))
+        for answer in answers:
+            counts["tokens"] += answer.tokens
+            said = answer_of(tokenizer, answer, opened)
+            text = cleaned(said.text)
+            refusal = "droppedTruncated" if said.truncated else accept.refusal(text)
+            if len(rows) >= params.count:
+                counts["surplus"] += 1
+            elif refusal is not None:
+                counts[refusal] += 1
+            else:
+                accept.remember(text)
+                rows.append(PromptRow(id=row_id(text), prompt=text, source="generated"))
     return rows, counts
 
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -22,29 +21,24 @@ from pydantic import ValidationError
 
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.cache import ModelCache
-from srlm_contract.artifacts.commits import Produced
+from srlm_contract.artifacts.commits import Commits, Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.store import Store
-from srlm_contract.errors import InvalidTask, StageFailure, Terminated
+from srlm_contract.errors import InvalidTask, Terminated
 from srlm_contract.stages import STAGES, TRAINERS
-from srlm_contract.tasks import (
-    EXIT_INVALID_TASK,
-    EXIT_OK,
-    StageError,
-    StageResult,
-    StageTask,
-)
+from srlm_contract.tasks import EXIT_INVALID_TASK, EXIT_OK, StageResult, StageTask
 
+from .chain import Chain, Wait, waited
 from .context import StageContext
+from .pod import Pod
+from .runtime.failures import failure
 from .runtime.progress import ProgressReporter
 from .runtime.redaction import redacted
 from .runtime.statistics import Statistics, figures, merge_shards, with_ratios
 from .runtime.termination import write_result
 
-EXIT_CRASHED = 1
-EXIT_TERMINATED = 143
 DEFAULT_CACHE_BYTES = 64 * 2**30
 
 
@@ -63,45 +57,31 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     signal.signal(signal.SIGTERM, _terminate)
     stage = arguments[0] if arguments else ""
     errors = RequestErrors()
+    told: StageResult | None = None
 
-    def fail(code: int, reason: str, message: str, error: BaseException | None = None) -> int:
-        message = redacted(message, environ)
-        print(f"stage {stage or '?'} failed ({reason}, exit {code}): {message}", file=sys.stderr, flush=True)  # noqa: T201
-        known = stage if stage in STAGES else "preflight"
-        failure = StageError(reason=reason, message=message[:3000], artifact=getattr(error, "artifact", None))
-        result = StageResult(stage=known, error=failure, storage_errors=errors.count)  # type: ignore[arg-type]  # checked
-        write_result(result, environ)
-        return code
+    def tell(result: StageResult) -> StageResult:
+        """Writes the termination message: whatever happens later, the kubelet has it."""
+        nonlocal told
+        warnings = tuple(redacted(text, environ) for text in result.warnings)
+        told = write_result(result.model_copy(update={"storage_errors": errors.count, "warnings": warnings}), environ)
+        return told
 
     try:
         if len(arguments) != 1:
             raise InvalidTask("InvalidTask", "usage: python -m srlm_stages STAGE, with the task in SRLM_TASK")
-        result = run_task(read_task(stage, environ), environ, errors)
-    except StageFailure as failure:
-        return fail(failure.exit_code, failure.reason, str(failure), failure)
-    except Terminated:
-        return fail(EXIT_TERMINATED, "Disrupted", "the pod was asked to end (SIGTERM)")
-    except Exception as crash:
-        print(redacted(traceback.format_exc(), environ), file=sys.stderr, flush=True)  # noqa: T201
-        if isinstance(crash, ModuleNotFoundError) and not (crash.name or "").startswith("srlm_"):
-            return fail(EXIT_INVALID_TASK, "InvalidTask", _misses(stage, crash), crash)
-        reason = "DiskFull" if isinstance(crash, OSError) and crash.errno == 28 else "Crashed"
-        return fail(EXIT_CRASHED, reason, f"{type(crash).__name__}: {crash}", crash)
-    warnings = tuple(redacted(text, environ) for text in result.warnings)
-    result = result.model_copy(update={"storage_errors": errors.count, "warnings": warnings})
-    problem = write_result(result, environ).error
-    if problem is None:
+        result = run_task(read_task(stage, environ), environ, errors, tell)
+    except (Exception, Terminated) as error:
+        code, problem = failure(stage, error, environ)
+        if told is not None:  # all that went wrong came after the commit
+            return code if isinstance(error, Terminated) else EXIT_OK
+        known = stage if stage in STAGES else "preflight"
+        tell(StageResult(stage=known, error=problem))  # type: ignore[arg-type]  # checked
+        return code
+    lost = tell(result).error
+    if lost is None:
         return EXIT_OK
-    print(f"stage {stage} failed ({problem.reason}): {problem.message}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"stage {stage} failed ({lost.reason}): {lost.message}", file=sys.stderr, flush=True)  # noqa: T201
     return EXIT_INVALID_TASK
-
-
-def _misses(stage: str, missing: ModuleNotFoundError) -> str:
-    extra = next(row.image for name, row in STAGES.items() if name == stage)
-    return (
-        f"this image has no {missing.name}, which the stage {stage} needs: leave stages.{stage}.image out, or name an"
-        f" image with self-rewarding-operator[{extra}]"
-    )
 
 
 def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:
@@ -121,17 +101,52 @@ def read_task(stage: str, environ: Mapping[str, str]) -> StageTask:
     return task
 
 
-def run_task(task: StageTask, environ: Mapping[str, str], errors: RequestErrors) -> StageResult:
-    """Open storage as the task says and execute the task. errors: counts what the object store fails or refuses."""
+def run_task(
+    task: StageTask,
+    environ: Mapping[str, str],
+    errors: RequestErrors,
+    tell: Callable[[StageResult], object] = lambda result: None,
+) -> StageResult:
+    """Open storage as the task says, execute the task and what follows it in its chain.
+
+    errors: counts what the object store fails or refuses. tell: is given what is committed, after each stage.
+    """
     opened = open_store(task, environ, errors)
     root = environ.get("SRLM_WORK_DIR")
     if root:
         Path(root).mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{task.stage}-", dir=root or None))
     try:
-        return execute(task, opened(task.storage.uri), work, environ, opened)
+        return execute_chain(task, opened(task.storage.uri), work, environ, opened, tell)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def execute_chain(
+    task: StageTask,
+    store: Store,
+    work: Path,
+    environ: Mapping[str, str],
+    opened: Callable[[str], Store] | None = None,
+    tell: Callable[[StageResult], object] = lambda result: None,
+    wait: Wait = waited,
+) -> StageResult:
+    """Do a task and the stages of its chain, with what they share."""
+    with Pod(work / "shared", model_cache(environ), chained=bool(task.chain)) as pod:
+
+        def run(one: StageTask) -> StageResult:
+            folder = work / f"{one.iteration}-{one.node or one.stage}"
+            try:
+                return execute(one, store, folder, environ, opened, pod)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        result = run(task)
+        if not task.chain:
+            return result
+        tell(result)
+        artifacts = Commits(store, Producer.from_environment(task.run, environ))
+        return Chain(task, artifacts, run, environ, wait).follow(result, tell)
 
 
 def open_store(
@@ -160,11 +175,16 @@ def execute(
     work: Path,
     environ: Mapping[str, str],
     opened: Callable[[str], Store] | None = None,
+    pod: Pod | None = None,
 ) -> StageResult:
     """Do what the task says unless it is done already, commit it, and say what came out.
 
-    opened: opens other s3:// locations than that of the run; by default as the task says.
+    opened: opens other s3:// locations than that of the run; by default as the task says. pod: what it shares with
+    other stages.
     """
+    if pod is None:
+        with Pod(work, model_cache(environ)) as pod:
+            return execute(task, store, work, environ, opened, pod)
     artifacts = ArtifactStore(store, producer=Producer.from_environment(task.run, environ), scratch=work)
     shard = shard_index(task, environ)
     done, manifest = _already(task, artifacts, shard)
@@ -173,7 +193,6 @@ def execute(
     if done:
         return StageResult(stage=task.stage, key=task.key, reused=True)
 
-    cache = model_cache(environ)
     ctx = StageContext(
         task,
         artifacts,
@@ -183,15 +202,12 @@ def execute(
         opened or open_store(task, environ),
         shard,
         environ,
-        cache,
+        pod,
     )
-    if cache is None and environ.get("SRLM_MODEL_CACHE"):
+    if pod.cache is None and environ.get("SRLM_MODEL_CACHE"):
         ctx.warn(f"the model cache {environ['SRLM_MODEL_CACHE']} cannot be written by user {os.getuid()}: not used")
     started = datetime.now(UTC)
-    try:
-        outcome: Statistics | StageResult = program(task.stage).run(ctx)
-    finally:
-        ctx.close()
+    outcome: Statistics | StageResult = program(task.stage).run(ctx)
     if isinstance(outcome, StageResult):
         return outcome.model_copy(update={"warnings": (*outcome.warnings, *ctx.warnings)})
     manifest = _commit(ctx, outcome, started)

@@ -61,7 +61,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """A loaded model. Closed once, at the end of the stage."""
+    """A loaded model. Closed once, at the end of the pod or when it makes room for another."""
 
     versions: dict[str, str]
     """What shapes its answers, for the manifest: the engine's version by its name, and `dtype`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -54,18 +53,23 @@ class LanguageModel:
         """What an engine for prompts and answers of together `needed` tokens is opened for."""
         return rounded_length(needed, self.context)
 
-    @contextmanager
-    def engine(self, needed: int, total: int, unit: str) -> Iterator[Engine]:
+    def engine(self, needed: int, total: int, unit: str) -> Engine:
         """The engine for prompts and answers of together `needed` tokens; total, unit: the work, for progress.
 
-        Raises BadInput ModelNotUsable when the engine cannot load the model.
+        It is the pod's: one that an earlier question of these settings to this model left open, or a new one. Raises
+        BadInput ModelNotUsable when the engine cannot load the model.
         """
-        ctx = self.ctx
-        ctx.progress.begin(total, unit, f"starting {self.settings.name}, loading the model")
-        with closing(open_engine(self.settings, self.path, self.length(needed))) as engine:
-            ctx.versions |= engine.versions
-            ctx.progress.update(0, total, unit=unit)
-            yield engine
+        ctx, settings = self.ctx, self.settings
+
+        def load(tokens: int) -> Engine:
+            ctx.progress.begin(total, unit, f"starting {settings.name}, loading the model")
+            return open_engine(settings, self.path, tokens)
+
+        wanted = self.path, settings.model_dump_json()
+        engine = ctx.pod.engine(wanted, self.length(needed), self.context, load)
+        ctx.versions |= engine.versions
+        ctx.progress.update(0, total, unit=unit)
+        return engine
 
     def answers(
         self,
@@ -88,11 +92,11 @@ class LanguageModel:
             for prompt, seed in asked
         ]
         needed = max(room, max(len(request.prompt) for request in requests) + sampling.max_tokens)
-        with self.engine(needed, len(requests), unit) as engine:
-            completions = engine.generate(
-                requests,
-                lambda done, tokens: self.ctx.progress.update(done, len(requests), unit=unit, tokens=tokens),
-            )
-            said = [answer_of(self.tokenizer, c, p.opened) for (p, _), c in zip(asked, completions, strict=True)]
-            read = then(engine, said)
+        engine = self.engine(needed, len(requests), unit)
+        completions = engine.generate(
+            requests,
+            lambda done, tokens: self.ctx.progress.update(done, len(requests), unit=unit, tokens=tokens),
+        )
+        said = [answer_of(self.tokenizer, c, p.opened) for (p, _), c in zip(asked, completions, strict=True)]
+        read = then(engine, said)
         return said, sum(completion.tokens for completion in completions) + read

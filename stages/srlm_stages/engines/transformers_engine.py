@@ -171,7 +171,7 @@ class TransformersEngine:
         row.text = self._decode(row.tokens)
         return token
 
-    @lru_cache(maxsize=1)  # noqa: B019 - one engine a process, closed at its end
+    @lru_cache(maxsize=1)  # noqa: B019 - a process has few engines, open until its end
     def _score_line(self, lead: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return choice_tokens(self._tokenizer, "\n", lead, "012345")
 

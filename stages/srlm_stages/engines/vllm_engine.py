@@ -20,6 +20,7 @@ from typing import Any
 
 from srlm_contract.errors import StageFailure
 from srlm_contract.spec.pods import EngineSettings
+from srlm_stages.runtime.devices import has_gpu
 
 from . import Completion, OnProgress, Request, model_config, sees_images
 from .vllm_failures import explained, recorded
@@ -42,7 +43,7 @@ class VllmEngine:
     """A model in vLLM."""
 
     def __init__(self, model: Path, spec: EngineSettings, max_model_len: int) -> None:
-        on_cpu = self._on_cpu = not _has_accelerator()
+        on_cpu = self._on_cpu = not has_gpu()
         folder = os.environ.get("SRLM_MODEL_CACHE")
         if folder and os.access(folder, os.W_OK | os.X_OK):
             # What vLLM found out about a model class (10 s in a process of its own) and compiled, for the next pod.
@@ -186,9 +187,3 @@ def cache_bytes(config: dict[str, Any], dtype: str, max_model_len: int) -> int:
 def _error_log() -> Path:
     """Where this process's engines write their errors."""
     return recorded(Path(tempfile.mkdtemp(prefix="vllm-")))
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())

@@ -78,8 +78,7 @@ def choices_by_model(
     if not fitting:
         return [(None, None)] * len(pairings), 0
     longest = max(len(encoded[i][0]) for i in fitting)
-    with judge.engine(longest + 1, len(fitting), "comparisons") as engine:
-        return _chosen(engine, encoded, fitting, ctx)
+    return _chosen(judge.engine(longest + 1, len(fitting), "comparisons"), encoded, fitting, ctx)
 
 
 def _encoded(judge: LanguageModel, pairings: Sequence[Pairing]) -> list[Encoded]:

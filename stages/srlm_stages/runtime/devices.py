@@ -15,6 +15,13 @@ from srlm_contract.spec.training import DevicePrecision, Precision
 CUDA_BF16, CUDA_FP16 = (8, 0), (7, 0)
 
 
+def has_gpu() -> bool:
+    """Whether engines run on a GPU here."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 @cache
 def native_bf16() -> bool:
     """Whether every device of this process multiplies bf16 matrices in hardware."""

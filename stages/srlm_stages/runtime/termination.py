@@ -1,9 +1,9 @@
 """The termination message: a `StageResult` as JSON, never longer than what the kubelet keeps of it.
 
 A message cut by the kubelet is no JSON, and its stage has answered nothing. So it is made to fit here, least needed
-parts first: warnings, the end of an error's message, figures, committed artifacts (preflight is asked again for
-those), the address of the manifest. What the operator cannot do without is never cut: where that alone is too long,
-the stage fails and says why.
+parts first: warnings, the end of an error's message, digits of figures beyond the seventh, figures, committed
+artifacts (preflight is asked again for those), the address of the manifest. What the operator cannot do without is
+never cut: where that alone is too long, the stage fails and says why.
 """
 
 from __future__ import annotations
@@ -57,15 +57,24 @@ def fitted(result: StageResult) -> StageResult:
 def _plain(result: StageResult) -> StageResult:
     """Without what JSON has no form for: figures that are no finite numbers."""
     changes: dict[str, object] = {
-        "statistics": _finite(result.statistics),
         "committed": tuple(c.model_copy(update={"statistics": _finite(c.statistics)}) for c in result.committed),
         "storage_errors": min(max(result.storage_errors, 0), _MOST_ERRORS),
     }
-    return result.model_copy(update=changes)
+    return _each(result.model_copy(update=changes), _finite)
 
 
 def _finite(statistics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in statistics.items() if isfinite(value)}
+
+
+def _each(result: StageResult, change: Callable[[Mapping[str, float]], dict[str, float]]) -> StageResult:
+    """`result` with the figures of its stage, and of those chained to it, changed."""
+    chained = tuple(c.model_copy(update={"statistics": change(c.statistics)}) for c in result.chained)
+    return result.model_copy(update={"statistics": change(result.statistics), "chained": chained})
+
+
+def _rounded(statistics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.7g}") if value % 1 else value for name, value in statistics.items()}
 
 
 Cut = Callable[[StageResult, int], StageResult]
@@ -81,8 +90,11 @@ def _cuts(whole: StageResult) -> Iterator[tuple[int, Cut]]:
             len(error.message),
             lambda r, n: r.model_copy(update={"error": error.model_copy(update={"message": error.message[:n]})}),
         )
-    figures = list(by_need(whole.statistics).items())
-    yield len(figures), lambda r, n: r.model_copy(update={"statistics": dict(figures[:n])})
+    yield 1, lambda r, n: r if n else _each(r, _rounded)
+    yield (
+        max(len(each.statistics) for each in (whole, *whole.chained)),
+        lambda r, n: _each(r, lambda figures: dict(list(by_need(figures).items())[:n])),
+    )
     yield (
         len(whole.committed),
         lambda r, n: r.model_copy(update={"committed": whole.committed[:n], "more": True}),
@@ -103,10 +115,14 @@ def _left_out(whole: StageResult, cut: StageResult) -> str:
     parts = {
         "warnings": len(whole.warnings) - len(cut.warnings),
         "characters of the error": len(_message(whole)) - len(_message(cut)),
-        "figures": len(whole.statistics) - len(cut.statistics),
+        "figures": _figures(whole) - _figures(cut),
     }
     said = ", ".join(f"{number} {name}" for name, number in parts.items() if number)
     return f"left out, as only {MAX_RESULT_BYTES:,} bytes can be said: {said}; see the pod's log" if said else ""
+
+
+def _figures(result: StageResult) -> int:
+    return sum(len(each.statistics) for each in (result, *result.chained))
 
 
 def _message(result: StageResult) -> str:
