@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,13 @@ from srlm_contract.spec.storage import Place
 from srlm_contract.tasks import (
     ArtifactRef,
     JudgeParams,
-    PromptsParams,
-    SourceRef,
-    StageResult,
-    StageTask,
     StorageLocation,
 )
 from srlm_stages.run import model_cache
 from support.early_signal import end_while_importing
 from support.judge_server import judge_server
-from support.s3_world import CREDENTIALS, s3_endpoint
+from support.s3_world import s3_endpoint
+from support.stage_pod import Pod, pool_task
 from support.stage_world import World
 from support.unmapped import unmapped
 
@@ -46,55 +42,6 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def world(endpoint: str, tmp_path: Path) -> World:
     return World(tmp_path, S3Store.open(Place(uri=f"s3://world/{tmp_path.name}", endpoint_url=endpoint)))
-
-
-def pool_task(world: World, endpoint: str, tmp_path: Path, **storage: Any) -> StageTask:
-    """A stage that needs no model."""
-    pool = tmp_path / "pool.txt"
-    pool.write_text("\n".join(f"Tell me about the river number {i} please" for i in range(3)))
-    task = world.task(
-        PromptsParams(count=1, source="Pool"),
-        inputs={"data": world.seed_data()},
-        sources={"pool": SourceRef(uri=pool.as_uri())},
-    )
-    location = {"uri": f"s3://world/{tmp_path.name}", "endpoint_url": endpoint, **storage}
-    return task.model_copy(update={"storage": StorageLocation(**location)})
-
-
-class Pod:
-    """What came of a process."""
-
-    def __init__(
-        self,
-        stage: str,
-        task: StageTask | str | None,
-        tmp_path: Path,
-        command: Sequence[str] | None = None,
-        **environ: str,
-    ) -> None:
-        self.log = tmp_path / "termination-log"
-        self.log.write_text("")
-        text = task.model_dump_json(by_alias=True) if isinstance(task, StageTask) else task
-        self.process = subprocess.Popen(
-            command or [sys.executable, "-m", "srlm_stages", stage],
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-                "SRLM_WORK_DIR": str(tmp_path / "work"),
-                "SRLM_TERMINATION_LOG": str(self.log),
-                "SRLM_POD_UID": "pod-1",
-                **CREDENTIALS,
-                **({"SRLM_TASK": text} if text is not None else {}),
-                **environ,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def end(self) -> tuple[int, StageResult]:
-        self.out, self.err = self.process.communicate(timeout=60)
-        return self.process.returncode, StageResult.model_validate_json(self.log.read_text())
 
 
 def test_a_stage_commits_and_a_second_pod_finds_it_done(world: World, endpoint: str, tmp_path: Path) -> None:
