@@ -10,7 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from srlm_contract.tasks import MAX_RESULT_BYTES, ArtifactRef, Committed, Pins, SourceRef, StageError, StageResult
+from srlm_contract.tasks import (
+    MAX_RESULT_BYTES,
+    ArtifactRef,
+    ChainedResult,
+    Committed,
+    Pins,
+    SourceRef,
+    StageError,
+    StageResult,
+)
 from srlm_operator.plan.outcomes import parse_result
 from srlm_stages.run import main
 from srlm_stages.runtime.termination import encoded, fitted, write_result
@@ -39,6 +48,7 @@ SOURCES = of(SourceRef, uri=TEXT.map(lambda text: clean(text[:1000])), revision=
 PINS = of(Pins, base_model=SOURCES, seed_data=SOURCES, prompt_source=st.none() | SOURCES, rubric=SHORT)
 NODES = st.builds("{}/{}".format, st.integers(0, 50), st.sampled_from(["sft", "judge-heldout", "pairs-r2"]))
 FOUND = of(Committed, node=NODES, key=SHORT, content_digest=SHORT, statistics=FIGURES)
+CHAINED = of(ChainedResult, node=NODES, key=SHORT, content_digest=SHORT, statistics=FIGURES, reused=st.booleans())
 ERRORS = of(StageError, reason=TEXT, message=TEXT, artifact=st.none() | st.just(ArtifactRef(
     stage="data", key="k" * 200, content_digest="d" * 200)))  # fmt: skip
 RESULTS = of(
@@ -52,6 +62,7 @@ RESULTS = of(
     pins=st.none() | PINS,
     committed=st.lists(FOUND, max_size=5).map(tuple),
     more=st.booleans(),
+    chained=st.lists(CHAINED, max_size=4).map(tuple),
     warnings=st.lists(TEXT, max_size=5).map(tuple),
     storage_errors=st.integers(),
     error=st.none() | ERRORS,
@@ -77,6 +88,9 @@ def test_every_result_fits_and_is_understood(result: StageResult) -> None:
         return
     assert (said.key, said.content_digest) == (result.key, result.content_digest)
     assert (said.pins is None) == (result.pins is None)
+    assert [(c.node, c.key, c.content_digest, c.reused) for c in said.chained] == [
+        (c.node, c.key, c.content_digest, c.reused) for c in result.chained
+    ]
     assert len(said.committed) == len(result.committed) or said.more
     assert [c.node for c in said.committed] == [c.node for c in result.committed[: len(said.committed)]]
 
@@ -100,6 +114,30 @@ def test_the_least_needed_goes_first_and_is_spoken_of() -> None:
     left = 203 - len(said.statistics)
     assert said.warnings == (
         f"left out, as only 4,096 bytes can be said: 20 warnings, {left} figures; see the pod's log",
+    )
+
+
+def test_a_long_chain_keeps_what_is_needed_of_each_stage() -> None:
+    """Digits that nobody reads go before figures, and of each stage those that are parts of others."""
+    plain = {f"figure{i:02}": 1000 / (i + 7) for i in range(36)}
+    figures = {**{f"droppedFor{i:02}": float(i) for i in range(12)}, **plain}
+    key, digest = "0123456789abcdef01234567", "sha256:" + "0123456789abcdef" * 4
+    chained = tuple(
+        ChainedResult(node=node, key=key, content_digest=digest, statistics=figures, seconds=123.456)
+        for node in ("1/evaluate", "2/prompts", "2/generate", "2/judge")
+    )
+    whole = StageResult(stage="judge", key=key, content_digest=digest, statistics=figures, chained=chained)
+    said = fitted(whole)
+    assert len(encoded(said)) <= MAX_RESULT_BYTES
+    assert [(c.node, c.key, c.content_digest, c.seconds) for c in said.chained] == [
+        (c.node, c.key, c.content_digest, c.seconds) for c in chained
+    ]
+    kept = [each.statistics for each in (said, *said.chained)]
+    assert kept == [kept[0]] * 5
+    assert 20 < len(kept[0]) < 36
+    assert kept[0] == {name: pytest.approx(plain[name], rel=1e-6) for name in list(plain)[: len(kept[0])]}
+    assert said.warnings == (
+        f"left out, as only 4,096 bytes can be said: {5 * (48 - len(kept[0]))} figures; see the pod's log",
     )
 
 
