@@ -12,9 +12,10 @@ from srlm_contract.spec.loop import SamplingSpec
 from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import EvaluateParams, SourceRef
 from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
-from srlm_stages.engines import Request, ScoreLine, open_engine
+from srlm_stages.engines import Engine, Request, ScoreLine, open_engine
 from srlm_stages.engines.choice_tokens import choice_tokens
 from srlm_stages.judging.verdict import parse_score
+from srlm_stages.pod import Pod
 from support.stage_world import QUESTIONS, World
 from support.tiny_model import build_tiny_model
 
@@ -67,6 +68,28 @@ def test_seeded_constrained_and_choice_requests(model: Path) -> None:
         plain.close()
     finally:
         engine.close()
+
+
+def test_a_model_and_its_judge_take_turns(model: Path, tmp_path: Path) -> None:
+    """As in a chain without a GPU: both stay open."""
+    tokenizer = load_tokenizer(model)
+    requests = [Request(encode_chat(tokenizer, messages(q)), seed=i, max_tokens=12) for i, q in enumerate(QUESTIONS)]
+    settings = EngineSpec(name="vllm", dtype="Float32")
+    other = build_tiny_model(tmp_path / "other", seed=1)
+    opened: list[Path] = []
+    with Pod(tmp_path, chained=True) as pod:
+
+        def texts(path: Path) -> list[str]:
+            def load(length: int) -> Engine:
+                opened.append(path)
+                return open_engine(settings, path, length)
+
+            return [c.text for c in pod.engine((path, ""), 256, 1024, load).generate(requests)]
+
+        first, second = texts(model), texts(other)
+        assert first != second
+        assert (texts(model), texts(other)) == (first, second)
+    assert opened == [model, other]
 
 
 def test_answers_by_one_engine_and_comparisons_by_the_next(model: Path, tmp_path: Path) -> None:
