@@ -67,8 +67,13 @@ def _finite(statistics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in statistics.items() if isfinite(value)}
 
 
+def _statistics(result: StageResult) -> list[dict[str, float]]:
+    """Those of its stage, and of those chained to it."""
+    return [result.statistics, *(chained.statistics for chained in result.chained)]
+
+
 def _each(result: StageResult, change: Callable[[Mapping[str, float]], dict[str, float]]) -> StageResult:
-    """`result` with the figures of its stage, and of those chained to it, changed."""
+    """`result` with all of these changed."""
     chained = tuple(c.model_copy(update={"statistics": change(c.statistics)}) for c in result.chained)
     return result.model_copy(update={"statistics": change(result.statistics), "chained": chained})
 
@@ -92,7 +97,7 @@ def _cuts(whole: StageResult) -> Iterator[tuple[int, Cut]]:
         )
     yield 1, lambda r, n: r if n else _each(r, _rounded)
     yield (
-        max(len(each.statistics) for each in (whole, *whole.chained)),
+        max(len(figures) for figures in _statistics(whole)),
         lambda r, n: _each(r, lambda figures: dict(list(by_need(figures).items())[:n])),
     )
     yield (
@@ -115,14 +120,10 @@ def _left_out(whole: StageResult, cut: StageResult) -> str:
     parts = {
         "warnings": len(whole.warnings) - len(cut.warnings),
         "characters of the error": len(_message(whole)) - len(_message(cut)),
-        "figures": _figures(whole) - _figures(cut),
+        "figures": sum(map(len, _statistics(whole))) - sum(map(len, _statistics(cut))),
     }
     said = ", ".join(f"{number} {name}" for name, number in parts.items() if number)
     return f"left out, as only {MAX_RESULT_BYTES:,} bytes can be said: {said}; see the pod's log" if said else ""
-
-
-def _figures(result: StageResult) -> int:
-    return sum(len(each.statistics) for each in (result, *result.chained))
 
 
 def _message(result: StageResult) -> str:
