@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from srlm_contract.artifacts.commits import Commits
+from srlm_contract.artifacts.shards import Shards
 from srlm_contract.errors import InvalidTask
 from srlm_contract.graph import Node, NodeId, node_key
 from srlm_contract.tasks import ArtifactRef, ChainedResult, Link, StageResult, StageTask
@@ -21,6 +21,8 @@ from .runtime.progress import ProgressReporter
 #: Seconds that a pod waits beside its idle GPUs for the other shards of a stage.
 LONGEST_WAIT = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 15.0
+#: Looks in a row (half a minute and more) at which a shard has no pod: the machine has no room for it.
+LOOKS = 6
 #: Characters of a failure in the warning about it; the log has all of them.
 SHOWN = 160
 
@@ -53,7 +55,7 @@ class Chain:
     def __init__(
         self,
         task: StageTask,
-        artifacts: Commits,
+        artifacts: Shards,
         run: Callable[[StageTask], StageResult],
         environ: Mapping[str, str],
         wait: Wait = waited,
@@ -101,9 +103,18 @@ class Chain:
         if done.content_digest:
             return ArtifactRef(stage=done.stage, key=done.key, content_digest=done.content_digest)
 
+        lonely = 0
+
         def look() -> ArtifactRef | None:
+            nonlocal lonely
             manifest = self._artifacts.lookup(done.stage, done.key)
-            return manifest.ref if manifest is not None else None
+            if manifest is not None:
+                return manifest.ref
+            absent = self._artifacts.absent_shards(done.stage, done.key, self._task.shards)
+            lonely = lonely + 1 if absent else 0
+            if lonely == LOOKS:
+                raise Ended(f"nobody works on shard {absent[0]} of {node}")
+            return None
 
         ProgressReporter(link.stage).begin(self._task.shards, "shards", "waiting for the other shards")
         found = self._wait(look)

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -21,11 +22,12 @@ from pydantic import ValidationError
 
 from srlm_contract.artifacts.artifacts import ArtifactStore
 from srlm_contract.artifacts.cache import ModelCache
-from srlm_contract.artifacts.commits import Commits, Produced
+from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.store import Store
+from srlm_contract.artifacts.uploads import sending
 from srlm_contract.errors import InvalidTask, Terminated
 from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import EXIT_INVALID_TASK, EXIT_OK, StageResult, StageTask
@@ -133,11 +135,15 @@ def execute_chain(
 ) -> StageResult:
     """Do a task and the stages of its chain, with what they share."""
     with Pod(work / "shared", model_cache(environ), chained=bool(task.chain)) as pod:
+        artifacts = ArtifactStore(store, producer=Producer.from_environment(task.run, environ))
 
         def run(one: StageTask) -> StageResult:
             folder = work / f"{one.iteration}-{one.node or one.stage}"
+            shard = f"{shard_index(one, environ)}-of-{one.shards}"
+            awaited = task.chain and one.shards > 1
             try:
-                return execute(one, store, folder, environ, opened, pod)
+                with sending(store, one.stage, one.key, shard, artifacts.producer) if awaited else nullcontext():
+                    return execute(one, store, folder, environ, opened, pod)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,7 +151,6 @@ def execute_chain(
         if not task.chain:
             return result
         tell(result)
-        artifacts = Commits(store, Producer.from_environment(task.run, environ))
         return Chain(task, artifacts, run, environ, wait).follow(result, tell)
 
 

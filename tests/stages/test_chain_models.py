@@ -181,10 +181,12 @@ def test_judging_begins_in_every_shard_once_all_have_generated(models: tuple[Pat
     other: list[StageResult] = []
 
     def sleep(seconds: float) -> None:
+        assert together.world.artifacts().absent_shards("generate", task.key, 2) == [1]
         other.append(together.pod(task, "second", shard=1))
 
     first = together.pod(task, "first", wait=lambda look: waited(look, sleep=sleep))
     assert len(other) == 1
+    assert not [name for name in together.store.objects if "/uploads/" in name]
     assert (other[0].content_digest, other[0].chained) == (expected[3].content_digest, ()), "it ended the generation"
     assert first.content_digest == ""
     assert [(c.node, c.key, c.content_digest) for c in first.chained] == [

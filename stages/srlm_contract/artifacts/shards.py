@@ -107,6 +107,17 @@ class Shards(Commits):
                 return top
         raise StoreUnavailable(f"cannot write {self.manifest_uri(stage, key)}: other shards keep changing it")
 
+    def absent_shards(self, stage: str, key: str, shards: int) -> list[int]:
+        """Shards that are not committed, and that no pod of this run is at work on (`uploads.sending`)."""
+        names = {info.key for info in self.store.list_objects(layout.artifact_prefix(stage, key))}
+        run = self.producer.run.uid
+        return [
+            i
+            for i in range(shards)
+            if layout.shard_key(stage, key, i, shards) not in names
+            and layout.upload_key(stage, key, run, f"{i}-of-{shards}") not in names
+        ]
+
     def _has_shards(self, stage: str, key: str, shards: int) -> bool:
         prefix = f"{layout.artifact_prefix(stage, key)}shards/"
         found = (layout.shard_of_key(info.key) for info in self.store.list_objects(prefix))

@@ -4,6 +4,8 @@ Parts of a multipart upload that nobody completes cost money, no listing of obje
 tells a pod that was killed from one that runs. So before its large files a pod writes a note of its run and shard, and
 removes it when they are there. A pod that finds such a note of another pod has taken its place: of one run and shard
 no two pods run at a time. Other runs and shards that make the same artifact have notes of their own.
+
+Where pods wait for each other's shards, they write the note when they begin: who waits sees whether anybody is at work.
 """
 
 from __future__ import annotations
