@@ -1,4 +1,4 @@
-"""What the stages of one pod share: folders that are fetched, and engines that are open.
+"""What the stages of one pod share: folders that are fetched, tokenizers, and engines that are open.
 
 A folder is known by the digest of its content, or by place and revision of what lies outside, and an engine by the
 folder of its model and its settings: so the stages of a chain fetch a model once and load it once.
@@ -6,7 +6,7 @@ folder of its model and its settings: so the stages of a chain fetch a model onc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
+MadeT = TypeVar("MadeT")
 EngineT = TypeVar("EngineT", bound=Closable)
 Wanted = tuple[Path, str]
 """Folder of a model, and the engine's settings as JSON."""
@@ -44,7 +45,7 @@ class Pod:
         """work: where fetched folders lie. chained: whether several stages follow each other."""
         self.work, self.cache = work, cache
         self._chained = chained
-        self._folders: dict[tuple[str, str], Path] = {}
+        self._made: dict[Hashable, Any] = {}
         self._held = ExitStack()
         self._engines: list[_Open] = []
         """The one used last comes last."""
@@ -57,12 +58,16 @@ class Pod:
             while self._engines:
                 self._engines.pop().engine.close()
 
+    def once(self, what: Hashable, make: Callable[[], MadeT]) -> MadeT:
+        """What `make` gives, asked for it once."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]  # type: ignore[no-any-return]  # what `make` gave
+
     def folder(self, what: str, content: str, name: str, fetch: Callable[[Path], Path]) -> Path:
-        """The folder (or file) of that content; `fetch(place)` is asked for it once. what: kind of thing it is."""
-        key = what, content
-        if key not in self._folders:
-            self._folders[key] = fetch(self.work / what / str(len(self._folders)) / name)
-        return self._folders[key]
+        """The folder (or file) of that content, from `fetch(place)`. what: kind of thing it is."""
+        place = self.work / what / str(len(self._made)) / name
+        return self.once((what, content), lambda: fetch(place))
 
     def held(self, folder: AbstractContextManager[Path]) -> Path:
         """A folder that is given free at the end of the pod."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from srlm_contract.errors import BadInput
-from srlm_contract.keys import sha256
+from srlm_contract.keys import canonical_json, sha256
 from srlm_contract.spec.data import TemplateRef
 
 from ..context import StageContext
@@ -45,7 +45,9 @@ def tokenizer_of(ctx: StageContext, params: Conversing, model: Path, system_prom
 
     Says so when the template takes no system turn and `system_prompt` goes into the user's.
     """
-    tokenizer = load_tokenizer(model, chat_template(ctx, params), params.chat_template_kwargs)
+    text, arguments = chat_template(ctx, params), params.chat_template_kwargs
+    what = "tokenizer", model, text, canonical_json(arguments)
+    tokenizer = ctx.pod.once(what, lambda: load_tokenizer(model, text, arguments))
     if system_prompt and merges_system_prompt(tokenizer):
         say_merged_system_prompt(ctx)
     return tokenizer
