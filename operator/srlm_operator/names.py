@@ -39,6 +39,8 @@ ANNOTATION_SETTINGS = f"{GROUP}/pod-settings"
 ANNOTATION_SHARDS = f"{GROUP}/shards"
 #: Number of shards the artifact has.
 ANNOTATION_SHARD_COUNT = f"{GROUP}/shard-count"
+#: Node ids of the stages that a Job runs after its own, where there are any.
+ANNOTATION_CHAIN = f"{GROUP}/chain"
 #: Name of the stage's container.
 CONTAINER = "stage"
 #: Of stage pods, unless a podTemplate says otherwise: a mesh's proxy runs on when the stage has ended, and its Job too.

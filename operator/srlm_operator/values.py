@@ -67,6 +67,8 @@ class JobView:
     completed: tuple[int, ...] = ()
     """Completion indexes that succeeded."""
     active: int = 0
+    chain: tuple[NodeId, ...] = ()
+    """What its pods run after its own stage."""
     failure_reason: str = ""
     failure_message: str = ""
     create_error: str = ""
@@ -172,6 +174,8 @@ class CreateJob:
     manifest: Manifest
     service: Manifest | None = None
     pod_group: Manifest | None = None
+    chain: tuple[NodeId, ...] = ()
+    """What its pods run after the stage of the Job."""
 
 
 @dataclass(frozen=True)

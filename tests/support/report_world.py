@@ -40,7 +40,7 @@ from srlm_contract.tasks import (
     StageTask,
     StorageLocation,
 )
-from srlm_operator.plan.figures import iteration_metrics
+from srlm_operator.plan.gates import iteration_metrics
 from srlm_stages.judging.head_to_head import head_to_head, outcome
 from srlm_stages.judging.metrics import group_by_prompt, judge_metrics
 from srlm_stages.judging.preference import positives, preference_pairs

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from srlm_contract.graph import Outcome, graph, node_key
+from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
 from srlm_contract.keys import sha256
 from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.tasks import (
     ArtifactRef,
+    ChainedResult,
     CleanupParams,
     Committed,
     Pins,
@@ -76,6 +77,8 @@ class FakeStages:
     """Committed artifacts that one answer of preflight holds."""
     storage_errors: int = 0
     """What every pod of a stage says of failed requests to the object store."""
+    link_seconds: float = 0.25
+    """What every link of a chain says that it took."""
     reports: list[StageTask] = field(default_factory=list)
     """Tasks of all reports made."""
     on_report: Callable[[StageTask], object] = lambda task: None
@@ -109,7 +112,36 @@ class FakeStages:
                 return _success(StageResult(stage="report", manifest_uri=uri))
             case _:
                 answer = self._stage(task, index)
-                return _success(answer.model_copy(update={"storage_errors": self.storage_errors}))
+                answer = answer.model_copy(update={"storage_errors": self.storage_errors})
+                return self._go_on(task, answer) if answer.content_digest else _success(answer)
+
+    def _go_on(self, task: StageTask, lead: StageResult) -> Ending:
+        """The chain of a pod whose stage is committed. A link that would fail ends it, and fails again alone; one that
+        would be killed takes the pod with it. The last pod does the shards of all."""
+        outcomes, answer = {f"{task.iteration}/{task.node}": self.committed[task.key]}, lead
+        for link in task.chain:
+            waiting = self.faults.get(link.node)
+            if waiting:
+                killed = waiting[0].disrupted or waiting[0].reason == "OOMKilled"
+                return replace(waiting[0], message=_text(answer)) if killed else _success(answer)
+            node = Node(
+                link.iteration, link.node, link.stage, link.params, artifacts=link.inputs, sources=link.sources,
+                inputs={name: NodeId.parse(node_id) for name, node_id in link.awaited.items()},
+                round=link.round, image=link.image,
+            )  # fmt: skip
+            key = node_key(node, outcomes, task.seed, link.revision)
+            assert key is not None, f"{node.id} waits for something outside its chain"
+            single = task.model_copy(
+                update={"stage": link.stage, "iteration": link.iteration, "node": link.node, "key": key, "shards": 1}
+            )
+            done = self._stage(single, 0)
+            outcomes[node.id] = self.committed[key]
+            chained = ChainedResult(
+                node=node.id, key=key, content_digest=done.content_digest, revision=link.revision,
+                statistics=done.statistics, reused=done.reused, seconds=self.link_seconds,
+            )  # fmt: skip
+            answer = answer.model_copy(update={"chained": (*answer.chained, chained)})
+        return _success(answer)
 
     def _clean_up(self, task: StageTask) -> None:
         params = task.params
@@ -172,4 +204,8 @@ class FakeStages:
 
 
 def _success(result: StageResult) -> Ending:
-    return Ending(0, result.model_dump_json(by_alias=True, exclude_none=True), "Completed")
+    return Ending(0, _text(result), "Completed")
+
+
+def _text(result: StageResult) -> str:
+    return result.model_dump_json(by_alias=True, exclude_none=True)

@@ -30,7 +30,7 @@ from srlm_contract.rows import PreferencePair
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins, SourceRef, StageResult, StageTask, StorageLocation
-from srlm_operator.plan.figures import iteration_metrics
+from srlm_operator.plan.gates import iteration_metrics
 from srlm_stages.conversation.chat import load_tokenizer
 from srlm_stages.engines import Completion, OnProgress, Request
 from srlm_stages.prompts import CHAT_INSTRUCTION

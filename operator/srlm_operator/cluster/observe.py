@@ -80,7 +80,8 @@ class Observer:
 
     async def _complete_pods(self, run: Run, jobs: list[JobView]) -> None:
         """Before an outcome is judged all pods must be known as they ended: pod events may come later."""
-        settled = {record.job for record in records(run) if record.state != "Running"}
+        # Of a chain the records that wait name the Job too.
+        settled = {record.job for record in records(run) if record.state not in ("Running", "Pending")}
         for job in jobs:
             if not job.ended or job.has_ttl or job.name in settled:
                 continue

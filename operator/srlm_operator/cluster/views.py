@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from srlm_contract import gpus
+from srlm_contract.graph import NodeId
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.spec.storage import Storage, effective_storage, storage_basis
 from srlm_contract.status import RunStatus
@@ -158,6 +160,7 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
         completions=spec.get("completions") or 1,
         completed=completed,
         active=status.get("active") or 0,
+        chain=_chain(annotations.get(names.ANNOTATION_CHAIN, "")),
         failure_reason=failed.get("reason", ""),
         failure_message=failed.get("message", ""),
         created_at=parse(meta.get("creationTimestamp")),
@@ -168,6 +171,10 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
         deleting="deletionTimestamp" in meta,
         resource_version=meta.get("resourceVersion", ""),
     )
+
+
+def _chain(text: str) -> tuple[NodeId, ...]:
+    return tuple(NodeId.parse(node) for node in text.split(",") if re.fullmatch(r"[0-9]{1,2}/[a-z][-a-z0-9]*", node))
 
 
 def pod_view(obj: Obj) -> PodView:

@@ -16,7 +16,9 @@ from srlm_contract.tasks import (
     EXIT_BAD_INPUT,
     EXIT_INVALID_TASK,
     EXIT_NOT_PERMITTED,
+    MAX_TASK_BYTES,
     ArtifactRef,
+    Link,
     Params,
     Pins,
     ProcessSettings,
@@ -30,7 +32,7 @@ from srlm_operator.jobs.shards import format_ranges
 from srlm_operator.settings import Settings
 from srlm_operator.values import CreateJob, Run
 
-from .pod import pod_spec
+from .pod import pod_spec, task_text
 from .podtemplate import apply_patches
 from .resources import asks_for_gpus, check_gpus, processes
 
@@ -54,6 +56,8 @@ class Work:
     """What preflight found out; None before it has."""
     deadline_seconds: int | None = None
     """Instead of failurePolicy.stageDeadlineSeconds."""
+    chain: tuple[Link, ...] = ()
+    """What the same pods do next, in order; as much of it as the task has room for."""
 
     @property
     def id(self) -> NodeId:
@@ -79,19 +83,27 @@ def render(
     task = _task(run, spec, work, attempt, missing, name, settings)
     labels = _labels(run, work, attempt)
     nodes = spec.training.nodes if work.stage in TRAINERS else 1
-    pod = pod_spec(task, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
-    if nodes > 1:
-        pod["subdomain"] = names.service_name(run.name, run.uid)
-    plain = {"metadata": {"labels": labels, "annotations": dict(names.NO_SIDECARS)}, "spec": pod}
-    template, gpus = _patched(plain, spec, work.stage, settings)
+    subdomain = names.service_name(run.name, run.uid) if nodes > 1 else ""
+
+    def made(told: StageTask) -> tuple[dict[str, Any], bool]:
+        pod = pod_spec(told, name, spec, settings, parameters=work.pins.parameters if work.pins is not None else 0)
+        if subdomain:
+            pod["subdomain"] = subdomain
+        plain = {"metadata": {"labels": labels, "annotations": dict(names.NO_SIDECARS)}, "spec": pod}
+        return _patched(plain, spec, work.stage, settings)
+
+    template, gpus = made(task)
     check_gpus(work.stage, template["spec"], spec, settings)
     queue = _queue(spec, settings, gpus=gpus)
+    # What a chain needs beside is left out: how far it goes depends on the moment, and changes nothing of the stage.
+    alone = made(task.model_copy(update={"chain": ()}))[0] if task.chain else template
     annotations = {
-        names.ANNOTATION_SETTINGS: settings_digest(
-            template, queue, ungrouped=nodes > 1 and spec.scheduling.gang == "Off"
-        ),
+        names.ANNOTATION_SETTINGS: settings_digest(alone, queue, ungrouped=nodes > 1 and spec.scheduling.gang == "Off"),
         names.ANNOTATION_SHARD_COUNT: str(work.shards),
     }
+    chain = tuple(NodeId(link.iteration, link.node) for link in task.chain)
+    if chain:
+        annotations[names.ANNOTATION_CHAIN] = ",".join(chain)
     if missing:
         annotations[names.ANNOTATION_SHARDS] = format_ranges(missing)
     metadata: dict[str, Any] = {
@@ -103,7 +115,8 @@ def render(
     }
     job: dict[str, Any] = {
         **_completion(len(missing) or work.shards, nodes),
-        "activeDeadlineSeconds": work.deadline_seconds or spec.failure_policy.stage_deadline_seconds,
+        "activeDeadlineSeconds": (work.deadline_seconds or spec.failure_policy.stage_deadline_seconds)
+        * (1 + len(task.chain)),
         "podFailurePolicy": {"rules": _failure_rules(nodes)},
         "template": template,
     }
@@ -112,7 +125,7 @@ def render(
         job["suspend"] = True  # the queue starts it
     manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
     if nodes == 1:
-        return CreateJob(name, manifest)
+        return CreateJob(name, manifest, chain=chain)
     group = None
     if pod_groups and not queue and spec.scheduling.gang == "Auto" and "schedulingGroup" not in template["spec"]:
         group = _pod_group(run, name, nodes, template["spec"], pod_groups)
@@ -178,7 +191,7 @@ def _task(
     settings: Settings,
 ) -> StageTask:
     storage = Storage.parse(spec.storage.wire())
-    return StageTask(
+    task = StageTask(
         stage=work.stage,
         run=RunIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
         iteration=work.iteration,
@@ -197,7 +210,11 @@ def _task(
         process=_process(run, spec, work, job, settings),
         tracking=spec.tracking if work.stage in TRAINERS else TrackingSpec(),
         repair=work.repair,
+        chain=work.chain,
     )
+    while task.chain and len(task_text(task).encode()) > MAX_TASK_BYTES:
+        task = task.model_copy(update={"chain": task.chain[:-1]})
+    return task
 
 
 def _process(run: Run, spec: RunSpec, work: Work, job: str, settings: Settings) -> ProcessSettings:

@@ -95,6 +95,8 @@ def task_text(task: StageTask) -> str:
     """`SRLM_TASK`: fields at their default are left out, so that an older stage image can read a newer task."""
     body = task.wire(defaults=False)
     body["params"]["kind"] = task.params.kind  # the discriminator is a default too
+    for link, written in zip(task.chain, body.get("chain", ()), strict=True):
+        written["params"]["kind"] = link.params.kind
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -132,9 +134,8 @@ def _secrets(task: StageTask, spec: RunSpec) -> list[dict[str, Any]]:
             found.append(_secret(variable, credentials.name, variable))
         found.append(_secret("AWS_SESSION_TOKEN", credentials.name, "AWS_SESSION_TOKEN", optional=True))
     token = spec.base_model.token_secret_ref
-    outside = isinstance(task.params, PreflightParams) or any(
-        source.uri.startswith("hf://") for source in task.sources.values()
-    )
+    sources = [*task.sources.values(), *(source for link in task.chain for source in link.sources.values())]
+    outside = isinstance(task.params, PreflightParams) or any(source.uri.startswith("hf://") for source in sources)
     if token is not None and outside:
         found.append(_secret("HF_TOKEN", token.name, token.key))
     key = spec.judging.external.api_key_secret_ref
@@ -198,7 +199,8 @@ def _mount_templates(pod: dict[str, Any], task: StageTask, spec: RunSpec) -> Non
         spec.judging.template_ref,
         spec.storage.ca_bundle_ref,
     )
-    read = STAGES[task.stage].templates
+    stages = (task.stage, *(link.stage for link in task.chain))
+    read = {template for stage in stages for template in STAGES[stage].templates}
     if chat is not None and chat.key and "chat" in read:
         _config_map(pod, "chat-template", "SRLM_CHAT_TEMPLATE_FILE", chat.name, chat.key)
     if rubric is not None and rubric.key and "rubric" in read:

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from srlm_contract import gpus
+from srlm_contract.graph import Node
 from srlm_contract.sizing import GIB, inference_host_bytes, training_host_bytes
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import INFERENCE, STAGES, TRAINERS, StageName
@@ -59,6 +60,16 @@ def resources(
     if not wanted:
         return {"requests": requests}
     return {"requests": requests, "limits": {settings.gpu_resource: str(wanted)}}
+
+
+def one_pod(first: Node, second: Node, spec: RunSpec, settings: Settings) -> bool:
+    """Whether the pods of two inference stages differ in nothing but what they compute and read."""
+
+    def look(node: Node) -> tuple[object, ...]:
+        template = getattr(spec.stages, node.stage).pod_template
+        return image(node.stage, spec, settings), resources(node.stage, node.params, spec, settings), template
+
+    return look(first) == look(second)
 
 
 def _training_memory(stage: StageName, parameters: int, spec: RunSpec, settings: Settings) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from srlm_contract.graph import NodeId
 from srlm_contract.status import PreflightStatus, StageStatus
 from srlm_operator.values import Action, DeleteJob, Event, JobView
 
-from .world import Records
+from .world import Records, title
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ def delete(job: JobView) -> Decisions:
 
 def normal(reason: str, message: str) -> Decisions:
     return Decisions(events=(Event("Normal", reason, message),))
+
+
+def succeeded(node_id: NodeId, statistics: Mapping[str, float]) -> Decisions:
+    """A stage is committed, and its tokens count."""
+    tokens = Decisions(tokens=int(statistics.get("tokens", 0)))
+    return tokens + normal(f"{node_id.stage.capitalize()}Succeeded", f"{title(node_id)} is done")
 
 
 def warn(reason: str, message: str) -> Decisions:

@@ -1,12 +1,31 @@
-"""Gates: what must hold for a run to go on. Pure."""
+"""Gates: what must hold for a run to go on, and the figures of an iteration that they look at. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from srlm_contract.figures import iteration_figures
 from srlm_contract.spec.policy import GatesSpec
-from srlm_contract.status import IterationMetrics
+from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.names import CONTINUE_ANNOTATION
+from srlm_operator.times import parse
+
+
+def iteration_metrics(stages: Sequence[StageStatus], previous: Sequence[StageStatus]) -> IterationMetrics:
+    """Metrics of one iteration from its records and those of the iteration before."""
+    times = {
+        "seconds": _seconds([s for s in stages if s.state == "Succeeded"]),
+        "gpu_seconds": sum(s.gpu_seconds for s in stages) or None,
+    }
+    return iteration_figures(stages, previous).model_copy(update=times)
+
+
+def _seconds(stages: Sequence[StageStatus]) -> float | None:
+    """From the first start to the last end: reused stages took no time."""
+    ran = [s for s in stages if s.started_at and s.finished_at]
+    starts = [t for s in ran if (t := parse(s.started_at)) is not None]
+    ends = [t for s in ran if (t := parse(s.finished_at)) is not None]
+    return (max(ends) - min(starts)).total_seconds() if starts and ends else None
 
 
 def before_training(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
@@ -46,6 +65,14 @@ def _length(gates: GatesSpec, metrics: IterationMetrics) -> tuple[str, ...]:
     if growth is None or growth <= gates.max_length_growth:
         return ()
     return (f"mean length grew {growth:.2f} times, gates.maxLengthGrowth is {gates.max_length_growth}",)
+
+
+def may_stop(gates: GatesSpec, *, first: bool) -> bool:
+    """Whether `before_next` could find something for which the run stops, before anything is measured."""
+    if gates.on_failure == "Continue":
+        return False
+    # Nothing came before M1 that its answers could be longer than.
+    return not first or gates.min_judge_accuracy is not None
 
 
 def stops(gates: GatesSpec, model: str, annotations: Mapping[str, str]) -> str:

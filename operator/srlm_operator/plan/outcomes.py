@@ -25,6 +25,7 @@ from srlm_contract.tasks import (
     EXIT_NOT_PERMITTED,
     EXIT_TEMPORARY,
     ArtifactRef,
+    ChainedResult,
     StageError,
     StageResult,
 )
@@ -48,6 +49,14 @@ class Committed:
     """The stage has committed; this is its answer."""
 
     result: StageResult
+    beside: tuple[ChainedResult, ...] = ()
+    """What its pods have committed of their chain."""
+
+    def chained(self, job: JobView | None) -> tuple[ChainedResult, ...]:
+        """In the order of the Job's chain, and nothing else."""
+        order: dict[str, int] = {node_id: n for n, node_id in enumerate(job.chain if job is not None else ())}
+        told = [item for item in self.beside if job is None or item.node in order]
+        return tuple(sorted(told, key=lambda item: order.get(item.node, 0)))
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,8 @@ def committed(job: JobView, pods: Sequence[PodView], stage: str) -> Committed | 
     """
     ended = [pod for pod in pods if pod.phase == "Succeeded"]
     results = [(pod, parse_result(pod.message)) for pod in ended]
-    for _, result in results:
-        if result is not None and (result.content_digest or result.pins):
-            return Committed(result)
+    if done := told(ended):
+        return done
     if stage in ("cleanup", "report"):
         found = next((result for _, result in results if result is not None), None)
         return Committed(found or StageResult(stage="cleanup" if stage == "cleanup" else "report"))
@@ -84,6 +92,20 @@ def committed(job: JobView, pods: Sequence[PodView], stage: str) -> Committed | 
     names = ", ".join(pod.name for pod in ended[:3])
     text = f"all pods of Job {job.name} ended with exit code 0 ({names}), and none says what it has committed"
     return Failed("counted", "NoResult", text, 0)
+
+
+def told(pods: Sequence[PodView]) -> Committed | None:
+    """What pods say that is committed, whatever became of them since: one that ends early may have been killed in its
+    chain. Of a sharded stage one pod says it, of a link maybe another one."""
+    results = [found for pod in pods if pod.message and (found := parse_result(pod.message)) and found.error is None]
+    lead = next((result for result in results if result.content_digest or result.pins), None)
+    if lead is None:
+        return None
+    beside: dict[str, ChainedResult] = {}
+    for item in (item for result in results for item in result.chained):
+        if item.node not in beside or beside[item.node].reused:
+            beside[item.node] = item
+    return Committed(lead, tuple(beside.values()))
 
 
 def _unreadable(pod: PodView) -> Failed:
@@ -183,12 +205,30 @@ def parse_result(message: str) -> StageResult | None:
         return None
     known = {field.alias or name for name, field in StageResult.model_fields.items()}
     body = {name: value for name, value in body.items() if name in known}
+    chained = body.get("chained")
+    if isinstance(chained, list):
+        body["chained"] = [found for item in chained if (found := _link(item)) is not None]
     committed = body.get("committed")
     for part in (body, *(committed if isinstance(committed, list) else ())):
         if isinstance(part, dict) and isinstance(part.get("statistics"), dict):
             part["statistics"] = _usable(part["statistics"])
     try:
         return StageResult.parse(body)
+    except ValidationError:
+        return None
+
+
+def _link(item: object) -> dict[str, object] | None:
+    """A stage of a chain as a newer image may tell it; None where it says nothing that can be used."""
+    if not isinstance(item, dict):
+        return None
+    known = {field.alias or name for name, field in ChainedResult.model_fields.items()}
+    found = {name: value for name, value in item.items() if name in known}
+    statistics = found.get("statistics")
+    found["statistics"] = _usable(statistics) if isinstance(statistics, dict) else {}
+    found["seconds"] = max(0.0, _usable({"seconds": found.get("seconds")}).get("seconds", 0.0))
+    try:
+        return ChainedResult.parse(found).wire() if found.get("contentDigest") else None
     except ValidationError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from srlm_contract.graph import NodeId
@@ -37,12 +37,12 @@ def run_progress(world: World, records: Records, total: int, done: int, running:
     if not running:
         percent = round(100 * done / total) if total else 0
         return ProgressStatus(percent=percent, text=f"{percent}%")
-    node_id = running[0]
-    record = records[node_id]
-    work = _look(world, record)
+    record = records[running[0]]
+    node_id, before = at_work(world, running[0], record)
+    work = _look(world, record, _places(world, running[0], record), before)
     rows = work.done / work.total if work.total else 0.0
     share = min(1.0, max(rows, work.finished / record.shards))
-    percent, eta = min(99, round(100 * (done + share) / max(total, 1))), _eta(work)
+    percent, eta = min(99, round(100 * (done + before + share) / max(total, 1))), _eta(work)
     return ProgressStatus(
         percent=percent,
         text=f"{percent}%",
@@ -52,6 +52,30 @@ def run_progress(world: World, records: Records, total: int, done: int, running:
         eta_seconds=eta,
         eta="" if eta is None else short_time(eta),
     )
+
+
+def at_work(world: World, node_id: NodeId, record: StageStatus) -> tuple[NodeId, int]:
+    """Of a running node and its chain the one that the last pod has come to, and how many the Job has done before."""
+    places, finished = _places(world, node_id, record), _finished(world, record)
+    place = min((n for shard, n in places.items() if shard not in finished), default=max(places.values(), default=0))
+    return _nodes(world, node_id, record)[place], place
+
+
+def _nodes(world: World, node_id: NodeId, record: StageStatus) -> tuple[NodeId, ...]:
+    job = world.job(record.job)
+    return (node_id, *(job.chain if job is not None else ()))
+
+
+def _places(world: World, node_id: NodeId, record: StageStatus) -> dict[int, int]:
+    """How far in the chain each shard is. Its line names the stage alone: of two nodes with that stage it is the one
+    that comes next after what status has shown."""
+    nodes = _nodes(world, node_id, record)
+    shown = next((n for n, node in enumerate(nodes) if node.name == world.run.status.stage), 0)
+    found = {}
+    for shard, line in _lines(world, record).items():
+        fitting = [n for n, node in enumerate(nodes) if node.stage == line.stage]
+        found[shard] = next((n for n in fitting if n >= shown), fitting[0] if fitting else 0)
+    return found
 
 
 def short_time(seconds: int) -> str:
@@ -66,13 +90,14 @@ def short_time(seconds: int) -> str:
     return f"{minutes // 1440}d{minutes % 1440 // 60:02}h"
 
 
-def _look(world: World, record: StageStatus) -> Work:
-    """The lines of all pods of the stage's Job, and what earlier attempts have done."""
-    said = _lines(world, record)
+def _look(world: World, record: StageStatus, places: Mapping[int, int], place: int) -> Work:
+    """What the lines of the Job's pods say of the stage at this place of its chain, and what earlier attempts have
+    done. places: of the shards."""
+    said = {shard: line for shard, line in _lines(world, record).items() if places[shard] == place}
     if record.shards == 1:
         lines = tuple(said.values())
         return Work(sum(r.done for r in lines), sum(r.total for r in lines), lines=lines, silent=not lines)
-    finished = _finished(world, record)
+    finished = _finished(world, record) | {shard for shard, n in places.items() if n > place}
     told = [line.total for line in said.values() if line.total]
     typical = round(sum(told) / len(told)) if told else 0
     totals = {shard: said[shard].total if shard in said else typical for shard in range(record.shards)}

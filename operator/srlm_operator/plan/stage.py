@@ -21,14 +21,14 @@ from srlm_operator.names import ANNOTATION_SETTINGS
 from srlm_operator.times import parse, stamp
 from srlm_operator.values import CreateJob, JobView
 
-from . import outcomes
+from . import chains, outcomes
 from .attempts import account, gpu_seconds, missing_shards, note_shards
-from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, wait, wake, warn
+from .decisions import NOTHING, Decisions, Step, act, delete, normal, stall, succeeded, wait, wake, warn
 from .disruptions import look_at_leaving, node_lost, note_disruptions, waits_for_node, waits_for_pod, worn_out
 from .outcomes import Committed, Failed
 from .sidecars import held_up, look_at_sidecars, sidecar_of
 from .waiting import look_at_pods
-from .world import CLEANUP, REPORT, Records, World, title
+from .world import CLEANUP, REPORT, Records, World, runs, title
 
 
 def adopt_jobs(world: World, records: Records) -> Records:
@@ -96,6 +96,10 @@ def settle_all(world: World, records: Records) -> Settled:
         if isinstance(outcome, Committed):
             results[node_id] = outcome.result
             step = _succeeded(world, node_id, record, outcome.result)
+            if chained := outcome.chained(job):
+                lead, links, news = chains.settle(world, settled, step.record, chained, spent)
+                settled |= links
+                step = Step(lead, step.decided + news)
         else:
             failed, producer = _as_counted(node_id, outcome, settled)
             if producer is not None and settled[producer].state == "Succeeded":
@@ -109,7 +113,12 @@ def settle_all(world: World, records: Records) -> Settled:
 
 
 def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committed | Failed | None:
-    """What became of a running attempt; None while it goes on."""
+    """What became of a running attempt; None while it goes on. What it has committed counts, however it ended."""
+    found = _end(world, record, job)
+    return outcomes.told(world.pods(record.job)) or found if isinstance(found, Failed) else found
+
+
+def _end(world: World, record: StageStatus, job: JobView | None) -> Committed | Failed | None:
     if job is None:
         if world.spec.suspend:
             return None  # deleted for that, perhaps by a life of the operator that could not write it down any more
@@ -155,13 +164,7 @@ def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: Stage
             "stalled_since": None,
         }
     )
-    tokens = Decisions(tokens=int(result.statistics.get("tokens", 0)))
-    return Step(done, tokens + normal(f"{_kind(record.stage)}Succeeded", f"{title(node_id)} is done"))
-
-
-def _kind(stage: str) -> str:
-    """The stage as reasons of events begin with it: told apart without reading their messages."""
-    return stage.capitalize()
+    return Step(done, succeeded(node_id, result.statistics))
 
 
 def _failed(world: World, node_id: NodeId, record: StageStatus, failed: Failed) -> Step:
@@ -354,10 +357,10 @@ def _begin(world: World, work: Work, record: StageStatus) -> Step:
     if refused is not None:
         return Step(record, refused)
     # As its next look will say: another wording would cost another write of the status.
-    decided = _replaced(world, work, record) + act(create) + wait("Progressing", f"{title(work.id)} runs")
+    decided = _replaced(world, work, record) + act(create) + wait("Progressing", runs(work.id, create.chain))
     if work.id != CLEANUP:
         again = f", attempt {attempt}" if record.last_failure else ""
-        decided += normal(f"{_kind(work.stage)}Started", f"{title(work.id)} started{again}")
+        decided += normal(f"{work.stage.capitalize()}Started", f"{title(work.id)} started{again}")
     moment = stamp(world.now)
     begun = record.model_copy(
         update={

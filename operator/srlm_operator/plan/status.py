@@ -23,8 +23,8 @@ from srlm_operator.times import stamp
 
 from .conditions import conditions, phase
 from .decisions import Draft
-from .figures import iteration_metrics
-from .progress import run_progress
+from .gates import iteration_metrics
+from .progress import at_work, run_progress
 from .resolve import Resolved
 from .walk import Missed
 from .world import CLEANUP, PLAIN, PREFLIGHT, REPORT, World
@@ -64,7 +64,7 @@ def build(world: World, draft: Draft, resolved: Resolved, missed: Missed) -> Run
         ),
         current_model=models[-1].name if models else "",
         iteration=current,
-        stage=records[running[0]].name if running else "",
+        stage=at_work(world, running[0], records[running[0]])[0].name if running else "",
         started_at=started,
         finished_at=(old.finished_at or stamp(world.now)) if ready else None,
         progress=run_progress(world, records, total, done, running),

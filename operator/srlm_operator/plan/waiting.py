@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from srlm_operator.values import JobView, PodView
 
 from .decisions import NOTHING, Decisions, stall, wait, wake
-from .world import World
+from .world import World, runs
 
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "FailedMount"})
@@ -30,7 +30,7 @@ def look_at_pods(world: World, job: JobView, what: str) -> Decisions:
     made = len(world.pods(job.name))
     # No event on Job or pod would tell that it is stuck.
     unseen = made < job.completions or any(pod.phase == "Pending" and pod.started_at for pod in pods)
-    return wait("Progressing", f"{what} runs") + (_look_again(world) if unseen else NOTHING)
+    return wait("Progressing", runs(job.node_id, job.chain)) + (_look_again(world) if unseen else NOTHING)
 
 
 def _look_again(world: World) -> Decisions:

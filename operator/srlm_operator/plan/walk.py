@@ -14,9 +14,8 @@ from srlm_contract.status import StageStatus
 from srlm_contract.tasks import ArtifactRef, Pins
 from srlm_operator.jobs.job import Work
 
-from . import gates
+from . import chains, gates
 from .decisions import NOTHING, Decisions, Step, stall, wake
-from .figures import iteration_metrics
 from .resolve import Resolved
 from .stage import drive, new_record, stop
 from .world import PLAIN, Records, World
@@ -52,7 +51,7 @@ def walk(world: World, records: Records, pins: Pins, resolved: Resolved, *, star
         train_open = open_
         stages = [current[n.id] for n in nodes if n.id in current and resolved.done(n)]
         before = [r for i, r in current.items() if i.iteration == t - 1]
-        metrics = iteration_metrics(stages, before)
+        metrics = gates.iteration_metrics(stages, before)
         if t > 0 and all(resolved.done(n) for n in nodes if n.stage == "pairs"):
             missed[t] = gates.before_training(world.spec.gates, metrics)
             trained = any(resolved.done(n) for n in nodes if n.stage == "train")
@@ -77,7 +76,7 @@ def walk(world: World, records: Records, pins: Pins, resolved: Resolved, *, star
             decided += stopped
             if stopped.stalls:
                 open_ = reached = False
-    return Walked(current, decided, missed)
+    return Walked(chains.announce(world, current, decided), decided, missed)
 
 
 def _stopped(world: World, t: int, missed: tuple[str, ...]) -> Decisions:
@@ -109,7 +108,11 @@ def _step(
         record = new_record(record, work)
     if record.shards != work.shards and record.attempt == 0:
         record = record.model_copy(update={"shards": work.shards})
-    return drive(world, _with_record(work, record), record, start=start)
+    # Shards stay those of the first attempt; a damaged artifact is repaired.
+    work = replace(work, shards=record.shards, repair=record.repair)
+    if start and record.state not in ("Running", "Succeeded"):
+        work = replace(work, chain=chains.chain_of(world, resolved, records, node, record))
+    return drive(world, work, record, start=start)
 
 
 def _without_key(world: World, records: Records, node: Node, record: StageStatus | None, listed: bool) -> Step | None:
@@ -141,11 +144,6 @@ def _work(resolved: Resolved, pins: Pins, node: Node, key: str) -> Work:
         round=node.round,
         pins=pins,
     )
-
-
-def _with_record(work: Work, record: StageStatus) -> Work:
-    """Shards stay those of the first attempt; a damaged artifact is repaired."""
-    return replace(work, shards=record.shards, repair=record.repair)
 
 
 def _without_strangers(

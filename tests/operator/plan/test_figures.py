@@ -7,8 +7,7 @@ from typing import Any
 from srlm_contract.figures import FIGURES, baseline_figures, figure_groups
 from srlm_contract.spec.policy import GatesSpec
 from srlm_contract.status import IterationMetrics, StageStatus
-from srlm_operator.plan.figures import iteration_metrics
-from srlm_operator.plan.gates import before_next, before_training
+from srlm_operator.plan.gates import before_next, before_training, iteration_metrics
 
 
 def done(name: str, stage: str = "", **statistics: float) -> StageStatus:
