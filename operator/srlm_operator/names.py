@@ -39,7 +39,7 @@ ANNOTATION_SETTINGS = f"{GROUP}/pod-settings"
 ANNOTATION_SHARDS = f"{GROUP}/shards"
 #: Number of shards the artifact has.
 ANNOTATION_SHARD_COUNT = f"{GROUP}/shard-count"
-#: Node ids of the stages that a Job runs after its own, where there are any.
+#: Stages that a Job runs after its own, where there are any: node ids, each with a digest of what it computes.
 ANNOTATION_CHAIN = f"{GROUP}/chain"
 #: Name of the stage's container.
 CONTAINER = "stage"

@@ -67,8 +67,8 @@ class JobView:
     completed: tuple[int, ...] = ()
     """Completion indexes that succeeded."""
     active: int = 0
-    chain: tuple[NodeId, ...] = ()
-    """What its pods run after its own stage."""
+    chain: Mapping[NodeId, str] = field(default_factory=dict)
+    """What its pods run after its own stage, in order, each with a digest of what it computes."""
     failure_reason: str = ""
     failure_message: str = ""
     create_error: str = ""
@@ -174,8 +174,8 @@ class CreateJob:
     manifest: Manifest
     service: Manifest | None = None
     pod_group: Manifest | None = None
-    chain: tuple[NodeId, ...] = ()
-    """What its pods run after the stage of the Job."""
+    chain: Mapping[NodeId, str] = field(default_factory=dict)
+    """As that of a JobView."""
 
 
 @dataclass(frozen=True)

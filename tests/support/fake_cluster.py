@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from srlm_contract.progress import Progress
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.status import RunStatus
 from srlm_contract.tasks import StageTask
@@ -48,6 +49,8 @@ class FakeCluster:
     writes: int = 0
     events: list[str] = field(default_factory=list)
     refuse: dict[str, Refusal] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """Last progress line by pod name."""
     uid: str = UID
     on_created: Callable[[CreateJob], None] = lambda action: None
     on_status: Callable[[Run, Plan], None] = lambda run, plan: None
@@ -64,7 +67,7 @@ class FakeCluster:
 
     def observed(self) -> Observed:
         pods = tuple(pod for group in self.pods.values() for pod in group)
-        return Observed(jobs=tuple(self.jobs.values()), pods=pods, refusals=self.refuse)
+        return Observed(jobs=tuple(self.jobs.values()), pods=pods, refusals=self.refuse, progress=self.progress)
 
     def edit(self, **changes: Any) -> None:
         """A person edits the spec (python field names)."""

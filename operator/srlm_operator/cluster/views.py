@@ -24,6 +24,7 @@ from .index import Key, Obj
 _PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _TERMINAL = ("Succeeded", "Failed")
 #: A container that is on its way has these reasons; only events say why it stays so.
+_LINK = re.compile(r"(?:^|(?<=,))([0-9]{1,2}/[a-z][-a-z0-9]*)=([0-9a-f]+)(?=,|$)")
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 
 
@@ -173,8 +174,8 @@ def job_view(obj: Obj, run_uid: str) -> JobView:
     )
 
 
-def _chain(text: str) -> tuple[NodeId, ...]:
-    return tuple(NodeId.parse(node) for node in text.split(",") if re.fullmatch(r"[0-9]{1,2}/[a-z][-a-z0-9]*", node))
+def _chain(text: str) -> dict[NodeId, str]:
+    return {NodeId.parse(node): digest for node, digest in _LINK.findall(text)}
 
 
 def pod_view(obj: Obj) -> PodView:

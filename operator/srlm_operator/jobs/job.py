@@ -101,9 +101,9 @@ def render(
         names.ANNOTATION_SETTINGS: settings_digest(alone, queue, ungrouped=nodes > 1 and spec.scheduling.gang == "Off"),
         names.ANNOTATION_SHARD_COUNT: str(work.shards),
     }
-    chain = tuple(NodeId(link.iteration, link.node) for link in task.chain)
+    chain = {NodeId(link.iteration, link.node): link_digest(link) for link in task.chain}
     if chain:
-        annotations[names.ANNOTATION_CHAIN] = ",".join(chain)
+        annotations[names.ANNOTATION_CHAIN] = ",".join(f"{node_id}={digest}" for node_id, digest in chain.items())
     if missing:
         annotations[names.ANNOTATION_SHARDS] = format_ranges(missing)
     metadata: dict[str, Any] = {
@@ -179,6 +179,12 @@ def settings_digest(template: Mapping[str, Any], queue: str, *, ungrouped: bool 
     labels = {k: v for k, v in template["metadata"]["labels"].items() if not k.startswith(names.GROUP)}
     body = {"pod": pod, "labels": labels, "queue": queue} | ({"gang": "Off"} if ungrouped else {})
     return sha256(canonical_json(body))[7:23]
+
+
+def link_digest(link: Link) -> str:
+    """Digest of what a link computes, whatever it reads."""
+    plain = link.model_copy(update={"inputs": {}, "awaited": {}, "revision": 1})
+    return sha256(canonical_json(plain.wire(defaults=False)))[7:15]
 
 
 def _task(

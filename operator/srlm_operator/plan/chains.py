@@ -13,6 +13,7 @@ from srlm_contract.graph import Node, NodeId
 from srlm_contract.stages import BASELINES, INFERENCE, STAGES
 from srlm_contract.status import StageStatus
 from srlm_contract.tasks import ArtifactRef, ChainedResult, Link
+from srlm_operator.jobs.job import link_digest
 from srlm_operator.jobs.resources import one_pod
 from srlm_operator.times import stamp
 from srlm_operator.values import CreateJob
@@ -20,6 +21,7 @@ from srlm_operator.values import CreateJob
 from . import gates
 from .attempts import missing_shards
 from .decisions import NOTHING, Decisions, succeeded
+from .progress import at_work
 from .resolve import Resolved
 from .world import Records, World
 
@@ -96,18 +98,26 @@ def _link(resolved: Resolved, node: Node, chained: set[NodeId]) -> Link | None:
             awaited[name] = str(source)
         else:
             return None
+    revision = resolved.revisions.get(node.id, STAGES[node.stage].revision)
+    return _plain(node).model_copy(update={"inputs": inputs, "awaited": awaited, "revision": revision})
+
+
+def _plain(node: Node) -> Link:
+    """Without what it reads of this run."""
     return Link(
-        iteration=node.iteration,
-        node=node.name,
-        stage=node.stage,
-        round=node.round,
-        revision=resolved.revisions.get(node.id, STAGES[node.stage].revision),
-        params=node.params,
-        inputs=inputs,
-        awaited=awaited,
-        sources=dict(node.sources),
-        image=node.image,
-    )
+        iteration=node.iteration, node=node.name, stage=node.stage, round=node.round, params=node.params,
+        sources=dict(node.sources), image=node.image,
+    )  # fmt: skip
+
+
+def outdated(world: World, resolved: Resolved, lead: Node, record: StageStatus) -> bool:
+    """Whether the Job of a lead has come to a link that the spec does not ask for any more. The lead is committed."""
+    job = world.job(record.job) if record.state == "Running" else None
+    if job is None or not job.chain:
+        return False
+    node_id, _ = at_work(world, lead.id, record)
+    wanted = {node.id: node for node in resolved.nodes}.get(node_id)
+    return node_id != lead.id and (wanted is None or link_digest(_plain(wanted)) != job.chain[node_id])
 
 
 def settle(

@@ -211,11 +211,14 @@ def _finish(world: World, decided: Decisions, status: RunStatus) -> Plan:
 
 
 def _merged(events: Sequence[Event]) -> tuple[Event, ...]:
-    """One event for what went well: each event is a write."""
-    normal = [event for event in events if event.type == "Normal"]
-    if len(normal) > 1:
-        text = "; ".join(dict.fromkeys(event.message for event in normal))
-        normal = [replace(normal[-1], reason=normal[0].reason, message=text[:MAX_MESSAGE])]
+    """One event for each kind of stage that went well, with what follows from it: each event is a write."""
+    told: dict[str, list[str]] = {}
+    reason = ""
+    for event in (event for event in events if event.type == "Normal"):
+        if event.reason.endswith("Succeeded") or not reason:
+            reason = event.reason
+        told.setdefault(reason, []).append(event.message)
+    normal = [Event("Normal", why, "; ".join(dict.fromkeys(texts))[:MAX_MESSAGE]) for why, texts in told.items()]
     return (*normal, *(event for event in events if event.type == "Warning"))
 
 

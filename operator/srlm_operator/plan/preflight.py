@@ -120,6 +120,8 @@ def _committed(world: World, records: Records, committed: tuple[Committed, ...])
         record = records.get(node_id)
         if record is not None and record.key == item.key and (record.state == "Succeeded" or record.repair):
             continue
+        if record is not None and record.key == item.key and record.state == "Running" and _chained(world, record):
+            continue  # what it has committed itself, and its Job goes on
         new[node_id] = StageStatus(
             name=node_id.name,
             stage=node_id.stage,
@@ -131,6 +133,11 @@ def _committed(world: World, records: Records, committed: tuple[Committed, ...])
             statistics=item.statistics,
         )
     return new
+
+
+def _chained(world: World, record: StageStatus) -> bool:
+    job = world.job(record.job)
+    return job is not None and bool(job.chain)
 
 
 def pinned(spec: RunSpec, pins: Pins | None) -> RunSpec:

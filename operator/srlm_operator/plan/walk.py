@@ -104,6 +104,9 @@ def _step(
         # Its end is written down under its own key; the next look begins with the new one.
         stopped = stop(world, node.id, record, "Superseded", "the spec changed what this stage computes")
         return stopped.after(wake(world.now))
+    if record is not None and record.key == key and chains.outdated(world, resolved, node, record):
+        why = "the spec changed what its Job does next"
+        return stop(world, node.id, record, "Superseded", why).after(wake(world.now))
     if record is None or record.key != key:
         record = new_record(record, work)
     if record.shards != work.shards and record.attempt == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -90,7 +90,7 @@ def recorded(status: RunStatus) -> Records:
     return found | {node_id: record for node_id, record in plain.items() if record is not None}
 
 
-def runs(node_id: NodeId, chain: Sequence[NodeId]) -> str:
+def runs(node_id: NodeId, chain: Iterable[NodeId]) -> str:
     """`judge-heldout of M2 runs, then evaluate, prompts of M3`: a Job and what it does next."""
     then = [link.name if link.iteration == node_id.iteration else title(link) for link in chain]
     return f"{title(node_id)} runs" + (f", then {', '.join(then)}" if then else "")

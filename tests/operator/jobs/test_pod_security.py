@@ -54,7 +54,8 @@ def stage_of(action: CreateJob) -> str:
 
 def pods_of(changes: dict[str, Any], configured: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Pod spec by stage, over a whole run."""
-    world = Recorder(spec=spec(iterations=1, **changes), settings=settings(**configured))
+    alone = {"scheduling": {"chain": "Off"}}  # every stage has a Job
+    world = Recorder(spec=spec(**alone, iterations=1, **changes), settings=settings(**configured))
     world.settle()
     assert world.status.phase == "Succeeded"
     return world.pods_made

@@ -32,7 +32,7 @@ def shown(world: FakeCluster, *lines: Progress | None) -> tuple[str, int | None,
 
 
 def test_shards_add_up() -> None:
-    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world = FakeCluster(spec=spec(judging={"shards": 2}, generation={"shards": 1}))
     world.start_pods(until_node(world, "1/judge"))
     message, eta, percent, _ = shown(world, line(1000, 4000, 30), line(3000, 4000, 10))
     assert message == "judge of M2: 4,000/8,000 verdicts, 201 tok/s"
@@ -42,7 +42,7 @@ def test_shards_add_up() -> None:
 
 
 def test_a_shard_that_has_said_nothing_counts_as_long_as_the_others_and_not_begun() -> None:
-    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world = FakeCluster(spec=spec(judging={"shards": 2}, generation={"shards": 1}))
     world.start_pods(until_node(world, "1/judge"))
     message, eta, percent, _ = shown(world, line(96, 96, 0), None)
     assert message == "judge of M2: 96/~192 verdicts, 100 tok/s"
@@ -51,14 +51,14 @@ def test_a_shard_that_has_said_nothing_counts_as_long_as_the_others_and_not_begu
 
 
 def test_no_eta_while_a_shard_has_not_begun() -> None:
-    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world = FakeCluster(spec=spec(judging={"shards": 2}, generation={"shards": 1}))
     world.start_pods(until_node(world, "1/judge"))
     assert shown(world, line(1000, 4000, 30), None)[1] is None
     assert shown(world, line(1000, 4000, 30), starting(4000))[1] is None
 
 
 def test_a_shard_that_is_done_takes_no_part_in_eta_and_speed() -> None:
-    world = FakeCluster(spec=spec(judging={"shards": 2}))
+    world = FakeCluster(spec=spec(judging={"shards": 2}, generation={"shards": 1}))
     world.start_pods(until_node(world, "1/judge"))
     message, eta, _, _ = shown(world, line(96, 96), line(24, 96, 12))
     assert (message, eta) == ("judge of M2: 120/192 verdicts, 100 tok/s", 12)

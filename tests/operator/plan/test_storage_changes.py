@@ -268,6 +268,6 @@ def test_stages_are_told_how_the_store_takes_conditional_puts() -> None:
     world.deleted_at = world.now
     world.reconcile()
     told = {task.stage: task.storage.if_match for task in world.tasks.values() if task.stage != "preflight"}
-    assert {"data", "generate", "train", "evaluate", "report", "cleanup"} <= told.keys()
+    assert {"data", "generate", "train", "judge", "report", "cleanup"} <= told.keys()
     assert set(told.values()) == {"Unquoted"}
     assert {task.storage.conditional_puts for task in world.tasks.values()} == {True}
