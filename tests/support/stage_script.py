@@ -115,6 +115,13 @@ class FakeStages:
                 answer = answer.model_copy(update={"storage_errors": self.storage_errors})
                 return self._go_on(task, answer) if answer.content_digest else _success(answer)
 
+    def interrupt(self, task: StageTask, index: int, links: int) -> Ending:
+        """The pod is told to end in its chain, when so many links are committed."""
+        answer = self._stage(task, index)
+        told = task.model_copy(update={"chain": task.chain[:links]})
+        text = self._go_on(told, answer).message if answer.content_digest else _text(answer)
+        return Ending(143, text, "Error")
+
     def _go_on(self, task: StageTask, lead: StageResult) -> Ending:
         """The chain of a pod whose stage is committed. A link that would fail ends it, and fails again alone; one that
         would be killed takes the pod with it. The last pod does the shards of all."""

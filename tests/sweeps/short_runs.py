@@ -27,11 +27,12 @@ EDITS: tuple[Object, ...] = (
 
 
 def short(retention: str, **changes: Any) -> Object:
-    """The shortest spec: no EFT, no evaluation, one iteration."""
+    """The shortest spec: no EFT, no evaluation, one iteration; its three stages that ask a model come in one Job."""
     return {
         "iterations": 1,
         "seedData": {"uri": "hf://org/data", "eft": {"enabled": False}},
         "evaluation": {"enabled": False},
+        "generation": {"shards": 1},
         "storage": {"uri": "s3://bucket/prefix", "retention": retention},
         **changes,
     }

@@ -142,6 +142,8 @@ class Simulation:
     record: Record
     settings: Settings = field(default_factory=lambda: Settings(namespaces=(NAMESPACE,)))
     stages: FakeStages = field(default_factory=FakeStages)
+    committing: bool = False
+    """Whether pods that are told to end have got somewhere in their chain."""
     held: set[str] = field(default_factory=set)
     """`<iteration>/<node>` whose pods keep running."""
     written: list[str] = field(default_factory=list)
@@ -310,7 +312,10 @@ class Simulation:
         name = pod["metadata"]["name"]
         with suppress(ApiError):
             if pod["status"].get("phase") == "Running":
-                self._end(name, Ending(143))
+                task, index = task_of(pod), int(pod["metadata"]["annotations"].get(INDEX, 0))
+                links = self.writes % (len(task.chain) + 1)
+                here = self.committing and task.chain
+                self._end(name, self.stages.interrupt(task, index, links) if here else Ending(143))
             self.cluster.delete(PODS, name, NAMESPACE, grace_period=0)
 
     def _end(self, name: str, ending: Ending) -> None:

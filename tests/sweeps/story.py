@@ -41,6 +41,7 @@ async def story(sim: Simulation) -> Object:
     sim.create(
         iterations=2,
         evaluation={"enabled": False},
+        judging={"shards": 2},
         storage={"uri": "s3://bucket/prefix", "retention": "DeleteIntermediate"},
     )
     (before,) = await sim.until(lambda: sim.running("1/train"))

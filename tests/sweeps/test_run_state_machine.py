@@ -52,6 +52,7 @@ class Runs(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=JumpingLoop)
         self.world = AsyncExitStack()
         self.sim = self.play(self.world.enter_async_context(simulation()))
+        self.sim.committing = True
         self.numbers = itertools.count(1)
 
     def play(self, what: Coroutine[Any, Any, T]) -> T:

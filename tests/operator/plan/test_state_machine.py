@@ -33,7 +33,7 @@ PATIENT = {"maxAttempts": 50, "backoffSeconds": 1}
 class RunMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = FakeCluster(spec=spec(iterations=1, failurePolicy=PATIENT))
+        self.world = FakeCluster(spec=spec(iterations=1, failurePolicy=PATIENT, generation={"shards": 1}))
         self.models_seen: dict[str, int] = {}
 
     @rule()
@@ -61,6 +61,18 @@ class RunMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.world.active()))
         self.world.stages.fail(self.world.tasks[name].node, ending)
         self.world.finish(name)
+
+    @precondition(lambda self: any(self.world.tasks[name].chain for name in self.world.active()))
+    @rule(data=st.data(), ending=st.sampled_from(ENDINGS))
+    def job_ends_in_its_chain(self, data: st.DataObject, ending: Ending) -> None:
+        """At any of its links; killed, or well and with less than it was asked for."""
+        name = data.draw(st.sampled_from([name for name in self.world.active() if self.world.tasks[name].chain]))
+        node = data.draw(st.sampled_from([link.node for link in self.world.tasks[name].chain]))
+        self.world.stages.fail(node, ending)
+        self.world.start_pods(name)
+        self.world.finish(name)
+        if data.draw(st.booleans()):
+            self.world.stages.faults.pop(node, None)
 
     @precondition(lambda self: self.world.active())
     @rule(data=st.data())
@@ -120,7 +132,9 @@ class RunMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_job_a_stage(self) -> None:
-        nodes = [self.world.node_of(name) for name in self.world.active()]
+        tasks = [self.world.tasks[name] for name in self.world.active()]
+        nodes = [f"{task.iteration}/{task.node}" for task in tasks]
+        nodes += [f"{link.iteration}/{link.node}" for task in tasks for link in task.chain]
         assert len(nodes) == len(set(nodes))
 
     @invariant()
