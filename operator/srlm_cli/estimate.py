@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from srlm_contract.graph import Node, NodeId, graph
+from srlm_contract.graph import Node, NodeId, Outcome, graph
 from srlm_contract.scorers import SCORERS
 from srlm_contract.sizing import answering_gpu_seconds, training_gpu_seconds
 from srlm_contract.spec.run import RunSpec
 from srlm_contract.stages import INFERENCE
-from srlm_contract.status import RunStatus
+from srlm_contract.status import RunStatus, StageStatus
 from srlm_contract.tasks import (
     ArtifactRef,
     EvaluateParams,
     GenerateParams,
     JudgeParams,
+    Link,
     Pins,
     PreflightParams,
     PromptsParams,
@@ -27,16 +29,19 @@ from srlm_contract.tasks import (
 from srlm_operator.cluster.views import with_storage
 from srlm_operator.jobs.job import Work, render
 from srlm_operator.jobs.resources import gpus_of
+from srlm_operator.plan.chains import chain_of
 from srlm_operator.plan.report_task import report_deadline, without_pod_templates
+from srlm_operator.plan.resolve import Resolved
+from srlm_operator.plan.world import World
 from srlm_operator.settings import Settings
-from srlm_operator.values import Manifest, Run
+from srlm_operator.values import Manifest, Observed, Run
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One Job of the plan."""
+    """One stage of the plan, with the Job that does it alone."""
 
     iteration: int
     name: str
@@ -49,6 +54,8 @@ class PlannedStage:
     trained: int
     """How many tokens are trained on at most; 0 for other stages."""
     manifest: Manifest
+    job: str = ""
+    """Node of the Job that does it behind its own stage; empty where it has a Job of its own."""
 
     def gpu_seconds(self, parameters: float, spec: RunSpec) -> float | None:
         """GPU time for a model of that many parameters, at the rates of srlm_contract.sizing; None where only the data
@@ -62,7 +69,7 @@ class PlannedStage:
 
 
 def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings) -> list[PlannedStage]:
-    """Every Job of the run in order, each with its manifest.
+    """Every stage of the run in order, each with its Job.
 
     Keys and digests are those of a preflight that has not run: shown as `unknown`, as is the storage of a run that
     names none where `settings` have no default. Rounds for a minimum yield are counted once. Raises
@@ -86,8 +93,26 @@ def planned_stages(namespace: str, name: str, spec: RunSpec, settings: Settings)
     stages = {node.id: node for node in nodes}
     told = ReportParams(spec=without_pod_templates(spec), pins=pins, branch=branch)
     report = Work(0, "report", "report", UNKNOWN, told, deadline_seconds=report_deadline(spec))
-    works = [preflight, *(_work(node, stages) for node in nodes), report]
-    return [_planned(run, spec, work, settings) for work in works]
+    chains = _chains(World(run, spec, Observed(), datetime.now(UTC), settings), nodes)
+    jobs = {NodeId(link.iteration, link.node): lead for lead, links in chains.items() for link in links}
+    works = [replace(_work(node, stages), chain=chains.get(node.id, ())) for node in nodes]
+    return [
+        replace(_planned(run, spec, work, settings), job=jobs.get(work.id, "")) for work in (preflight, *works, report)
+    ]
+
+
+def _chains(world: World, nodes: tuple[Node, ...]) -> dict[NodeId, tuple[Link, ...]]:
+    """What every Job does behind its own stage when all goes well; by node of the Job."""
+    found: dict[NodeId, tuple[Link, ...]] = {}
+    done: dict[str, Outcome] = {}
+    for node in nodes:
+        if node.id in done:
+            continue
+        record = StageStatus(name=node.name, stage=node.stage, state="Pending", shards=node.shards)
+        found[node.id] = chain_of(world, Resolved(nodes, outcomes=dict(done)), {}, node, record)
+        ids = (node.id, *(NodeId(link.iteration, link.node) for link in found[node.id]))
+        done |= dict.fromkeys(ids, Outcome(UNKNOWN, UNKNOWN))
+    return found
 
 
 def _source(uri: str, file: str | None = None) -> SourceRef:

@@ -16,6 +16,7 @@ from srlm_operator.values import Run
 
 #: Seconds between two tries of a log that is not there yet.
 RETRY_SECONDS = 1.0
+_JOB = "batch.kubernetes.io/job-name"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -31,6 +32,7 @@ class StagePod:
     stage: str
     attempt: int
     phase: str
+    job: str
 
     @classmethod
     def of(cls, pod: dict[str, Any]) -> StagePod:
@@ -45,6 +47,7 @@ class StagePod:
             labels.get(LABEL_STAGE, ""),
             int(labels.get(LABEL_ATTEMPT, 0)),
             (pod.get("status") or {}).get("phase", ""),
+            labels.get(_JOB, ""),
         )
 
 
@@ -84,10 +87,12 @@ async def _pods(client: Client, found: Run, args: argparse.Namespace) -> list[St
     """The pods that are meant, by shard. Raises ConfigurationError where there is none."""
     listed = await client.list(PODS, found.namespace, labels=f"{LABEL_RUN_UID}={found.uid}")
     pods = sorted(StagePod.of(item) for item in listed.items)
+    model = args.model.upper() if args.model is not None else None
+    jobs = _jobs(found, args.stage, model)
     if args.stage is not None:
-        pods = [pod for pod in pods if args.stage in (pod.node, pod.stage)]
-    if args.model is not None:
-        pods = [pod for pod in pods if f"M{pod.iteration + 1}" == args.model.upper()]
+        pods = [pod for pod in pods if args.stage in (pod.node, pod.stage) or pod.job in jobs]
+    if model is not None:
+        pods = [pod for pod in pods if f"M{pod.iteration + 1}" == model or pod.job in jobs]
     if args.shard is not None:
         pods = [pod for pod in pods if pod.index == args.shard]
     if not pods:
@@ -102,6 +107,12 @@ async def _pods(client: Client, found: Run, args: argparse.Namespace) -> list[St
         (pod for pod in pods if (pod.iteration, pod.node, pod.attempt) == same),
         key=lambda pod: (pod.index, pod.created),
     )
+
+
+def _jobs(found: Run, stage: str | None, model: str | None) -> set[str]:
+    """Jobs that did or will do it: several stages may come in one."""
+    iterations = [i for i in found.status.iterations if model in (None, i.name)]
+    return {s.job for i in iterations for s in i.stages if s.job and stage in (None, s.name, s.stage)}
 
 
 async def _print(client: Client, found: Run, pod: StagePod, args: argparse.Namespace, *, alone: bool) -> None:

@@ -107,6 +107,7 @@ def _wire(stages: list[PlannedStage], spec: RunSpec, parameters: float | None) -
                 "name": stage.name,
                 "stage": stage.stage,
                 "image": _image(stage),
+                "job": stage.job.partition("/")[2] or stage.name,
                 "pods": stage.pods,
                 "gpus": stage.gpus,
                 "tokens": stage.tokens,
@@ -124,12 +125,13 @@ def _print_yaml(stages: list[PlannedStage]) -> None:
     yaml = YAML()
     yaml.default_flow_style = False
     out = io.StringIO()
-    yaml.dump_all([dict(stage.manifest) for stage in stages], out)
+    yaml.dump_all([dict(stage.manifest) for stage in stages if not stage.job], out)
     print(out.getvalue(), end="")
 
 
 def _print_table(name: str, stages: list[PlannedStage], spec: RunSpec, parameters: float | None) -> None:
-    table = Table(title=f"{name}: {len(stages)} Jobs", title_justify="left")
+    jobs = [stage for stage in stages if not stage.job]
+    table = Table(title=f"{name}: {len(jobs)} Jobs", title_justify="left")
     for column in ("model", "stage", "image"):
         table.add_column(column)
     for column in ("pods", "GPUs", "tokens, at most", "GPU-hours, at most"):
@@ -144,7 +146,7 @@ def _print_table(name: str, stages: list[PlannedStage], spec: RunSpec, parameter
             made if made != last else "",
             stage.name,
             _image(stage).rpartition("/")[2],
-            str(stage.pods),
+            "same" if stage.job else str(stage.pods),
             f"{stage.gpus:g}" if stage.gpus else "–",
             "?" if stage.tokens is None else f"{stage.tokens:,}" if stage.tokens else "–",
             "–" if not stage.gpus else "?" if seconds is None else _hours(seconds),
@@ -152,13 +154,15 @@ def _print_table(name: str, stages: list[PlannedStage], spec: RunSpec, parameter
         last = made
     table.add_section()
     most = max(stage.gpus for stage in stages)
-    pods, tokens = sum(s.pods for s in stages), sum(s.tokens or 0 for s in stages)
+    pods, tokens = sum(s.pods for s in jobs), sum(s.tokens or 0 for s in stages)
     unknown = " + ?" if any(s.tokens is None for s in stages) else ""
     known = sum(s.gpu_seconds(parameters, spec) or 0 for s in stages) if parameters else 0
     hours = "–" if not most else f"{_hours(known)}{unknown}" if parameters else "?"
     table.add_row("all", "", "", str(pods), f"{most:g} at once", f"{tokens:,}{unknown}", hours)
     console = Console()
     console.print(table)
+    if len(jobs) < len(stages):
+        console.print("same: in the pods of an earlier stage, which have the model already")
     if unknown:
         console.print("?: as many as the seed data have ranked answers, or training has checkpoints")
 

@@ -20,6 +20,8 @@ MARKS = {
     "Failed": ("✗", "red"),
     "Pending": ("·", "dim"),
 }
+#: Said of a stage that a Job comes to that runs.
+SAME_JOB = "same Job"
 #: Colour of each phase, where it has one.
 PHASE_STYLES = {"Succeeded": "green", "Running": "cyan", "Stalled": "red", "Failed": "red"} | dict.fromkeys(
     ("Waiting", "Queued", "Held", "Suspended"), "yellow"
@@ -68,10 +70,15 @@ def stage_seconds(iteration: IterationStatus, name: str) -> float | None:
     return None
 
 
-def _stage_time(stage: StageStatus, now: datetime) -> str:
-    """How long it took or has taken, after a blank; or that it was reused."""
+def _stage_time(stage: StageStatus, now: datetime, running: set[str]) -> str:
+    """How long it took or has taken, after a blank; or that it was reused, or that a Job that runs comes to it.
+
+    running: names of the Jobs that run.
+    """
     if stage.reused:
         return " (reused)"
+    if stage.state == "Pending" and stage.job in running:
+        return f" ({SAME_JOB})"
     began = parse(stage.started_at)
     if began is None:
         return ""
@@ -79,12 +86,17 @@ def _stage_time(stage: StageStatus, now: datetime) -> str:
     return f" {duration((ended - began).total_seconds())}"
 
 
-def stages_line(iteration: IterationStatus, now: datetime) -> Text:
-    """A model's name, then each stage with its mark and time."""
+def running_jobs(status: RunStatus) -> set[str]:
+    """Names of the Jobs that run, as status knows them."""
+    return {stage.job for iteration in status.iterations for stage in iteration.stages if stage.state == "Running"}
+
+
+def stages_line(iteration: IterationStatus, now: datetime, running: set[str]) -> Text:
+    """A model's name, then each stage with its mark and time. running: names of the Jobs that run."""
     line = Text.assemble((f"{iteration.name:<4}", "bold"))
     for stage in iteration.stages:
         mark, style = MARKS[stage.state]
-        line.append(f" {mark} {stage.name}{_stage_time(stage, now)}", style=style)
+        line.append(f" {mark} {stage.name}{_stage_time(stage, now, running)}", style=style)
     return line
 
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import PHASE_STYLES, doing, results_table, stages_line
+from srlm_cli.results import PHASE_STYLES, doing, results_table, running_jobs, stages_line
 from srlm_cli.runs import NoSuchRun, add_run_arguments, cluster_of, read
 from srlm_cli.watching import Changes, has_ended, small_screen
 from srlm_contract.status import IterationStatus
@@ -96,7 +96,7 @@ def screen(run: Run, now: datetime) -> RenderableType:
         parts.append(Text(run.spec_error, style="red"))
     said = " ".join(c.message for c in status.conditions if c.status == "True")
     for iteration in status.iterations:
-        parts.append(_iteration(iteration, now, said))
+        parts.append(_iteration(iteration, now, said, running_jobs(status)))
     if status.phase not in ("Succeeded", "Pending"):
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=40), f"{status.progress.percent} %")
@@ -135,9 +135,9 @@ def _report(run: Run) -> list[Text]:
     return found
 
 
-def _iteration(iteration: IterationStatus, now: datetime, said: str) -> RenderableType:
-    """said: what the conditions tell already."""
-    line = stages_line(iteration, now)
+def _iteration(iteration: IterationStatus, now: datetime, said: str, running: set[str]) -> RenderableType:
+    """said: what the conditions tell already. running: names of the Jobs that run."""
+    line = stages_line(iteration, now, running)
     failures = [
         Text(f"     {s.name}: attempt {s.attempt}: {s.last_failure.reason}: {s.last_failure.message}", style="red")
         for s in iteration.stages

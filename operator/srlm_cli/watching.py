@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from srlm_cli.results import PHASE_STYLES, doing, duration, stages_line
+from srlm_cli.results import PHASE_STYLES, doing, duration, running_jobs, stages_line
 from srlm_contract.figures import FIGURES
 from srlm_contract.status import ENDED, BaselineStatus, IterationStatus, RunStatus
 from srlm_operator.names import RETRY_ANNOTATION
@@ -49,7 +49,7 @@ def small_screen(run: Run, now: datetime, width: int, height: int) -> Renderable
         bar.add_row(ProgressBar(total=100, completed=status.progress.percent, width=30), f"{status.progress.percent}%")
         parts += [bar, _cut(doing(status), width)]
         if (current := _current(status)) is not None:
-            parts.append(stages_line(current, now))
+            parts.append(stages_line(current, now, running_jobs(status)))
     if status.iterations:
         parts += ["", _table(status, max(1, height - OTHER_LINES))]
     return Group(*parts)

@@ -9,14 +9,14 @@ from srlm_contract.graph import NodeId
 from srlm_contract.status import RunStatus, StageStatus
 from srlm_operator.times import parse
 
-#: Seconds of each stage on two AVX2 cores with nothing else to do, estimated from an engine's start (25 s) and the
-#: tokens: only their proportions matter once the first stages are done.
+#: Seconds of each stage on two AVX2 cores with nothing else to do, estimated from an engine's start (25 s, once a
+#: model) and the tokens: only their proportions matter once the first stages are done.
 FIRST: Mapping[str, float] = {
-    "data": 5, "sft-ift": 50, "judge-ranked": 55, "select": 4, "sft": 70, "judge-heldout": 40, "evaluate": 40,
+    "data": 5, "sft-ift": 50, "judge-ranked": 55, "select": 4, "sft": 70, "judge-heldout": 40, "evaluate": 15,
     "evaluate-m0": 75,
 }  # fmt: skip
 LATER: Mapping[str, float] = {
-    "prompts": 45, "generate": 50, "judge": 80, "pairs": 4, "train": 60, "judge-heldout": 40, "evaluate": 50,
+    "prompts": 20, "generate": 25, "judge": 55, "pairs": 4, "train": 60, "judge-heldout": 40, "evaluate": 25,
 }  # fmt: skip
 #: How much the usual times count beside those seen, in seconds: the first short stages say little.
 PRIOR_SECONDS = 60.0
@@ -34,6 +34,7 @@ def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
     """Seconds until the last stage is done. A stage that takes longer than usual lengthens those to come, too."""
     usual = usual_seconds(iterations)
     records = {NodeId(n, s.name): s for n, iteration in enumerate(status.iterations) for s in iteration.stages}
+    _in_one_job(usual, records)
     took = expected = PRIOR_SECONDS
     for node, record in records.items():
         spent = _spent(record, now)
@@ -50,6 +51,14 @@ def seconds_left(status: RunStatus, iterations: int, now: datetime) -> float:
         elif known.state != "Succeeded":
             left += max(0.0, seconds * pace - (_spent(known, now) or 0.0))
     return max(left, status.progress.eta_seconds or 0.0)  # the whole takes no less than this stage
+
+
+def _in_one_job(usual: dict[NodeId, float], records: Mapping[NodeId, StageStatus]) -> None:
+    """What a running Job does behind its own stage belongs to the time of that stage until the Job has ended."""
+    leads = {record.job: node for node, record in records.items() if record.state == "Running" and node in usual}
+    for node, record in records.items():
+        if record.state == "Pending" and record.job in leads and node in usual:
+            usual[leads[record.job]] += usual.pop(node)
 
 
 def _spent(record: StageStatus, now: datetime) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from srlm_cli.results import MARKS, duration
+from srlm_cli.results import MARKS, SAME_JOB, duration, running_jobs
 from srlm_contract.graph import model_name
 from srlm_contract.stages import MODEL_MAKERS
 from srlm_contract.status import IterationStatus, RunStatus, StageStatus
@@ -24,6 +24,7 @@ class Box:
     """As in status, or `reused`."""
     mark: str
     time: str
+    """How long it took or has taken, or where it waits."""
     shards: tuple[int, int] = (0, 0)
     """Done and all; where there is one only, (0, 0)."""
     attempt: int = 0
@@ -63,19 +64,22 @@ def lanes(status: RunStatus, now: datetime) -> tuple[Lane, ...]:
 
 def _lane(number: int, iteration: IterationStatus, status: RunStatus, done: set[str], now: datetime) -> Lane:
     makers = [stage.name for stage in iteration.stages if stage.stage in MODEL_MAKERS]
+    running = running_jobs(status)
     boxes = (
-        _box(stage, status, now, iteration.name if makers and stage.name == makers[-1] else "")
+        _box(stage, status, now, running, iteration.name if makers and stage.name == makers[-1] else "")
         for stage in iteration.stages
     )
     before = model_name(number - 1) if number else "base model"
     return Lane(before, iteration.name, iteration.name in done, tuple(boxes), iteration.gates)
 
 
-def _box(stage: StageStatus, status: RunStatus, now: datetime, made: str) -> Box:
+def _box(stage: StageStatus, status: RunStatus, now: datetime, running: set[str], made: str) -> Box:
     state = "reused" if stage.reused and stage.state == "Succeeded" else stage.state
     began, ended = parse(stage.started_at), parse(stage.finished_at)
     counted = began is not None and state != "reused"
     time = duration(((ended or now) - began).total_seconds()) if counted and began is not None else ""
+    if stage.state == "Pending" and stage.job in running:
+        time = SAME_JOB
     failure = stage.last_failure if stage.state in ("Retrying", "Failed") else None
     return Box(
         name=stage.name,

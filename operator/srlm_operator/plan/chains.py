@@ -166,7 +166,7 @@ def _known(old: StageStatus, item: ChainedResult) -> bool:
     return old.state == "Succeeded" and old.key == item.key
 
 
-def announce(world: World, records: Records, decided: Decisions) -> dict[NodeId, StageStatus]:
+def announce(world: World, records: Records, decided: Decisions, resolved: Resolved) -> dict[NodeId, StageStatus]:
     """With the Job that will come to it in the record of every stage that waits in a chain."""
     chains = {job.name: job.chain for job in world.jobs()}
     chains |= {action.name: action.chain for action in decided.actions if isinstance(action, CreateJob)}
@@ -176,8 +176,11 @@ def announce(world: World, records: Records, decided: Decisions) -> dict[NodeId,
         if record.state == "Running"
         for node_id in chains.get(record.job, ())
     }
-    found = dict(records)
-    for node_id, record in records.items():
+    missing = [node for node in resolved.nodes if node.id in holders and node.id not in records]
+    found = dict(records) | {
+        node.id: StageStatus(name=node.name, stage=node.stage, state="Pending", shards=node.shards) for node in missing
+    }
+    for node_id, record in found.items():
         job = holders.get(node_id, record.job if record.attempt else "")
         if record.state == "Pending" and record.job != job:
             found[node_id] = record.model_copy(update={"job": job})

@@ -76,7 +76,7 @@ def walk(world: World, records: Records, pins: Pins, resolved: Resolved, *, star
             decided += stopped
             if stopped.stalls:
                 open_ = reached = False
-    return Walked(chains.announce(world, current, decided), decided, missed)
+    return Walked(chains.announce(world, current, decided, resolved), decided, missed)
 
 
 def _stopped(world: World, t: int, missed: tuple[str, ...]) -> Decisions:

@@ -347,7 +347,8 @@ def test_people_are_told_what_comes_next_and_in_which_job() -> None:
     assert world.writes == begun, "the next look says the same"
     (message,) = [c.message for c in world.status.conditions if c.type == "Reconciling"]
     assert message.startswith("judge-heldout of M1 runs, then evaluate, prompts of M2, generate of M2, judge of M2")
-    assert (world.record("0/evaluate").state, world.record("0/evaluate").job) == ("Pending", name)
+    for node in WHOLE:
+        assert (world.record(node).state, world.record(node).job) == ("Pending", name)
     world.remove(name)
     world.reconcile()
     assert world.record("0/evaluate").job != name
