@@ -37,7 +37,7 @@ def test_no_locale_is_too_small(encoding: str) -> None:
     command = [sys.executable, "-m", "srlm_cli", "plan", "-f", str(SAMPLES / "minimal.yaml")]
     environ = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "160"}
     shown = subprocess.run(command, env=environ, capture_output=True, check=True, cwd=SAMPLES).stdout
-    assert b"23 Jobs" in shown
+    assert b"20 Jobs" in shown
     assert b"?" in shown, "in place of the table's lines"
 
 
@@ -45,8 +45,9 @@ def test_plan_counts_jobs_pods_and_gpus(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["plan", "-f", str(SAMPLES / "minimal.yaml")]) == 0
     text = capsys.readouterr().out
-    assert "23 Jobs" in text
+    assert "20 Jobs" in text
     assert "8 at once" in text
+    assert "same: in the pods of an earlier stage" in text
 
 
 def test_plan_of_a_run_with_its_rubric_beside_it(
@@ -126,7 +127,7 @@ def _cells(line: str) -> list[str]:
 def test_plan_renders_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(SAMPLES / "demo.yaml"), "-o", "yaml"]) == 0
     jobs = list(YAML(typ="safe").load_all(capsys.readouterr().out))
-    assert len(jobs) == 24
+    assert len(jobs) == 15, "the stages that ask one model come in one Job"
     assert {job["kind"] for job in jobs} == {"Job"}
     assert jobs[1]["metadata"]["labels"]["selfrewarding.dev/key"] == "unknown"
 

@@ -86,6 +86,7 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(names(found)) == documented("plan")
     assert len(found["jobs"]) == 23
     jobs = {job["name"]: job for job in found["jobs"]}
+    assert (jobs["judge"]["job"], jobs["generate"]["job"]) == ("generate", "generate")
     assert jobs["generate"]["tokens"] == 1000 * 4 * 1024
     assert (jobs["judge-ranked"]["tokens"], jobs["report"]["model"], jobs["data"]["gpuSeconds"]) == (None, None, 0)
     assert found["space"]["modelsBytes"] == 4 * found["space"]["modelBytes"]

@@ -149,7 +149,7 @@ async def test_logs_of_the_newest_attempt(
         await become(h, "read", monkeypatch)
         h.pods.stages.fail("generate", Ending(1, "boom"))
         await h.start()
-        await h.create(**SHORT, judging={"shards": 2})
+        await h.create(**SHORT, judging={"shards": 2}, scheduling={"chain": "Off"})
         assert await srlm("logs", "run", "--model", "M9") == 1
         assert "run team/run has no pod of M9: it has not begun" in capfd.readouterr().err
         await h.succeeded()
@@ -180,3 +180,22 @@ async def test_logs_of_the_newest_attempt(
         assert await srlm("logs", "run", "judge") == 0
         shards = [line.split()[0] for line in capfd.readouterr().out.splitlines() if "hello" in line]
         assert shards == ["[0]", "[1]"]
+
+
+async def test_logs_of_a_stage_that_ran_in_the_pods_of_another_one(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with make_harness() as h:
+        assert h.machine is not None
+        h.machine.cluster.log_reader = reading
+        await become(h, "read", monkeypatch)
+        await h.start()
+        await h.create(**SHORT, judging={"shards": 2})
+        await h.succeeded()
+        for pod in h.pods_of("generate"):
+            h.machine.cluster.bind(pod["metadata"]["name"], h.namespace, "node")
+        for options in ([], ["--model", "M2"]):
+            assert await srlm("logs", "run", "judge", *options) == 0
+            out, err = capfd.readouterr()
+            assert err.startswith("# team/run M2 generate, attempt 1 of 2 pods")
+            assert out.count("hello") == 2

@@ -97,6 +97,14 @@ def test_a_stage_without_end_lengthens_the_rest_and_never_makes_it_negative() ->
     assert long > 3 * short > 0
 
 
+def test_a_job_of_several_stages_may_take_as_long_as_all_of_them() -> None:
+    usual = usual_seconds(2)
+    whole = usual["0/judge-heldout"] + usual["0/evaluate"]
+    lead = stage("judge-heldout", "Running", ago=int(whole) - 5).model_copy(update={"job": "one"})
+    link = stage("evaluate", "Pending").model_copy(update={"job": "one"})
+    assert seconds_left(status(lead, link), 2, NOW) == sum(usual.values()) - whole + 5
+
+
 def test_what_another_run_had_made_says_nothing_about_this_machine() -> None:
     reused = stage("sft-ift", seconds=1).model_copy(update={"reused": True})
     usual = usual_seconds(2)

@@ -19,13 +19,16 @@ from srlm_contract.tasks import (
     MAX_TASK_BYTES,
     GenerateParams,
     JudgeParams,
+    Link,
     Pins,
     PreflightParams,
+    PromptsParams,
     SftParams,
     SourceRef,
     StageTask,
     TrainParams,
 )
+from srlm_operator.cluster.views import job_view
 from srlm_operator.errors import InvalidPodTemplate
 from srlm_operator.jobs.job import Work, render
 from srlm_operator.names import job_name
@@ -88,6 +91,27 @@ def train() -> Work:
 def judge(spec: RunSpec) -> Work:
     params = JudgeParams(external=spec.judging.external)
     return Work(1, "judge", "judge", "e" * 24, params, inputs={"candidates": MODEL})
+
+
+def chained(spec: RunSpec, earlier: int = 0) -> CreateJob:
+    """Prompts, answers and verdicts in one pod; `earlier` sets of prompts make the task longer."""
+    source = SourceRef(uri="hf://org/judge", revision="abc")
+    judging = Link(
+        iteration=1, node="judge", stage="judge", params=JudgeParams(), inputs={"model": MODEL},
+        awaited={"candidates": "1/generate"}, sources={"judge": source},
+    )  # fmt: skip
+    answers = Link(
+        iteration=1, node="generate", stage="generate", params=GenerateParams(),
+        inputs={"model": MODEL} | {f"earlier-{n}": MODEL for n in range(earlier)}, awaited={"prompts": "1/prompts"},
+    )  # fmt: skip
+    work = Work(1, "prompts", "prompts", "a" * 24, PromptsParams(), inputs={"model": MODEL}, chain=(answers, judging))
+    return make(work, spec)
+
+
+TEMPLATES: dict[str, Any] = {
+    "baseModel": FULL["baseModel"],
+    "judging": {"templateRef": {"name": "templates", "key": "rubric"}},
+}
 
 
 def report(spec: RunSpec) -> CreateJob:
@@ -154,6 +178,7 @@ CASES = {
     "generate-model-cache": lambda: render(
         run(), spec_of(), generate(), 1, (), settings(cache_claim="models", cache_gib=500)
     ),
+    "prompts-chained": lambda: chained(spec_of(**TEMPLATES)),
     "judge-external": lambda: make(judge(spec_of(**FULL)), spec_of(**FULL)),
     "report": lambda: report(spec_of(**FULL)),
 }
@@ -323,6 +348,26 @@ def test_settings_digest_ignores_the_task_and_sees_the_pods() -> None:
     queue = {"scheduling": {"queueName": "q"}}
     changed = [digest(make(generate(), spec_of(**change))) for change in (image, labels, queue)]
     assert len({same, *changed}) == 4
+
+
+def test_what_a_chain_needs_replaces_no_job() -> None:
+    spec = spec_of(**TEMPLATES)
+    alone = make(Work(1, "prompts", "prompts", "a" * 24, PromptsParams(), inputs={"model": MODEL}), spec)
+    name = "selfrewarding.dev/pod-settings"
+    digests = [job.manifest["metadata"]["annotations"][name] for job in (alone, chained(spec))]
+    assert digests[0] == digests[1]
+
+
+def test_a_chain_is_as_long_as_its_task_has_room_for_and_each_stage_has_its_time() -> None:
+    def links(job: CreateJob) -> tuple[list[str], int]:
+        assert job.chain == job_view(dict(job.manifest, metadata={**job.manifest["metadata"], "uid": "u"}), "").chain
+        assert list(job.chain) == [f"1/{link.node}" for link in task_of(job).chain]
+        return [link.node for link in task_of(job).chain], job.manifest["spec"]["activeDeadlineSeconds"] // 86400
+
+    assert links(chained(spec_of())) == (["generate", "judge"], 3)
+    assert links(chained(spec_of(), MAX_TASK_BYTES // 100)) == ([], 1)
+    room = next(n for n in range(400, 1000) if links(chained(spec_of(), n))[0] == ["generate"])
+    assert links(chained(spec_of(), room)) == (["generate"], 2)
 
 
 def test_a_task_too_long_for_one_argument_is_refused() -> None:
