@@ -22,9 +22,9 @@ from srlm_contract.rows import Candidate, PromptRow
 from srlm_contract.spec.loop import SamplingSpec
 from srlm_contract.spec.pods import EngineSpec
 from srlm_contract.tasks import GenerateParams, JudgeParams
-from srlm_stages import generate, judge
 from srlm_stages.conversation.chat import encode_chat, load_tokenizer, messages
 from srlm_stages.engines import Completion, OnProgress, Request
+from srlm_stages.engines import model as asking
 from srlm_stages.engines.vllm_engine import VllmEngine
 from support.stage_world import QUESTIONS, World
 
@@ -83,7 +83,7 @@ def ratios(ours: Callable[[], float], theirs: Callable[[], float]) -> list[float
 
 def generating(model: Path, folder: Path) -> dict[str, list[float]]:
     kept, world = Kept(model), World(folder)
-    generate.open_engine = lambda *_: kept  # type: ignore[assignment]
+    asking.open_engine = lambda *_: kept  # type: ignore[assignment]
     rows = [PromptRow(id=row_id(prompt), prompt=prompt, source="pool") for prompt in PROMPTS]
     prompts = world.put("prompts", {"prompts.jsonl": rows})
     params = GenerateParams(candidates=CANDIDATES, sampling=SamplingSpec(temperature=0.7, top_p=0.9, max_tokens=TOKENS))
@@ -103,7 +103,7 @@ def generating(model: Path, folder: Path) -> dict[str, list[float]]:
 
 def judging(model: Path, folder: Path) -> dict[str, list[float]]:
     kept, world = Kept(model), World(folder)
-    judge.open_engine = lambda *_: kept  # type: ignore[assignment]
+    asking.open_engine = lambda *_: kept  # type: ignore[assignment]
     tokenizer = load_tokenizer(model)
     answers = [
         Candidate(

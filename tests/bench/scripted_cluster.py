@@ -38,6 +38,8 @@ from support.stage_script import Ending, FakeStages
 Object = dict[str, Any]
 Run = tuple[str, str]
 """Namespace and name."""
+JOBS = 3
+"""Jobs of an iteration of the shortest loop: prompts with answers and verdicts, pairs, train."""
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 LIMIT_SECONDS = 300
 RUNS = "selfrewardingruns.selfrewarding.dev"

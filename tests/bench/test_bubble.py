@@ -14,15 +14,14 @@ from pathlib import Path
 
 import pytest
 from pairs import PAIRS, TABLE, Line, Ratios, load
-from scripted_cluster import Bench, Run, bench
+from scripted_cluster import JOBS, Bench, Run, bench
 
+from support.builders import spec
 from support.fake_cluster import FakeCluster
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
 RUN: Run = ("default", "run")
-STAGES = 5
-"""Jobs of an iteration of the shortest loop: prompts, generate, judge, pairs, train."""
 STAGE_SECONDS = 2.0
 ENGINES = ("prompts", "generate", "judge", "choose", "evaluate")
 """Stages that load an inference engine; `evaluate` loads one for the answers and one for another model's verdicts."""
@@ -42,7 +41,7 @@ async def test_bubble(tmp_path: Path) -> None:
 async def _bubble(b: Bench) -> float:
     """Of one iteration, from its first Job to the first Job of the next."""
     began, work = time.perf_counter(), 0.0
-    for _ in range(STAGES):
+    for _ in range(JOBS):
         await b.until(lambda: b.waits(RUN), "a running pod")
         started = time.perf_counter()
         await asyncio.sleep(STAGE_SECONDS)
@@ -53,11 +52,12 @@ async def _bubble(b: Bench) -> float:
 
 
 def test_engine_starts() -> None:
-    world = FakeCluster()
+    world = FakeCluster(spec=spec(generation={"shards": 1}))
     world.settle()
-    nodes = [world.node_of(name) for name in world.created]
-    second = [node.removeprefix("1/") for node in nodes if node.startswith("1/")]
-    starts = [node for node in second if node.split("-")[0] in ENGINES]
-    ratio, note = Ratios((float(len(starts)),)), ", ".join(starts)
+    (second,) = [model.key for model in world.status.models if model.name == "M2"]
+    tasks = [world.tasks[name] for name in world.created]
+    asked = [t for t in tasks if t.stage in ENGINES and "model" in t.inputs and t.inputs["model"].key == second]
+    starts = [task.node for task in asked]
+    ratio, note = Ratios((float(len(starts)),)), f"{', '.join(starts)} of M2; a gate stands between them"
     TABLE.add(Line("#5 engine starts an iteration", "one start (judge = generator)", ratio, "<=", 1.0, note))
     assert len(starts) == len(set(starts)), "a stage of an undisturbed run was started twice"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from pairs import PAIRS, TABLE, Line, Ratios, load, percentile
-from scripted_cluster import Bench, Run, bench
+from scripted_cluster import JOBS, Bench, Run, bench
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -31,7 +31,7 @@ async def test_scale(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     async with bench(folders[0]) as one, bench(folders[1]) as many:
-        one.apply(ALONE, iterations=(PAIRS + 1) * TRANSITIONS // 5 + 1)
+        one.apply(ALONE, iterations=(PAIRS + 1) * TRANSITIONS // JOBS + 1)
         await _reactions(one, [ALONE] * TRANSITIONS)
         empty = many.resident_mib()
         batches = [await _begin(many, f"team-{number}") for number in range(RUNS // BATCH)]
