@@ -46,12 +46,11 @@ async def test_reaction(tmp_path: Path) -> None:
     figures = ", ".join(f"p{p} {percentile(every, p) * 1000:.0f} ms" for p in (50, 90, 99))
     TABLE.say(
         f"#8 Job finished -> next Job: {figures} (n={len(every)}; goal p99 200 ms, not asserted);"
-        f" writes a transition: median {statistics.median(map(len, writes)):g}, most {len(most)}, goal {MOST_WRITES} and"
-        " an event for each further stage of a Job"
+        f" writes a transition: median {statistics.median(map(len, writes)):g}, most {len(most)},"
+        f" goal {MOST_WRITES} and an event for each further stage of a Job"
     )
     # Single ones cost more where a look falls between two events of one change.
-    assert statistics.median(map(_cost, writes)) <= MOST_WRITES, "
-".join(most)
+    assert statistics.median(map(_cost, writes)) <= MOST_WRITES, "\n".join(most)
 
 
 def _cost(writes: list[str]) -> int:
