@@ -61,7 +61,7 @@ class StageStatus(Contract):
     revision: int = 1
     """Stage revision the key was made with."""
     job: ShortText = ""
-    """Name of the Job of the last attempt."""
+    """Name of the Job of the last attempt; of a stage that waits in a chain, that of the Job that comes to it."""
     attempt: int = 0
     """Number of the last attempt, from 1."""
     shards: int = 1

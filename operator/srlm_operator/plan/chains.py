@@ -150,7 +150,7 @@ def settle(
             job=lead.job,
             attempt=max(old.attempt if old is not None else 0, world.last_attempt(node_id)) + 1,
             shards=lead.shards,
-            reused=item.reused,
+            reused=item.reused and not lead.disruptions,
             content_digest=item.content_digest,
             statistics=item.statistics,
             started_at=stamp(end),

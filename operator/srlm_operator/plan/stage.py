@@ -154,7 +154,8 @@ def _succeeded(world: World, node_id: NodeId, record: StageStatus, result: Stage
             "state": "Succeeded",
             "content_digest": result.content_digest,
             "statistics": result.statistics,
-            "reused": result.reused,
+            # What replaces a pod finds what that one has committed.
+            "reused": result.reused and not record.disruptions,
             "repair": False,
             "finished_at": stamp(world.now),
             "finished_shards": "",

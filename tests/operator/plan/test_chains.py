@@ -181,6 +181,27 @@ def test_a_deadline_in_a_link_ends_the_chain_and_costs_the_lead_nothing() -> Non
     assert (record.state, record.counted_failures) == ("Succeeded", 0)
 
 
+def test_a_pod_that_replaces_an_evicted_one_goes_on_where_that_has_stopped() -> None:
+    world = FakeCluster(spec=spec(**ONE))
+    name = until_node(world, "0/judge-heldout")
+    world.start_pods(name)
+    (pod,) = world.pods[name]
+    text = world.stages.interrupt(world.tasks[name], 0, links=2).message
+    world.pods[name] = [
+        replace(pod, phase="Failed", disrupted=True, exit_code=143, message=text, finished_at=world.now)
+    ]
+    world.reconcile()
+    assert world.record("0/judge-heldout").state == "Running", "the Job makes another pod"
+    world.pods[name].append(replace(pod, name=f"{pod.name}+", uid="another"))
+    world.finish(name)
+    world.pods[name] = world.pods[name][1:]
+    world.jobs[name] = replace(world.jobs[name], state="Complete")
+    world.reconcile()
+    records = [world.record(node) for node in ("0/judge-heldout", *WHOLE)]
+    assert {(r.state, r.reused) for r in records} == {("Succeeded", False)}, "made by this Job"
+    assert world.stages.ran.count("0/evaluate") == 1
+
+
 def test_a_job_deleted_by_hand_keeps_what_its_pods_have_said() -> None:
     world = FakeCluster(spec=spec(**ONE))
     name = until_node(world, "0/judge-heldout")
