@@ -75,3 +75,16 @@ def test_baselines_have_columns_before_m1() -> None:
     assert ["answer length (characters)", "90", "60"] in lines
     assert ["win rate", "25.0%", "–"] in lines
     assert ["time of evaluate", "", "–"] in lines
+
+
+def test_a_stage_that_waits_in_the_job_of_another_one_says_so() -> None:
+    begun = {"state": "Running", "job": "one", "startedAt": "2026-01-01T11:59:00Z"}
+    lead = {"name": "judge-heldout", "stage": "judge", **begun}
+    links = [{"name": name, "stage": name, "state": "Pending", "job": "one"} for name in ("evaluate", "prompts")]
+    other = {"name": "generate", "stage": "generate", "state": "Pending"}
+    text = shown(
+        phase="Running",
+        iterations=[{"name": "M1", "stages": [lead, links[0]]}, {"name": "M2", "stages": [links[1], other]}],
+    )
+    assert "M1   ▶ judge-heldout 1m 00s · evaluate (same Job)" in text
+    assert "M2   · prompts (same Job) · generate\n" in text

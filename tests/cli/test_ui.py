@@ -299,6 +299,14 @@ def test_the_picture_has_the_model_where_it_is_made() -> None:
     assert (judge.time, judge.shards, judge.attempt, sum(judge.cells)) == ("9m 00s", (3, 8), 2, 3)
 
 
+def test_a_stage_in_the_job_of_another_one_stands_there_with_it() -> None:
+    running = {"name": "evaluate", "stage": "evaluate", "state": "Running", "job": "one"}
+    waiting = {"name": "prompts", "stage": "prompts", "state": "Pending", "job": "one"}
+    stages = [{"name": "M1", "stages": [running]}, {"name": "M2", "stages": [waiting, waiting | {"job": "two"}]}]
+    _, lane = lanes(RunStatus.parse({"iterations": stages}), START)
+    assert [box.time for box in lane.boxes] == ["same Job", ""]
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [
