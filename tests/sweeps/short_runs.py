@@ -38,14 +38,18 @@ def short(retention: str, **changes: Any) -> Object:
     }
 
 
-def made(status: Object) -> str:
-    """What a run has made, as JSON: key and digest of every model and stage."""
+def made(status: Object, iterations: int) -> str:
+    """What a run has made, as JSON: key and digest of every model and stage of its iterations. What is done of others
+    that were cut off stays in status."""
     stages = [
         (f"{n}/{stage['name']}", stage.get("key"), stage.get("contentDigest"), stage["state"])
-        for n, iteration in enumerate(status.get("iterations", []))
+        for n, iteration in enumerate(status.get("iterations", [])[: iterations + 1])
         for stage in iteration["stages"]
     ]
-    models = [(model["name"], model.get("key"), model.get("contentDigest")) for model in status.get("models", [])]
+    models = [
+        (model["name"], model.get("key"), model.get("contentDigest"))
+        for model in status.get("models", [])[: iterations + 1]
+    ]
     return json.dumps({"models": models, "stages": stages, "phase": status["phase"]}, indent=1)
 
 
@@ -63,7 +67,7 @@ class Ended:
 
 def outcome(run: Object) -> Ended:
     spec = {**run["spec"], "storage": {"uri": run["spec"]["storage"]["uri"]}, "suspend": False}
-    return Ended(json.dumps(spec, sort_keys=True), made(run["status"]))
+    return Ended(json.dumps(spec, sort_keys=True), made(run["status"], spec["iterations"]))
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def expected(spec: str) -> str:
         async with simulation() as sim, asyncio.timeout(LIMIT_SECONDS):
             sim.create(**json.loads(spec))
             await sim.until(sim.reported)
-            return made(sim.status())
+            return made(sim.status(), json.loads(spec)["iterations"])
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         return runner.run(play())
