@@ -9,14 +9,13 @@ from srlm_contract.graph import NodeId
 from srlm_contract.status import RunStatus, StageStatus
 from srlm_operator.times import parse
 
-#: Seconds of each stage on two AVX2 cores with nothing else to do, estimated from an engine's start (25 s, once a
-#: model) and the tokens: only their proportions matter once the first stages are done.
+#: Seconds of each stage on two AVX2 cores: only their proportions matter once the first stages are done.
 FIRST: Mapping[str, float] = {
-    "data": 5, "sft-ift": 50, "judge-ranked": 55, "select": 4, "sft": 70, "judge-heldout": 40, "evaluate": 15,
-    "evaluate-m0": 75,
+    "data": 9, "sft-ift": 115, "judge-ranked": 105, "select": 3, "sft": 85, "judge-heldout": 48, "evaluate": 20,
+    "evaluate-m0": 80,
 }  # fmt: skip
 LATER: Mapping[str, float] = {
-    "prompts": 20, "generate": 25, "judge": 55, "pairs": 4, "train": 60, "judge-heldout": 40, "evaluate": 25,
+    "prompts": 35, "generate": 25, "judge": 55, "pairs": 3, "train": 90, "judge-heldout": 52, "evaluate": 43,
 }  # fmt: skip
 #: How much the usual times count beside those seen, in seconds: the first short stages say little.
 PRIOR_SECONDS = 60.0
