@@ -349,6 +349,24 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
+#: Statistics that figures are made of, beside those of dropped rows.
+READ = frozenset({
+    "answers", "candidates", "chosenStep", "exactMatch", "fiveBest", "freeParsed", "freeVerdicts", "judgeAccuracy",
+    "judgeAccuracyHigh", "judgeAccuracyLow", "judgeAccuracyPairs", "judged", "kendall", "lengthControlledWinRate",
+    "lengthControlledWinRateHigh", "lengthControlledWinRateLow", "lengthCorrelationPrompts", "lengthCorrelationSum",
+    "lengthOnlyAccuracy", "loss", "losses", "meanLength", "meanScore", "orderFlips", "pairs", "parsed", "prompts",
+    "rewardAccuracy", "rewardMargin", "rowsDropped", "selfPreference", "selfPreferenceHigh", "selfPreferenceLow",
+    "selfPreferencePeople", "selfPreferencePeopleHigh", "selfPreferencePeopleLow", "shadowRows", "shadowSame",
+    "spearman", "tieRate", "ties", "tokens", "verdicts", "winRate", "winRateHigh", "winRateLow", "winRatePeople",
+    "winRatePeopleHigh", "winRatePeopleLow", "wins",
+})  # fmt: skip
+
+
+def for_status(statistics: Mapping[str, ValueT]) -> dict[str, ValueT]:
+    """What status holds of a stage: its manifest has all."""
+    return {name: value for name, value in statistics.items() if name in READ or name.startswith("dropped")}
+
+
 def by_need(statistics: Mapping[str, ValueT]) -> dict[str, ValueT]:
     """The statistics of a stage, with those last that are parts of others or many (one a cause of dropped rows, one an
     opponent): where there is room for some only, these go first, in whatever order they came."""

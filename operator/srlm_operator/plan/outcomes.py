@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from srlm_contract.figures import by_need
+from srlm_contract.figures import by_need, for_status
 from srlm_contract.reasons import FAILURES, STALLED, WAITING
 from srlm_contract.status import MAX_STATISTICS
 from srlm_contract.tasks import (
@@ -211,7 +211,7 @@ def parse_result(message: str) -> StageResult | None:
     committed = body.get("committed")
     for part in (body, *(committed if isinstance(committed, list) else ())):
         if isinstance(part, dict) and isinstance(part.get("statistics"), dict):
-            part["statistics"] = _usable(part["statistics"])
+            part["statistics"] = _recorded(part["statistics"])
     try:
         return StageResult.parse(body)
     except ValidationError:
@@ -225,8 +225,8 @@ def _link(item: object) -> dict[str, object] | None:
     known = {field.alias or name for name, field in ChainedResult.model_fields.items()}
     found = {name: value for name, value in item.items() if name in known}
     statistics = found.get("statistics")
-    found["statistics"] = _usable(statistics) if isinstance(statistics, dict) else {}
-    found["seconds"] = max(0.0, _usable({"seconds": found.get("seconds")}).get("seconds", 0.0))
+    found["statistics"] = _recorded(statistics) if isinstance(statistics, dict) else {}
+    found["seconds"] = max(0.0, _finite({"seconds": found.get("seconds")}).get("seconds", 0.0))
     try:
         return ChainedResult.parse(found).wire() if found.get("contentDigest") else None
     except ValidationError:
@@ -239,14 +239,19 @@ def storage_errors(pods: Sequence[PodView]) -> int:
     return sum(max(0, result.storage_errors) for result in results if result is not None)
 
 
-def _usable(statistics: Mapping[str, object]) -> dict[str, float]:
-    """At most as many as status holds, finite ones only."""
+def _recorded(statistics: Mapping[str, object]) -> dict[str, float]:
+    """Those that status holds."""
+    found = _finite(for_status(statistics))
+    return dict(list(by_need(found).items())[:MAX_STATISTICS]) if len(found) > MAX_STATISTICS else found
+
+
+def _finite(statistics: Mapping[str, object]) -> dict[str, float]:
     finite = {}
     for name, value in statistics.items():
         with suppress(OverflowError):  # a whole number of hundreds of digits
             if isinstance(value, int | float) and math.isfinite(value):
                 finite[name] = float(value)
-    return dict(list(by_need(finite).items())[:MAX_STATISTICS]) if len(finite) > MAX_STATISTICS else finite
+    return finite
 
 
 def parse_error(pod: PodView) -> StageError:

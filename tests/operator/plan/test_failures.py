@@ -347,10 +347,10 @@ def test_damaged_artifact_of_nobody_stalls() -> None:
 
 def test_a_figure_that_is_no_number_does_no_harm() -> None:
     world = FakeCluster()
-    world.stages.statistics = {"train": {"loss": float("nan"), "steps": 3.0, "tokens": float("inf")}}
+    world.stages.statistics = {"train": {"loss": float("nan"), "rewardMargin": 3.0, "tokens": float("inf")}}
     world.settle()
     assert world.status.phase == "Succeeded"
-    assert world.record("1/train").statistics == {"steps": 3.0}
+    assert world.record("1/train").statistics == {"rewardMargin": 3.0}
 
 
 def test_a_job_suspended_by_its_queue_waits() -> None:

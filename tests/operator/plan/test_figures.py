@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from srlm_contract.figures import FIGURES, baseline_figures, figure_groups
+from srlm_contract.figures import FIGURES, READ, baseline_figures, figure_groups, iteration_figures
 from srlm_contract.spec.policy import GatesSpec
+from srlm_contract.stages import STAGES
 from srlm_contract.status import IterationMetrics, StageStatus
 from srlm_operator.plan.gates import before_next, before_training, iteration_metrics
 
@@ -17,6 +20,39 @@ def done(name: str, stage: str = "", **statistics: float) -> StageStatus:
 
 BASELINE = done("judge-ranked", "judge", verdicts=100, parsed=20, judged=10, meanScore=1.0)
 HELD_OUT = done("judge-heldout", "judge", verdicts=50, parsed=45, judged=20, meanScore=3.0)
+
+
+class Asked(dict[str, float]):
+    """Statistics that are all there; remembers which were asked for."""
+
+    names: ClassVar[set[str]] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return True
+
+    def __getitem__(self, name: str) -> float:
+        self.names.add(name)
+        return 1.0
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Told:
+    stage: str
+    name: str
+    state: str = "Succeeded"
+    statistics: Mapping[str, float] = field(default_factory=Asked)
+
+
+def test_status_holds_every_statistic_that_a_figure_is_made_of_and_no_other() -> None:
+    stages = [Told(stage, stage) for stage in STAGES] + [Told("judge", "judge-heldout")]
+    iteration_figures(stages, stages)
+    baseline_figures(Told("evaluate", "evaluate-m0"))
+    assert Asked.names == READ
 
 
 def test_a_figure_stands_on_the_texts_of_one_writer() -> None:

@@ -117,21 +117,22 @@ def test_what_needs_no_answer_is_done_when_its_job_is(messages: tuple[str, ...])
 @pytest.mark.parametrize("loss", ["null", "NaN", "1e999", '"high"', "true"])
 def test_a_result_with_odd_figures_and_new_fields_is_still_a_result(loss: str) -> None:
     start = '{"stage": "train", "contentDigest": "sha256:1", "novel": 1, "statistics"'
-    text = f'{start}: {{"steps": 3, "loss": {loss}}}}}'
+    text = f'{start}: {{"rewardMargin": 3, "loss": {loss}}}}}'
     found = parse_result(text)
     assert found is not None
     assert found.content_digest == "sha256:1"
-    assert found.statistics["steps"] == 3
+    assert found.statistics["rewardMargin"] == 3
 
 
 @pytest.mark.parametrize("written", [list, sorted], ids=["as measured", "as a manifest has them"])
-def test_the_rates_against_many_opponents_cost_no_other_figure(written: Callable[[list[str]], list[str]]) -> None:
-    wanted = ["meanLength", "wins", "winRate", "winRatePeople", *(f"figure{n}" for n in range(34))]
-    names = [*(f"winRateM{n}" for n in range(1, 40)), *wanted]
+def test_status_holds_what_figures_are_made_of(written: Callable[[list[str]], list[str]]) -> None:
+    wanted = ["meanLength", "wins", "winRate", "winRatePeople", "prompts"]
+    causes = [f"dropped{n}" for n in range(60)]
+    names = [*causes, *(f"winRateM{n}" for n in range(1, 40)), "scoreSum", *wanted]
     found = parse_result(json.dumps({"stage": "evaluate", "statistics": dict.fromkeys(written(names), 1)}))
     assert found is not None
     assert len(found.statistics) == MAX_STATISTICS
-    assert set(wanted) < found.statistics.keys()
+    assert set(wanted) < found.statistics.keys() < {*wanted, *causes}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"stage": "nonsense"}', '{"committed": [1]}'])
