@@ -71,6 +71,8 @@ class Chain:
             try:
                 task = self._task_of(link)
                 began = time.monotonic()
+                # Also for one that is committed already: the operator reads from it how far the pod is.
+                ProgressReporter(link.stage).begin(0, "rows", "looking for what is committed")
                 found = self._run(task)
             except Exception as error:  # as the entry of the stages does, but what is committed stays told
                 why = str(error) if isinstance(error, Ended) else _said(link.stage, error, self._environ)

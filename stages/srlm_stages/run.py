@@ -27,7 +27,7 @@ from srlm_contract.artifacts.manifest import Manifest, Producer
 from srlm_contract.artifacts.retention import add_refs
 from srlm_contract.artifacts.s3_count import RequestErrors
 from srlm_contract.artifacts.store import Store
-from srlm_contract.artifacts.uploads import sending
+from srlm_contract.artifacts.uploads import give_up, sending
 from srlm_contract.errors import InvalidTask, Terminated
 from srlm_contract.stages import STAGES, TRAINERS
 from srlm_contract.tasks import EXIT_INVALID_TASK, EXIT_OK, StageResult, StageTask
@@ -144,6 +144,10 @@ def execute_chain(
             try:
                 with sending(store, one.stage, one.key, shard, artifacts.producer) if awaited else nullcontext():
                     return execute(one, store, folder, environ, opened, pod)
+            except BaseException:
+                if awaited:
+                    give_up(store, one.stage, one.key, shard, artifacts.producer)
+                raise
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -79,6 +79,13 @@ def manifests(cluster: Machine, prefix: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def statistics(cluster: Machine, prefix: str, record: dict[str, Any]) -> dict[str, Any]:
+    """All that the manifest of a stage record's artifact says; the record itself has what figures are made of."""
+    key = f"{prefix}/artifacts/{record['stage']}/{record['key']}/manifest.json"
+    found: dict[str, Any] = manifests(cluster, prefix)[key]["statistics"]
+    return found
+
+
 def stage_records(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Stage records by `<model>/<name>`."""
     return {

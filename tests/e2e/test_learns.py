@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from e2e.machine import Machine
-from e2e.runs import SEED, manifests, stage_records
+from e2e.runs import SEED, manifests, stage_records, statistics
 from support.judge_server import JudgeServer, judge_server, said
 
 pytestmark = [
@@ -190,6 +190,6 @@ def test_only_what_comes_after_the_judge_ran_again(misled: dict[str, Any]) -> No
     assert reused == {"M1/data", "M1/evaluate", "M2/prompts", "M2/generate"}
 
 
-def test_the_models_that_vllm_served_differ_in_their_weights(learned: dict[str, Any]) -> None:
+def test_the_models_that_vllm_served_differ_in_their_weights(cluster: Machine, learned: dict[str, Any]) -> None:
     for model in ("M2", "M3"):
-        assert stage_records(learned)[f"{model}/train"]["statistics"]["changedWeights"] >= 0.05
+        assert statistics(cluster, "learns", stage_records(learned)[f"{model}/train"])["changedWeights"] >= 0.05

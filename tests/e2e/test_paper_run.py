@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.machine import Machine
-from e2e.runs import SEED, manifests, stage_records
+from e2e.runs import SEED, manifests, stage_records, statistics
 from srlm_operator.crd.yaml12 import load_documents
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -66,7 +66,7 @@ def test_what_each_of_them_left(status: dict[str, Any], cluster: Machine) -> Non
     found = {manifest["stage"]: manifest for manifest in manifests(cluster, "paper").values()}
     judged, chosen, trained = (found[stage] for stage in ("judge", "choose", "train"))
     assert judged["parameters"]["rubric"].startswith("sha256:")
-    assert {"shadowAgreement", "scoreEntropy"} <= set(stage_records(status)["M2/judge"]["statistics"])
+    assert {"shadowAgreement", "scoreEntropy"} <= set(statistics(cluster, "paper", stage_records(status)["M2/judge"]))
     assert chosen["statistics"]["checkpoints"] >= 2
     assert any(file["path"].startswith("steps/1/") for file in trained["files"])
     series = trained["statistics"]["series"]
@@ -76,6 +76,6 @@ def test_what_each_of_them_left(status: dict[str, Any], cluster: Machine) -> Non
     assert trained["statistics"]["processes"] == 2
     pairs = stage_records(status)["M2/pairs-r2"]["statistics"]
     assert trained["statistics"]["rows"] == pairs["pairs"]
-    met = stage_records(status)["M2/evaluate"]["statistics"]
+    met = statistics(cluster, "paper", stage_records(status)["M2/evaluate"])
     # A random model seldom means A or B: what it says instead is unreadable, not a tie.
     assert sum(met[name] for name in ("wins", "ties", "losses", "unreadable")) == 3

@@ -13,6 +13,7 @@ import pytest
 from srlm_contract.artifacts.commits import Produced
 from srlm_contract.artifacts.layout import upload_key
 from srlm_contract.artifacts.s3 import S3Store
+from srlm_contract.errors import InvalidTask
 from srlm_contract.graph import Node, NodeId, Outcome, graph, node_key
 from srlm_contract.keys import row_id, sha256
 from srlm_contract.rows import Candidate
@@ -31,6 +32,7 @@ from srlm_contract.tasks import (
     StageTask,
 )
 from srlm_stages.chain import LONGEST_WAIT, Chain, waited
+from srlm_stages.run import execute_chain
 from support.judge_server import JudgeServer, judge_server, said
 from support.s3_world import s3_endpoint
 from support.stage_pod import Pod, pool_task
@@ -257,8 +259,18 @@ def test_a_shard_waits_for_the_others_before_it_goes_on(
     result = chain.follow(StageResult(stage="judge", key=task.key), told.append)
     assert clock.slept == sorted(clock.slept)
     assert len(clock.slept) == 4
-    assert capsys.readouterr().out == "PROGRESS judge rows=0/2 unit=shards doing=waiting_for_the_other_shards\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "PROGRESS judge rows=0/2 unit=shards doing=waiting_for_the_other_shards",
+        "PROGRESS judge rows=0/0 unit=rows doing=looking_for_what_is_committed",
+    ]
     assert (result.chained, result.warnings) == ((), ()), "whoever makes the artifact whole tells of it"
+
+
+def test_nobody_waits_for_a_shard_whose_pod_has_failed(memory: World, tmp_path: Path) -> None:
+    task = sharded(memory)
+    with pytest.raises(InvalidTask, match="candidates"):
+        execute_chain(task, memory.store, tmp_path / "pod", {"JOB_COMPLETION_INDEX": "1", "SRLM_POD_UID": "pod-b"})
+    assert memory.artifacts().absent_shards("judge", task.key, 2) == [0, 1]
 
 
 @pytest.mark.parametrize(

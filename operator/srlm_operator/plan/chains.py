@@ -34,6 +34,8 @@ def chain_of(world: World, resolved: Resolved, records: Records, lead: Node, rec
     """
     if world.spec.scheduling.chain == "Off" or not _asks(lead) or record.repair or missing_shards(record):
         return ()
+    if record.counted_failures or record.stalled_since:
+        return ()  # what has failed may have failed for want of what a chain takes more
     links: dict[NodeId, Link] = {}
     behind = resolved.nodes[resolved.nodes.index(lead) + 1 :]
     for node in behind:
@@ -50,10 +52,12 @@ def chain_of(world: World, resolved: Resolved, records: Records, lead: Node, rec
 
 
 def _asks(node: Node) -> bool:
-    """Whether it asks one model all along, with an engine; what asks an external judge needs its secrets too."""
+    """Whether it asks one model all along, with an engine; what asks an external judge needs its secrets too, and an
+    image of the spec may be of a version that knows no chains."""
     external = getattr(node.params, "external", None)
     models = {*node.inputs, *node.artifacts, *node.sources}
-    return node.stage in INFERENCE and "model" in models and not (external is not None and external.url)
+    alone = node.image or (external is not None and external.url)
+    return node.stage in INFERENCE and "model" in models and not alone
 
 
 def _fits(world: World, lead: Node, record: StageStatus, node: Node) -> bool:

@@ -165,7 +165,7 @@ def _without_strangers(
         stopped = stop(world, node_id, record, "Superseded", "the spec no longer has this stage")
         decided += stopped.decided
         job = world.job(record.job)
-        if job is not None and not job.ended:
+        if job is not None and not job.ended and job.node_id == node_id:
             kept[node_id] = stopped.record
             decided += wake(world.now)
     return kept, decided

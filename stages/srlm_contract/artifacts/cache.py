@@ -47,16 +47,16 @@ class ModelCache:
         entry = self.root / match[1]
         self.root.mkdir(parents=True, exist_ok=True)
         while True:
+            # Readers share the lock: a pod that waits for others must not keep them from their model.
+            with self._locked(entry, fcntl.LOCK_SH):
+                if _complete(entry):
+                    os.utime(entry / "complete.json")
+                    yield entry / "files"
+                    return
+            # Between the two locks another process may have filled it, and before the next look one may evict it.
             with self._locked(entry, fcntl.LOCK_EX):
                 if not _complete(entry):
                     self._fill(entry, fill)
-            # Readers share the lock; between the two locks an eviction may have come first.
-            with self._locked(entry, fcntl.LOCK_SH):
-                if not _complete(entry):
-                    continue
-                os.utime(entry / "complete.json")
-                yield entry / "files"
-                return
 
     def size(self) -> int:
         """Bytes of all complete entries."""

@@ -38,6 +38,14 @@ def sending(store: Store, stage: str, key: str, shard: str, producer: Producer) 
         store.delete([note])
 
 
+def give_up(store: Store, stage: str, key: str, shard: str, producer: Producer) -> None:
+    """This pod ends without what it was `sending`: nobody shall wait for it."""
+    with suppress(StoreError):
+        store.abort_uploads(layout.part_prefix(stage, key, producer.pod_uid), datetime.now(UTC) + timedelta(days=2))
+    with suppress(StoreError):
+        store.delete([layout.upload_key(stage, key, producer.run.uid, shard)])
+
+
 def drop_unfinished(store: Store, note: str, but: str = "") -> int:
     """Drops the uploads of the pod that wrote `note`, unless it is `but`; returns how many. Raises StoreError."""
     artifact, pod = layout.artifact_of(note), sender(store, note)

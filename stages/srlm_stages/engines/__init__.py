@@ -124,6 +124,15 @@ def model_config(model: Path) -> dict[str, Any]:
     return {**config, **text} if isinstance(text, dict) else config
 
 
+def long_context(model: Path) -> int:
+    """Engines opened for more tokens than this compute other positions (`longrope`: Phi-3); 0 where none do."""
+    config = model_config(model)
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, dict) or "longrope" not in (rope.get("rope_type"), rope.get("type")):
+        return 0
+    return int(config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings") or 0)
+
+
 def rounded_length(needed: int, limit: int, step: int = 128) -> int:
     """`needed` rounded up to a multiple of `step`, at most `limit`: what an engine is opened for."""
     return min(-(-needed // step) * step, limit)

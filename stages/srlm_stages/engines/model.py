@@ -13,7 +13,7 @@ from srlm_contract.spec.pods import EngineSettings
 from ..context import StageContext
 from ..conversation.chat import Prompt
 from ..conversation.templates import Conversing, tokenizer_of
-from . import Engine, Request, context_length, open_engine, rounded_length
+from . import Engine, Request, context_length, long_context, open_engine, rounded_length
 from .answers import Answer, answer_of
 
 
@@ -65,8 +65,10 @@ class LanguageModel:
             ctx.progress.begin(total, unit, f"starting {settings.name}, loading the model")
             return open_engine(settings, self.path, tokens)
 
-        wanted = self.path, settings.model_dump_json()
-        engine = ctx.pod.engine(wanted, self.length(needed), self.context, load)
+        tokens, border = self.length(needed), long_context(self.path)
+        long = 0 < border < tokens
+        wanted = self.path, settings.model_dump_json() + (" long" if long else "")
+        engine = ctx.pod.engine(wanted, tokens, border if border and not long else self.context, load)
         ctx.versions |= engine.versions
         ctx.progress.update(0, total, unit=unit)
         return engine

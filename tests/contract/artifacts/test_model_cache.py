@@ -109,6 +109,17 @@ def test_entries_in_use_stay(cache: ModelCache) -> None:
     assert has(cache, 1)
 
 
+def test_a_reader_does_not_keep_others_from_the_model(cache: ModelCache) -> None:
+    put(cache, 1)
+    with ThreadPoolExecutor(1) as pool, cache.get(digest(1), never) as mine:
+
+        def use() -> Path:
+            with cache.get(digest(1), never) as folder:
+                return folder
+
+        assert pool.submit(use).result(timeout=60) == mine
+
+
 def test_one_larger_than_the_bound_still_works(tmp_path: Path) -> None:
     cache = ModelCache(tmp_path, max_bytes=SIZE // 2)
     put(cache, 1)

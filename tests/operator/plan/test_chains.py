@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from srlm_contract.progress import Progress
+from srlm_operator.plan.plan import plan
 from srlm_operator.times import parse
 from support.builders import spec
 from support.fake_cluster import FakeCluster, attempts, until_node
-from support.stage_script import Ending
+from support.stage_script import Ending, error
 
 ONE = {"generation": {"shards": 1}}
 EXTERNAL = {"external": {"url": "https://judge.example/v1", "model": "judge"}}
@@ -67,6 +68,8 @@ def chain(world: FakeCluster, job: str) -> list[str]:
             "2/prompts", ["2/generate"],
         ),
         ({**ONE, "scheduling": {"chain": "Off"}}, "0/judge-heldout", []),
+        # An image of the spec may be older than chains.
+        ({**ONE, "stages": {s: {"image": "mine"} for s in ("judge", "evaluate")}}, "0/judge-heldout", []),
     ],
 )  # fmt: skip
 def test_what_comes_behind_a_stage(changes: dict[str, Any], lead: str, expected: list[str]) -> None:
@@ -167,7 +170,8 @@ def test_a_stage_that_ends_a_chain_is_blamed_in_a_job_of_its_own(ending: Ending,
     world.settle()
     assert world.status.phase == "Succeeded"
     assert (attempts(world, "0/judge-heldout"), attempts(world, "1/generate")) == (1, 2)
-    assert world.record("1/judge").job == world.record("1/generate").job, "the next attempt has a chain again"
+    again = world.record("1/judge").job == world.record("1/generate").job
+    assert again == (reason == "Disrupted"), "what has failed is tried again alone"
 
 
 def test_a_deadline_in_a_link_ends_the_chain_and_costs_the_lead_nothing() -> None:
@@ -179,6 +183,49 @@ def test_a_deadline_in_a_link_ends_the_chain_and_costs_the_lead_nothing() -> Non
     world.reconcile()
     record = world.record("0/judge-heldout")
     assert (record.state, record.counted_failures) == ("Succeeded", 0)
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["deadline", "by hand"])
+def test_what_a_chain_has_committed_is_looked_for_where_its_pods_are_gone(deleted: bool) -> None:
+    world = FakeCluster(spec=spec(**ONE))
+    name = until_node(world, "0/judge-heldout")
+    world.start_pods(name)
+    world.reconcile()
+    world.stages.run(world.tasks[name].model_copy(update={"chain": ()}))  # the lead is committed, evaluate hangs
+    world.pods[name] = []
+    if deleted:
+        del world.jobs[name]
+    else:
+        ended = {"state": "Failed", "active": 0, "finished_at": world.now}
+        why = {"failure_reason": "DeadlineExceeded", "failure_message": "it took too long"}
+        world.jobs[name] = replace(world.jobs[name], **ended, **why)
+    until_node(world, "0/evaluate")
+    record = world.record("0/judge-heldout")
+    assert (record.state, record.reused, attempts(world, "0/judge-heldout")) == ("Succeeded", True, 1)
+    assert chain(world, world.record("0/evaluate").job) == WHOLE[1:]
+
+
+def test_a_lead_that_failed_is_tried_again_alone() -> None:
+    world = FakeCluster(spec=spec(**ONE))
+    world.stages.fail("judge-heldout", error(65, "ModelNotUsable", "no room for the key-value cache"))
+    name = until_node(world, "0/judge-heldout")
+    assert chain(world, name) == WHOLE
+    world.start_pods(name)
+    world.finish(name)
+    world.reconcile()
+    world.advance(4000)
+    assert chain(world, until_node(world, "0/judge-heldout")) == []
+
+
+def test_links_of_an_iteration_that_is_cut_off_cost_no_look_after_the_other() -> None:
+    world = FakeCluster(spec=spec(**ONE, **OPEN))
+    name = until_node(world, "1/judge-heldout")
+    world.start_pods(name)
+    world.reconcile()
+    world.edit(iterations=1)
+    world.reconcile()
+    found = plan(world.run(), world.observed(), world.now, world.settings)
+    assert found.requeue_after is None or found.requeue_after > 0
 
 
 def test_a_pod_that_replaces_an_evicted_one_goes_on_where_that_has_stopped() -> None:
