@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import aiohttp
 from kubernetes import config
 from kubernetes.client import Configuration
 
-from srlm_operator.cluster.client import Client, Resource, bearer
+from srlm_operator.cluster.client import Client, Resource
 from srlm_operator.errors import ApiError, Conflict, NotFound
 
 Object = dict[str, Any]
@@ -47,6 +48,16 @@ class Admin(Client):
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(configuration(kubeconfig))
         self.kubeconfig = kubeconfig
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, method: str, path: str, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The request, again when the server asks for that, as it does while it takes up a definition."""
+        while True:
+            async with super()._asking(method, path, **more) as answer:
+                if answer.status != 429:
+                    yield answer
+                    return
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
 
     async def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
         try:
@@ -104,14 +115,9 @@ class Admin(Client):
 
     async def watch(self, resource: Resource, namespace: str, version: str) -> AsyncIterator[Object]:
         """Events after a resource version, until the server ends the watch."""
-        assert self._session is not None
-        headers = {"Accept": "application/json"}
-        if token := bearer(self.configuration):
-            headers["Authorization"] = token
-        url = self.configuration.host.rstrip("/") + resource.path(namespace)
         query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
-        async with self._session.get(url, params=query, headers=headers, timeout=timeout) as answer:
+        async with self._asking("GET", resource.path(namespace), query=query, timeout=timeout) as answer:
             answer.raise_for_status()
             rest = b""
             async for chunk in answer.content.iter_any():

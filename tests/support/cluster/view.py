@@ -93,12 +93,31 @@ class View:
                 async for event in self.admin.watch(resource, self.namespace, version):
                     obj = event["object"]
                     if event["type"] == "ERROR":
-                        raise RuntimeError(f"watch of {kind} lost its place: {obj.get('message')}")
+                        # A server that took up another definition does not know what was before.
+                        if obj.get("code") != 410:
+                            raise RuntimeError(f"watch of {kind} ended: {obj.get('message')}")
+                        version = await self._list_again(kind, resource)
+                        break
                     version = obj["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
                         await self._take(Change(kind, event["type"], obj))
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
                 continue  # a server may end watches at any time, as when a definition changes
+
+    async def _list_again(self, kind: str, resource: Resource) -> str:
+        """Take what a watch has missed, of each object its last version. Returns the version to go on from."""
+        listing = await self.admin.list(resource, self.namespace)
+        found = {obj["metadata"]["name"]: obj for obj in listing.items}
+        for name, old in list(self.objects[kind].items()):
+            if name not in found or found[name]["metadata"]["uid"] != old["metadata"]["uid"]:
+                await self._take(Change(kind, "DELETED", old))
+        for name, obj in found.items():
+            known = self.objects[kind].get(name)
+            if known is None:
+                await self._take(Change(kind, "ADDED", obj))
+            elif known["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+                await self._take(Change(kind, "MODIFIED", obj))
+        return listing.resource_version
 
     async def _take(self, change: Change) -> None:
         name = change.object["metadata"]["name"]
