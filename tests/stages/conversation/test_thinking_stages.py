@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def test_comparisons_are_read_after_a_thought_that_the_template_opens(world: Wor
     one = world.run(world.task(params, inputs={"data": data}, model=model, iteration=0))
     later = params.model_copy(update={"model": "M2", "opponents": ("M1",), "headline": "M1"})
     inputs = {"data": data, "answers-M1": world.manifest(one).ref}
-    two = world.run(world.task(later, inputs=inputs, model=model, sources={"judge": SourceRef(uri=model.as_uri())}))
+    judge = SourceRef(uri=Path(shutil.copytree(model, world.root / "judge")).as_uri())
+    two = world.run(world.task(later, inputs=inputs, model=model, sources={"judge": judge}))
     assert two.statistics["unreadable"] == 2  # A is as probable as B
     assert len(speaker.read) == 8  # two pairs in both orders, by the judge and by the model itself
     ends = "<think>\n\n</think>\n\nThe better answer is Answer"
