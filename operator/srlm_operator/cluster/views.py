@@ -23,8 +23,8 @@ from .index import Key, Obj
 
 _PHASES: tuple[Phase, ...] = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _TERMINAL = ("Succeeded", "Failed")
-#: A container that is on its way has these reasons; only events say why it stays so.
 _LINK = re.compile(r"(?:^|(?<=,))([0-9]{1,2}/[a-z][-a-z0-9]*)=([0-9a-f]+)(?=,|$)")
+#: A container that is on its way has these reasons; only events say why it stays so.
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 
 

@@ -16,7 +16,7 @@ from srlm_contract.tasks import ArtifactRef, ChainedResult, Link
 from srlm_operator.jobs.job import link_digest
 from srlm_operator.jobs.resources import one_pod
 from srlm_operator.times import stamp
-from srlm_operator.values import CreateJob
+from srlm_operator.values import CreateJob, JobView
 
 from . import gates
 from .attempts import missing_shards
@@ -164,6 +164,16 @@ def settle(
         )
         decided = succeeded(node_id, item.statistics) + decided
     return lead.model_copy(update={"finished_at": stamp(end)}), found, decided
+
+
+def unheard(world: World, records: Records, record: StageStatus, job: JobView | None) -> bool:
+    """Whether nothing is left of what the pods of a chain have told: the lead may be committed, and a link have failed.
+
+    At a deadline, and when somebody deletes a Job, its pods are gone before it has ended.
+    """
+    waiting = [other for other in records.values() if other.state == "Pending" and other.job == record.job]
+    links = job.chain if job is not None else waiting
+    return bool(links) and not any(pod.message for pod in world.pods(record.job))
 
 
 def _known(old: StageStatus, item: ChainedResult) -> bool:

@@ -105,21 +105,11 @@ def settle_all(world: World, records: Records) -> Settled:
             if producer is not None and settled[producer].state == "Succeeded":
                 settled[producer] = _to_repair(settled[producer])
                 decided += warn("ArtifactDamaged", f"{title(producer)} is made again: {failed.message}")
-            unseen = unseen or failed.kind == "unseen" or _unheard(world, settled, record, job)
+            unseen = unseen or failed.kind == "unseen" or chains.unheard(world, settled, record, job)
             step = _failed(world, node_id, note_shards(record, job) if job is not None else record, failed)
         settled[node_id] = step.record
         decided += step.decided
     return Settled(settled, decided, results, unseen)
-
-
-def _unheard(world: World, records: Records, record: StageStatus, job: JobView | None) -> bool:
-    """Whether nothing is left of what the pods of a chain have told: the lead may be committed, and a link have failed.
-
-    At a deadline, and when somebody deletes a Job, its pods are gone before it has ended.
-    """
-    waiting = [other for other in records.values() if other.state == "Pending" and other.job == record.job]
-    links = job.chain if job is not None else waiting
-    return bool(links) and not any(pod.message for pod in world.pods(record.job))
 
 
 def _outcome(world: World, record: StageStatus, job: JobView | None) -> Committed | Failed | None:

@@ -41,7 +41,7 @@ def sending(store: Store, stage: str, key: str, shard: str, producer: Producer) 
 def give_up(store: Store, stage: str, key: str, shard: str, producer: Producer) -> None:
     """This pod ends without what it was `sending`: nobody shall wait for it."""
     with suppress(StoreError):
-        store.abort_uploads(layout.part_prefix(stage, key, producer.pod_uid), datetime.now(UTC) + timedelta(days=2))
+        _drop(store, stage, key, producer.pod_uid)
     with suppress(StoreError):
         store.delete([layout.upload_key(stage, key, producer.run.uid, shard)])
 
@@ -51,8 +51,12 @@ def drop_unfinished(store: Store, note: str, but: str = "") -> int:
     artifact, pod = layout.artifact_of(note), sender(store, note)
     if artifact is None or pod in ("", but):
         return 0
+    return _drop(store, *artifact, pod)
+
+
+def _drop(store: Store, stage: str, key: str, pod: str) -> int:
     # The clocks of store and pod may differ; of that pod nothing new comes.
-    return store.abort_uploads(layout.part_prefix(*artifact, pod), datetime.now(UTC) + timedelta(days=2))
+    return store.abort_uploads(layout.part_prefix(stage, key, pod), datetime.now(UTC) + timedelta(days=2))
 
 
 def sender(store: Store, note: str) -> str:
